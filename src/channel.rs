@@ -1,0 +1,534 @@
+//! What a running job has to say, and who is heard first.
+//!
+//! Each running job has a [`JobChannel`] of its own, which ends in the [`Mailbox`] of the thread
+//! that runs the queue. The job says two kinds of things through it:
+//!
+//! * **Signals** ([`push`](JobChannel::push), and the [`Event`]s of its life). Somebody can act on
+//!   them, so saying them never blocks the job, and the queue hears them ahead of any other job's
+//!   output.
+//! * **Output** ([`push_bounded`](JobChannel::push_bounded)): lines for the terminal. A job that
+//!   has [`bound`](Mailbox::new) of them unread waits until one is taken, which bounds memory, and
+//!   holds up nobody but itself.
+//!
+//! ```text
+//!   job 1   ▸ out  out  out  out  out  out … (waits for room)      heard, in this order:
+//!   job 2   ▸ out  out  METADATA  out                              job 2: out, out, METADATA
+//!   notices ▸ TOKEN                                                TOKEN
+//!                                                                  job 1: out; job 2: out; …
+//! ```
+//!
+//! What one job says is heard in the order in which it said it: a signal pulls along the output
+//! before it, so a warning still comes before the line that says which job started because of it.
+//! Among jobs, a signal waits for no output but its own job's; a job that floods the terminal with
+//! 100,000 warnings therefore delays nobody's dependents. All the rest is heard in the order of
+//! arrival.
+//!
+//! # What a channel guarantees
+//!
+//! The queue hears [`Event::Finished`] of each channel exactly once and after everything else, also
+//! when the job panics or is dropped before it ran; and [`Event::Metadata`] at most once, and
+//! before it.
+//!
+//! # Blocking
+//!
+//! Only [`push_bounded`](JobChannel::push_bounded) and [`Mailbox::pop_urgent`] block. A job that runs on
+//! the thread of the queue must not call `push_bounded`: the one who would make room is the caller.
+//! Dropping the mailbox lets all who wait go on; what they say from then on is dropped.
+
+use std::cell::Cell;
+use std::collections::{HashMap, VecDeque};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use anyhow::anyhow;
+
+/// What a channel tells of the life of its job.
+#[derive(Debug)]
+pub enum Event {
+    /// The metadata of the job is written.
+    Metadata,
+    /// The job has ended. Nothing comes after this.
+    Finished(anyhow::Result<()>),
+}
+
+/// The queue's end of all channels.
+pub struct Mailbox<M> {
+    shared: Arc<Shared<M>>,
+}
+
+/// Says to the queue what is not of any job: that a token was acquired, for example. Never blocks.
+pub struct Notices<M> {
+    shared: Arc<Shared<M>>,
+}
+
+/// A job's end of its channel. See the [module's documentation](self).
+pub struct JobChannel<M> {
+    shared: Arc<Shared<M>>,
+    lane: u64,
+    /// Turns an event of this job into what the queue receives.
+    to_message: Box<dyn Fn(Event) -> M + Send>,
+    phase: Cell<Phase>,
+}
+
+/// What a channel has told of the life of its job.
+#[derive(Clone, Copy, PartialEq)]
+enum Phase {
+    Started,
+    MetadataWritten,
+    Finished,
+}
+
+struct Shared<M> {
+    lanes: Mutex<Lanes<M>>,
+    arrived: Condvar,
+    /// How much output of one job may be unread.
+    bound: usize,
+}
+
+struct Lanes<M> {
+    by_job: HashMap<u64, Lane<M>>,
+    notices: VecDeque<Arrival<M>>,
+    next_lane: u64,
+    /// Numbers what arrives, over all lanes.
+    next_arrival: u64,
+    /// The mailbox is gone.
+    closed: bool,
+}
+
+struct Arrival<M> {
+    number: u64,
+    message: M,
+    is_output: bool,
+}
+
+struct Lane<M> {
+    unread: VecDeque<Arrival<M>>,
+    unread_output: usize,
+    /// How much of `unread`, from its front, a signal at its end pulls along.
+    urgent: usize,
+    /// The job's end is gone.
+    ended: bool,
+    room: Arc<Condvar>,
+}
+
+impl<M> Shared<M> {
+    /// A panic while the lock is held leaves at worst one message out, so go on: the job that
+    /// panicked must still be able to say that it has ended.
+    fn lock(&self) -> MutexGuard<'_, Lanes<M>> {
+        self.lanes.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl<M> Lanes<M> {
+    fn number(&mut self) -> u64 {
+        self.next_arrival += 1;
+        self.next_arrival
+    }
+
+    fn push(&mut self, lane: u64, message: M, is_output: bool) {
+        let number = self.number();
+        let Some(lane) = self.by_job.get_mut(&lane) else {
+            return;
+        };
+        lane.unread.push_back(Arrival {
+            number,
+            message,
+            is_output,
+        });
+        match is_output {
+            true => lane.unread_output += 1,
+            false => lane.urgent = lane.unread.len(),
+        }
+    }
+
+    /// Takes what is to be heard now: every signal and what it pulls along or, where there is none,
+    /// the oldest output.
+    fn take(&mut self, bound: usize) -> Vec<M> {
+        let mut taken: Vec<Arrival<M>> = self.notices.drain(..).collect();
+        for lane in self.by_job.values_mut() {
+            taken.extend(lane.take(lane.urgent, bound));
+        }
+        if taken.is_empty() {
+            let oldest = self
+                .by_job
+                .values_mut()
+                .filter(|lane| !lane.unread.is_empty())
+                .min_by_key(|lane| lane.unread[0].number);
+            if let Some(lane) = oldest {
+                taken.extend(lane.take(1, bound));
+            }
+        }
+        self.by_job
+            .retain(|_, lane| !lane.ended || !lane.unread.is_empty());
+        taken.sort_unstable_by_key(|arrival| arrival.number);
+        taken.into_iter().map(|arrival| arrival.message).collect()
+    }
+}
+
+impl<M> Lane<M> {
+    fn take(&mut self, count: usize, bound: usize) -> Vec<Arrival<M>> {
+        let taken: Vec<_> = self.unread.drain(..count).collect();
+        self.urgent -= count.min(self.urgent);
+        self.unread_output -= taken.iter().filter(|arrival| arrival.is_output).count();
+        if self.unread_output < bound {
+            self.room.notify_all();
+        }
+        taken
+    }
+}
+
+impl<M> Mailbox<M> {
+    /// A mailbox in which each job may have `bound` messages of output unread, at least one.
+    pub fn new(bound: usize) -> Self {
+        Mailbox {
+            shared: Arc::new(Shared {
+                lanes: Mutex::new(Lanes {
+                    by_job: HashMap::new(),
+                    notices: VecDeque::new(),
+                    next_lane: 0,
+                    next_arrival: 0,
+                    closed: false,
+                }),
+                arrived: Condvar::new(),
+                bound: bound.max(1),
+            }),
+        }
+    }
+
+    /// A way to say to this mailbox what is not of any job.
+    pub fn notices(&self) -> Notices<M> {
+        Notices {
+            shared: Arc::clone(&self.shared),
+        }
+    }
+
+    /// Opens the channel of a job. `to_message` makes of an event what the queue receives.
+    pub fn channel(&self, to_message: impl Fn(Event) -> M + Send + 'static) -> JobChannel<M> {
+        let mut lanes = self.shared.lock();
+        let lane = lanes.next_lane;
+        lanes.next_lane += 1;
+        lanes.by_job.insert(
+            lane,
+            Lane {
+                unread: VecDeque::new(),
+                unread_output: 0,
+                urgent: 0,
+                ended: false,
+                room: Arc::new(Condvar::new()),
+            },
+        );
+        JobChannel {
+            shared: Arc::clone(&self.shared),
+            lane,
+            to_message: Box::new(to_message),
+            phase: Cell::new(Phase::Started),
+        }
+    }
+
+    /// Takes what is to be heard now, without blocking: all signals, each with the output of the
+    /// same job before it, or, where there is no signal, one message of output. Empty if nothing
+    /// has arrived.
+    pub fn try_pop_urgent(&self) -> Vec<M> {
+        self.shared.lock().take(self.shared.bound)
+    }
+
+    /// Like [`try_pop_urgent`](Self::try_pop_urgent), but blocks until something arrives or
+    /// `timeout` has passed; empty only in the latter case.
+    pub fn pop_urgent(&self, timeout: Duration) -> Vec<M> {
+        let deadline = Instant::now() + timeout;
+        let mut lanes = self.shared.lock();
+        loop {
+            let taken = lanes.take(self.shared.bound);
+            let left = deadline.saturating_duration_since(Instant::now());
+            if !taken.is_empty() || left.is_zero() {
+                return taken;
+            }
+            (lanes, _) = self
+                .shared
+                .arrived
+                .wait_timeout(lanes, left)
+                .unwrap_or_else(PoisonError::into_inner);
+        }
+    }
+}
+
+impl<M> Drop for Mailbox<M> {
+    fn drop(&mut self) {
+        let mut lanes = self.shared.lock();
+        lanes.closed = true;
+        lanes.notices.clear();
+        for lane in lanes.by_job.values() {
+            lane.room.notify_all();
+        }
+        lanes.by_job.clear();
+    }
+}
+
+impl<M> Notices<M> {
+    /// Says `message` to the queue.
+    pub fn push(&self, message: M) {
+        let mut lanes = self.shared.lock();
+        if lanes.closed {
+            return;
+        }
+        let number = lanes.number();
+        lanes.notices.push_back(Arrival {
+            number,
+            message,
+            is_output: false,
+        });
+        self.shared.arrived.notify_one();
+    }
+}
+
+impl<M> Clone for Notices<M> {
+    fn clone(&self) -> Self {
+        Notices {
+            shared: Arc::clone(&self.shared),
+        }
+    }
+}
+
+impl<M> JobChannel<M> {
+    /// Says something that the queue can act on. Never blocks.
+    pub fn push(&self, message: M) {
+        self.shared.lock().push(self.lane, message, false);
+        self.shared.arrived.notify_one();
+    }
+
+    /// Says something for the terminal. Blocks while the queue has not read enough of what this
+    /// job said before.
+    pub fn push_bounded(&self, message: M) {
+        let mut lanes = self.shared.lock();
+        while let Some(lane) = lanes.by_job.get(&self.lane)
+            && lane.unread_output >= self.shared.bound
+        {
+            let room = Arc::clone(&lane.room);
+            lanes = room.wait(lanes).unwrap_or_else(PoisonError::into_inner);
+        }
+        lanes.push(self.lane, message, true);
+        self.shared.arrived.notify_one();
+    }
+
+    /// Says that the metadata of the job is written. The second time and after, it says nothing.
+    pub fn metadata_written(&self) {
+        if self.phase.get() == Phase::Started {
+            self.phase.set(Phase::MetadataWritten);
+            self.push((self.to_message)(Event::Metadata));
+        }
+    }
+
+    /// Does the work of the job and says how it ended, also if it panics.
+    ///
+    /// A panic goes on to the caller after it was said.
+    pub fn finish_with(&self, work: impl FnOnce() -> anyhow::Result<()>) {
+        /// Says it when dropped, because a panic gives no other chance to.
+        struct FinishOnDrop<'a, M> {
+            channel: &'a JobChannel<M>,
+            result: Option<anyhow::Result<()>>,
+        }
+
+        impl<M> Drop for FinishOnDrop<'_, M> {
+            fn drop(&mut self) {
+                let result = self.result.take();
+                self.channel
+                    .finish(result.unwrap_or_else(|| Err(anyhow!("worker panicked"))));
+            }
+        }
+
+        let mut on_drop = FinishOnDrop {
+            channel: self,
+            result: None,
+        };
+        on_drop.result = Some(work());
+    }
+
+    fn finish(&self, result: anyhow::Result<()>) {
+        if self.phase.replace(Phase::Finished) != Phase::Finished {
+            self.push((self.to_message)(Event::Finished(result)));
+        }
+    }
+}
+
+impl<M> Drop for JobChannel<M> {
+    fn drop(&mut self) {
+        self.finish(Err(anyhow!("the job was dropped before it ran")));
+        if let Some(lane) = self.shared.lock().by_job.get_mut(&self.lane) {
+            lane.ended = true;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::thread;
+
+    #[derive(Debug, PartialEq)]
+    enum Heard {
+        Output(u32, usize),
+        Metadata(u32),
+        Finished(u32, Result<(), String>),
+        Notice,
+    }
+
+    fn open(mailbox: &Mailbox<Heard>, job: u32) -> JobChannel<Heard> {
+        mailbox.channel(move |event| match event {
+            Event::Metadata => Heard::Metadata(job),
+            Event::Finished(result) => {
+                Heard::Finished(job, result.map_err(|error| error.to_string()))
+            }
+        })
+    }
+
+    fn hear_all(mailbox: &Mailbox<Heard>) -> Vec<Heard> {
+        let mut heard = Vec::new();
+        loop {
+            let batch = mailbox.try_pop_urgent();
+            if batch.is_empty() {
+                return heard;
+            }
+            heard.extend(batch);
+        }
+    }
+
+    const LONG: Duration = Duration::from_secs(60);
+
+    #[test]
+    fn a_signal_pulls_along_its_own_output_and_overtakes_that_of_others() {
+        let mailbox = Mailbox::new(100);
+        let (flood, lib) = (open(&mailbox, 1), open(&mailbox, 2));
+        flood.push_bounded(Heard::Output(1, 0));
+        lib.push_bounded(Heard::Output(2, 0));
+        flood.push_bounded(Heard::Output(1, 1));
+        lib.metadata_written();
+        lib.push_bounded(Heard::Output(2, 1));
+        mailbox.notices().push(Heard::Notice);
+        assert_eq!(
+            mailbox.try_pop_urgent(),
+            [Heard::Output(2, 0), Heard::Metadata(2), Heard::Notice]
+        );
+        assert_eq!(
+            hear_all(&mailbox),
+            [
+                Heard::Output(1, 0),
+                Heard::Output(1, 1),
+                Heard::Output(2, 1)
+            ]
+        );
+    }
+
+    #[test]
+    fn metadata_is_said_once_and_never_after_the_end() {
+        let mailbox = Mailbox::new(1);
+        let job = open(&mailbox, 1);
+        job.finish_with(|| {
+            job.metadata_written();
+            job.metadata_written();
+            Ok(())
+        });
+        job.metadata_written();
+        drop(job);
+        assert_eq!(
+            hear_all(&mailbox),
+            [Heard::Metadata(1), Heard::Finished(1, Ok(()))]
+        );
+    }
+
+    #[test]
+    fn a_panic_is_an_end() {
+        let mailbox = Mailbox::new(1);
+        let job = open(&mailbox, 1);
+        thread::spawn(move || job.finish_with(|| panic!("expected by this test")))
+            .join()
+            .unwrap_err();
+        assert_eq!(
+            hear_all(&mailbox),
+            [Heard::Finished(1, Err("worker panicked".into()))]
+        );
+    }
+
+    #[test]
+    fn a_job_that_never_ran_has_ended_too() {
+        let mailbox = Mailbox::new(1);
+        drop(open(&mailbox, 1));
+        assert_eq!(
+            hear_all(&mailbox),
+            [Heard::Finished(
+                1,
+                Err("the job was dropped before it ran".into())
+            )]
+        );
+        assert!(mailbox.shared.lock().by_job.is_empty());
+    }
+
+    #[test]
+    fn a_flood_delays_no_other_job() {
+        const LINES: usize = 100_000;
+        let mailbox = Mailbox::new(100);
+        let (flood, lib) = (open(&mailbox, 1), open(&mailbox, 2));
+        // Held until the flood fills its lane, so that there is a flood to overtake.
+        let flooded = Arc::new(std::sync::Barrier::new(2));
+        thread::scope(|scope| {
+            let barrier = Arc::clone(&flooded);
+            scope.spawn(move || {
+                flood.finish_with(|| {
+                    for line in 0..LINES {
+                        if line == 100 {
+                            barrier.wait();
+                        }
+                        flood.push_bounded(Heard::Output(1, line));
+                    }
+                    Ok(())
+                });
+            });
+            flooded.wait();
+            lib.push_bounded(Heard::Output(2, 0));
+            lib.metadata_written();
+            assert_eq!(
+                mailbox.pop_urgent(LONG),
+                [Heard::Output(2, 0), Heard::Metadata(2)]
+            );
+            // Nothing of the flood is lost, and it comes in order.
+            let mut next = 0;
+            loop {
+                for heard in mailbox.pop_urgent(LONG) {
+                    match heard {
+                        Heard::Output(1, line) => {
+                            assert_eq!(line, next);
+                            next += 1;
+                        }
+                        Heard::Finished(1, Ok(())) => {
+                            assert_eq!(next, LINES);
+                            return;
+                        }
+                        other => panic!("{other:?}"),
+                    }
+                }
+            }
+        });
+    }
+
+    #[test]
+    fn dropping_the_mailbox_lets_everyone_go_on() {
+        let mailbox = Mailbox::new(1);
+        let job = open(&mailbox, 1);
+        let notices = mailbox.notices();
+        job.push_bounded(Heard::Output(1, 0));
+        thread::scope(|scope| {
+            scope.spawn(move || {
+                for line in 1..10 {
+                    job.push_bounded(Heard::Output(1, line));
+                }
+            });
+            drop(mailbox);
+        });
+        notices.push(Heard::Notice);
+    }
+
+    #[test]
+    fn an_empty_mailbox_says_so_when_the_time_is_up() {
+        let mailbox = Mailbox::<Heard>::new(1);
+        assert!(mailbox.pop_urgent(Duration::ZERO).is_empty());
+    }
+}

@@ -1,0 +1,31 @@
+//! The engine of pipelined-cargo.
+//!
+//! Cargo's job queue knows units, packages, a terminal and a jobserver. What it has to decide can
+//! be said without any of them: which job may start now, what a running job has produced so far,
+//! and who hears of it first. That part is here, generic over the unit, so that the same code runs
+//! under unit tests, under property tests and inside the replacement `cargo`, whose patches
+//! (`patches/`) only call it.
+//!
+//! ```text
+//!  rustc's stderr                 one JobChannel per job            the queue's thread
+//! ┌──────────────┐  Notification  ┌──────────────────┐   Event    ┌─────────┐  produced   ┌─────────┐
+//! │ {"artifact"… ├───────────────▶│ metadata, once,  ├───────────▶│ Mailbox ├────────────▶│ Tracker │
+//! └──────────────┘                │ before finished  │            └─────────┘  failed     └────┬────┘
+//!                                 └──────────────────┘                                         │
+//!                                          ▲                          start_next               │
+//!                                          └───────────────────────────────────────────────────┘
+//! ```
+//!
+//! | module | answers |
+//! | --- | --- |
+//! | [`artifact`] | what may start now, given who needs which artifact of whom |
+//! | [`channel`] | what a running job has to say, in order, and who is heard first |
+//! | [`notification`] | whether a line of rustc's stderr says that *this* job's metadata is written |
+//! | [`pipelining`] | how far builds overlap, as the user configured it |
+//! | [`trace`] | what ran when, in a picture |
+
+pub mod artifact;
+pub mod channel;
+pub mod notification;
+pub mod pipelining;
+pub mod trace;
