@@ -1,0 +1,96 @@
+//! Where everything is: one place for the paths below the root of the checkout.
+
+use std::path::{Path, PathBuf};
+
+/// The version of the `cargo` crate that the series applies to.
+pub const VERSION: &str = "0.98.0";
+
+/// The checkout, and the paths in it that the commands share.
+#[derive(Clone, Debug)]
+pub struct Layout {
+    root: PathBuf,
+}
+
+impl Layout {
+    /// The checkout that this binary was compiled in.
+    ///
+    /// Not `CARGO_MANIFEST_DIR` at run time: the tests run this binary from the environment of
+    /// another package.
+    pub fn here() -> Self {
+        let package = Path::new(env!("CARGO_MANIFEST_DIR"));
+        Layout {
+            root: package.parent().unwrap_or(package).to_path_buf(),
+        }
+    }
+
+    /// The root of the checkout.
+    pub fn root(&self) -> &Path {
+        &self.root
+    }
+
+    /// The patch files and `series`.
+    pub fn patches(&self) -> PathBuf {
+        self.root.join("patches")
+    }
+
+    /// The workspace that `run` builds when it is given nothing else.
+    pub fn example(&self) -> PathBuf {
+        self.root.join("example")
+    }
+
+    /// What a run of the example leaves behind.
+    pub fn example_output(&self) -> PathBuf {
+        self.root.join("target").join("example")
+    }
+
+    /// The lists of tests that are expected to fail.
+    pub fn expectations(&self) -> PathBuf {
+        self.root.join("tests").join("upstream")
+    }
+
+    /// Everything that is made from the released crate.
+    ///
+    /// Fixed, whatever `CARGO_TARGET_DIR` says: the patched manifest refers to the engine by a
+    /// path relative to its own place.
+    pub fn upstream(&self) -> PathBuf {
+        self.root.join("target").join("upstream")
+    }
+
+    /// The tree of one variant of Cargo's source.
+    pub fn tree(&self, variant: Variant) -> PathBuf {
+        let prefix = match variant {
+            Variant::Patched => "cargo",
+            Variant::Stock => "stock",
+            Variant::Prefix => "prefix",
+        };
+        self.upstream().join(format!("{prefix}-{VERSION}"))
+    }
+
+    /// The target directory in which a variant is built.
+    pub fn build(&self, variant: Variant) -> PathBuf {
+        self.upstream().join(match variant {
+            Variant::Patched => "build",
+            Variant::Stock => "build-stock",
+            Variant::Prefix => "build-prefix",
+        })
+    }
+
+    /// `path` as one reads it from the root of the checkout.
+    pub fn shown(&self, path: &Path) -> String {
+        path.strip_prefix(&self.root)
+            .unwrap_or(path)
+            .display()
+            .to_string()
+    }
+}
+
+/// Which source is meant.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Variant {
+    /// Upstream with the series on it.
+    Patched,
+    /// Upstream as released.
+    Stock,
+    /// Upstream with a part of the series on it, as `prefixes` steps through it.
+    Prefix,
+}

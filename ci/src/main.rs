@@ -1,0 +1,262 @@
+//! `cargo xtask`: everything one does in this project beyond `cargo build` and `cargo test`.
+//!
+//! The replacement cargo is the released `cargo` crate with the patches of `patches/` on it. What
+//! is here fetches the one, applies the other, builds, runs, tests and installs the outcome.
+
+mod assemble;
+mod build;
+mod cargo;
+mod expectations;
+mod export;
+mod fetch;
+mod git;
+mod install;
+mod layout;
+mod libtest;
+mod lock;
+mod prefixes;
+mod run;
+mod series;
+mod shell;
+mod test;
+mod toolchain;
+mod trace;
+mod tree;
+mod upstream;
+
+use std::ffi::OsString;
+use std::process::ExitCode;
+
+use anyhow::Result;
+use clap::{Args, Parser, Subcommand};
+
+use crate::build::{Profile, Request};
+use crate::cargo::Network;
+use crate::layout::{Layout, Variant};
+
+/// Assembles, builds, runs, tests and installs the replacement cargo.
+#[derive(Debug, Parser)]
+#[command(name = "cargo xtask", bin_name = "cargo xtask", max_term_width = 100)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+    /// Use nothing but what was downloaded before
+    #[arg(long, global = true)]
+    offline: bool,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Unpack the released cargo under target/upstream and apply the series to it
+    ///
+    /// The result is a git repository with a commit for the release and one for each patch. Work
+    /// on patches there: commit, amend, rebase, and then run `cargo xtask export`.
+    Assemble {
+        /// Stop after the first N patches; 0 is the release itself
+        #[arg(long, value_name = "N")]
+        upto: Option<usize>,
+        /// Throw away local commits and changes in the assembled tree
+        #[arg(long)]
+        force: bool,
+    },
+    /// Write patches/ back from the commits of the assembled tree
+    ///
+    /// A tree that was assembled with --upto replaces that part of the series; the rest stays.
+    Export,
+    /// Build the replacement; the last line on stdout is the path of the binary
+    Build {
+        #[command(flatten)]
+        profile: ProfileArgs,
+        /// Build the released cargo instead, in the same way, for comparison
+        #[arg(long)]
+        stock: bool,
+    },
+    /// Build the replacement and run it
+    ///
+    /// With arguments it runs where you are: `cargo xtask run -- build` builds your project.
+    /// Without, it builds the bundled example from nothing and shows what overlapped.
+    Run {
+        #[command(flatten)]
+        profile: ProfileArgs,
+        /// Arguments for the replacement
+        #[arg(last = true, value_name = "ARGS")]
+        args: Vec<OsString>,
+    },
+    /// Run all tests of this project, on a replacement that is built first
+    Test {
+        /// Arguments for `cargo test --workspace`; a further `--` leads to those for the tests
+        #[arg(last = true, value_name = "ARGS")]
+        args: Vec<OsString>,
+    },
+    /// Run Cargo's own testsuite on the replacement
+    ///
+    /// What is expected to fail is listed, with reasons, in tests/upstream/not-runnable.txt and
+    /// tests/upstream/deviations.txt. The whole log is in target/upstream/testsuite.log.
+    #[command(after_long_help = expectations::FORMAT)]
+    Upstream {
+        /// Only tests whose names contain one of these
+        #[arg(value_name = "FILTER")]
+        filters: Vec<String>,
+        /// Test the released cargo instead
+        #[arg(long)]
+        stock: bool,
+        /// Have every test use this mode of `build.pipelining`
+        #[arg(long, value_enum)]
+        mode: Option<upstream::Mode>,
+    },
+    /// Check that the series compiles after each of its patches
+    Prefixes,
+    /// Install the replacement as a rustup toolchain: `cargo +pipelined build`
+    ///
+    /// The toolchain is made of links to the active one and has our cargo.
+    Install {
+        #[command(flatten)]
+        name: NameArgs,
+        /// Install a dev build, which is quicker to build and slower to run
+        #[arg(long)]
+        debug: bool,
+    },
+    /// Remove a toolchain that `install` has made
+    Uninstall {
+        #[command(flatten)]
+        name: NameArgs,
+    },
+}
+
+#[derive(Debug, Args)]
+struct ProfileArgs {
+    /// Build with optimizations
+    #[arg(long)]
+    release: bool,
+}
+
+impl ProfileArgs {
+    fn profile(&self) -> Profile {
+        if self.release {
+            Profile::Release
+        } else {
+            Profile::Dev
+        }
+    }
+}
+
+#[derive(Debug, Args)]
+struct NameArgs {
+    /// The name of the toolchain
+    #[arg(long, default_value = "pipelined")]
+    name: String,
+}
+
+fn main() -> ExitCode {
+    let cli = Cli::parse();
+    match execute(cli) {
+        Ok(code) => code,
+        Err(error) => {
+            shell::error(&explain(error));
+            ExitCode::from(101)
+        }
+    }
+}
+
+fn execute(cli: Cli) -> Result<ExitCode> {
+    let layout = Layout::here();
+    let network = if cli.offline {
+        Network::Offline
+    } else {
+        Network::Configured
+    };
+    let variant = |stock| {
+        if stock {
+            Variant::Stock
+        } else {
+            Variant::Patched
+        }
+    };
+    let request = |profile| Request {
+        variant: Variant::Patched,
+        profile,
+        network,
+    };
+    match cli.command {
+        Command::Assemble { upto, force } => {
+            let work = if force {
+                assemble::Work::Discard
+            } else {
+                assemble::Work::Keep
+            };
+            assemble::run(&layout, upto, work, network)?;
+        }
+        Command::Export => export::run(&layout)?,
+        Command::Build { profile, stock } => build::run(
+            &layout,
+            Request {
+                variant: variant(stock),
+                ..request(profile.profile())
+            },
+        )?,
+        Command::Run { profile, args } => run::run(&layout, request(profile.profile()), &args)?,
+        Command::Test { args } => {
+            let code = test::run(&layout, request(Profile::Dev), &args)?;
+            return Ok(ExitCode::from(u8::try_from(code).unwrap_or(101)));
+        }
+        Command::Upstream {
+            filters,
+            stock,
+            mode,
+        } => upstream::run(
+            &layout,
+            &upstream::Request {
+                filters,
+                variant: variant(stock),
+                mode,
+                network,
+            },
+        )?,
+        Command::Prefixes => prefixes::run(&layout, network)?,
+        Command::Install { name, debug } => {
+            let profile = if debug {
+                Profile::Dev
+            } else {
+                Profile::Release
+            };
+            install::install(&layout, request(profile), &name.name)?;
+        }
+        Command::Uninstall { name } => install::uninstall(&name.name)?,
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Puts what to do in front of an error that has one cause wherever it happens: a full disk.
+fn explain(error: anyhow::Error) -> anyhow::Error {
+    let full = error.chain().any(|cause| {
+        cause
+            .downcast_ref::<std::io::Error>()
+            .is_some_and(|error| error.kind() == std::io::ErrorKind::StorageFull)
+            || cause.to_string().contains("No space left on device")
+    });
+    if full {
+        error.context(cargo::DISK_FULL)
+    } else {
+        error
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        use clap::CommandFactory;
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn a_full_disk_is_explained() {
+        let full = std::io::Error::from(std::io::ErrorKind::StorageFull);
+        let error = explain(anyhow::Error::from(full).context("could not unpack"));
+        assert_eq!(error.to_string(), cargo::DISK_FULL);
+        let other = explain(anyhow::anyhow!("something else"));
+        assert_eq!(other.to_string(), "something else");
+    }
+}

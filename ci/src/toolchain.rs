@@ -1,0 +1,131 @@
+//! What has to be installed before anything can be built, and what to say where it is not.
+
+use std::ffi::OsString;
+use std::path::PathBuf;
+use std::process::{Command, Stdio};
+
+use anyhow::{Context, Result, bail};
+
+use crate::cargo;
+use crate::layout::VERSION;
+
+/// The oldest compiler that builds this version of Cargo.
+const OLDEST: (u32, u32) = (1, 95);
+
+/// Says what is missing for a build, if anything is.
+pub fn check() -> Result<()> {
+    check_rustc()?;
+    check_c_compiler()
+}
+
+/// The compiler that a build uses.
+pub fn rustc() -> OsString {
+    std::env::var_os("RUSTC").unwrap_or_else(|| "rustc".into())
+}
+
+/// The directory of the active toolchain.
+pub fn sysroot() -> Result<PathBuf> {
+    Ok(PathBuf::from(
+        ask_rustc(&["--print", "sysroot"])?.trim_end(),
+    ))
+}
+
+/// Whether the compiler is a nightly.
+pub fn is_nightly() -> Result<bool> {
+    Ok(ask_rustc(&["--version"])?.contains("-nightly"))
+}
+
+fn check_rustc() -> Result<()> {
+    let text = ask_rustc(&["--version"])?;
+    let text = text.trim();
+    let (major, minor) = OLDEST;
+    match version(text) {
+        Some(found) if found >= OLDEST => Ok(()),
+        Some(_) => bail!(
+            "`{text}` is too old: cargo {VERSION} needs Rust {major}.{minor} or newer; run `rustup update stable`"
+        ),
+        None => bail!(
+            "`{} --version` printed `{text}`, which is no version of rustc",
+            rustc().display()
+        ),
+    }
+}
+
+fn ask_rustc(args: &[&str]) -> Result<String> {
+    let rustc = rustc();
+    let mut command = Command::new(&rustc);
+    cargo::isolate(&mut command);
+    let output = command
+        .args(args)
+        .stdin(Stdio::null())
+        .output()
+        .with_context(|| {
+            format!(
+                "`{}` could not be run; install Rust from https://rustup.rs",
+                rustc.display()
+            )
+        })?;
+    if !output.status.success() {
+        bail!(
+            "`{} {}` failed: {}",
+            rustc.display(),
+            args.join(" "),
+            String::from_utf8_lossy(&output.stderr).trim()
+        );
+    }
+    String::from_utf8(output.stdout).context("rustc printed something that is not UTF-8")
+}
+
+/// `rustc 1.95.0 (59807616e 2026-04-14)` → `(1, 95)`.
+fn version(text: &str) -> Option<(u32, u32)> {
+    let mut numbers = text.strip_prefix("rustc ")?.split('.');
+    Some((numbers.next()?.parse().ok()?, numbers.next()?.parse().ok()?))
+}
+
+/// Parts of Cargo (libgit2, SQLite, curl) are C.
+fn check_c_compiler() -> Result<()> {
+    // The C compiler of MSVC is found through the registry, not on `PATH`.
+    if cfg!(windows) {
+        return Ok(());
+    }
+    // `CC_<target>` and its kin are a deliberate setup; what they name is not second-guessed.
+    if std::env::vars_os().any(|(key, _)| key.to_string_lossy().starts_with("CC_"))
+        || std::env::var_os("HOST_CC").is_some()
+    {
+        return Ok(());
+    }
+    let configured = std::env::var("CC").ok().filter(|cc| !cc.trim().is_empty());
+    let command = configured.as_deref().unwrap_or("cc");
+    // `CC="ccache gcc"` is usual.
+    let program = command.split_whitespace().next().unwrap_or(command);
+    if which::which(program).is_ok() {
+        return Ok(());
+    }
+    let origin = match configured {
+        Some(_) => " (from the environment variable CC)",
+        None => "",
+    };
+    bail!(
+        "no C compiler: `{program}`{origin} was not found; parts of Cargo are C, so install one (`apt install build-essential`, `dnf install gcc`, `xcode-select --install`) and run this again"
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn versions() {
+        assert_eq!(
+            version("rustc 1.95.0 (59807616e 2026-04-14)"),
+            Some((1, 95))
+        );
+        assert_eq!(
+            version("rustc 1.97.0-nightly (0123456 2026-05-15)"),
+            Some((1, 97))
+        );
+        assert_eq!(version("rustc 2.0.0"), Some((2, 0)));
+        assert_eq!(version("clang version 17"), None);
+        assert!(version("rustc 1.100.0") >= Some(OLDEST));
+    }
+}

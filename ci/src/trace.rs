@@ -1,0 +1,257 @@
+//! What a build trace says, as a table.
+//!
+//! A trace is a JSON array of Chrome trace events. The units of one build are slices of category
+//! `unit`; each names the units whose metadata, or whose everything, it waited for. What became
+//! ready when is in the instants of category `artifact`.
+
+use std::collections::BTreeMap;
+use std::fmt::Write as _;
+
+use anyhow::{Context, Result};
+use serde::Deserialize;
+
+#[derive(Debug, Deserialize)]
+struct Event {
+    name: String,
+    #[serde(default)]
+    cat: String,
+    ph: String,
+    #[serde(default)]
+    ts: u64,
+    #[serde(default)]
+    args: Args,
+}
+
+#[derive(Debug, Default, Deserialize)]
+struct Args {
+    #[serde(default)]
+    unit: u64,
+    #[serde(default)]
+    kind: String,
+    #[serde(default)]
+    mode: String,
+    #[serde(default)]
+    outcome: String,
+    #[serde(default)]
+    waited_for: WaitedFor,
+}
+
+#[derive(Debug, Default, Deserialize)]
+struct WaitedFor {
+    #[serde(default)]
+    metadata: Vec<u64>,
+    #[serde(default)]
+    all: Vec<u64>,
+}
+
+/// One unit of a build; times in microseconds.
+#[derive(Debug)]
+struct Unit {
+    label: String,
+    start: u64,
+    end: Option<u64>,
+    metadata: Option<u64>,
+    fresh: bool,
+    waited_for: Vec<u64>,
+    /// How long the first unit that waited for this one ran before this one's end.
+    ahead: u64,
+}
+
+/// A build, as its trace shows it.
+#[derive(Debug)]
+pub struct Build {
+    units: Vec<Unit>,
+}
+
+impl Build {
+    /// Reads a trace.
+    pub fn parse(text: &str) -> Result<Self> {
+        let events: Vec<Event> = serde_json::from_str(text).context("not a trace")?;
+        let mut units: BTreeMap<u64, Unit> = BTreeMap::new();
+        for event in events {
+            let args = event.args;
+            match (event.cat.as_str(), event.ph.as_str()) {
+                ("unit", "B") => {
+                    let mut waited_for = args.waited_for.metadata;
+                    waited_for.extend(args.waited_for.all);
+                    units.insert(
+                        args.unit,
+                        Unit {
+                            label: label(&event.name, &args.kind, &args.mode),
+                            start: event.ts,
+                            end: None,
+                            metadata: None,
+                            fresh: false,
+                            waited_for,
+                            ahead: 0,
+                        },
+                    );
+                }
+                ("unit", "E") => {
+                    if let Some(unit) = units.get_mut(&args.unit) {
+                        unit.end = Some(event.ts);
+                        unit.fresh = args.outcome == "fresh";
+                    }
+                }
+                ("artifact", _) if event.name == "metadata" => {
+                    if let Some(unit) = units.get_mut(&args.unit) {
+                        unit.metadata = Some(event.ts);
+                    }
+                }
+                _ => {}
+            }
+        }
+        let starts: Vec<(u64, u64)> = units
+            .values()
+            .flat_map(|unit| unit.waited_for.iter().map(|id| (*id, unit.start)))
+            .collect();
+        for (id, start) in starts {
+            if let Some(unit) = units.get_mut(&id)
+                && let Some(end) = unit.end
+            {
+                unit.ahead = unit.ahead.max(end.saturating_sub(start));
+            }
+        }
+        let mut units: Vec<Unit> = units.into_values().filter(|unit| !unit.fresh).collect();
+        units.sort_by_key(|unit| unit.start);
+        Ok(Build { units })
+    }
+
+    /// One line for each unit that was not fresh, and a line that sums them up.
+    pub fn table(&self) -> String {
+        let zero = self.units.iter().map(|unit| unit.start).min().unwrap_or(0);
+        let seconds = |time: u64| format!("{:.2}", time as f64 / 1e6);
+        let at = |time: Option<u64>| time.map_or("-".to_string(), |time| seconds(time - zero));
+        let width = self
+            .units
+            .iter()
+            .map(|unit| unit.label.chars().count())
+            .max()
+            .unwrap_or(0)
+            .max("unit".len());
+        let mut text = String::new();
+        let mut row = |cells: [&str; 5]| {
+            let [label, start, metadata, end, ahead] = cells;
+            // Writing to a string does not fail.
+            let _ = writeln!(
+                text,
+                "{label:<width$}  {start:>7}  {metadata:>8}  {end:>7}  {ahead:>6}"
+            );
+        };
+        row(["unit", "start", "metadata", "end", "ahead"]);
+        for unit in &self.units {
+            let ahead = match unit.ahead {
+                0 => String::new(),
+                ahead => seconds(ahead),
+            };
+            row([
+                &unit.label,
+                &at(Some(unit.start)),
+                &at(unit.metadata),
+                &at(unit.end),
+                &ahead,
+            ]);
+        }
+        text.push('\n');
+        text.push_str(&self.summary());
+        text.push('\n');
+        text
+    }
+
+    fn summary(&self) -> String {
+        let zero = self.units.iter().map(|unit| unit.start).min().unwrap_or(0);
+        let end = self
+            .units
+            .iter()
+            .filter_map(|unit| unit.end)
+            .max()
+            .unwrap_or(zero);
+        let work: u64 = self
+            .units
+            .iter()
+            .filter_map(|unit| Some(unit.end?.saturating_sub(unit.start)))
+            .sum();
+        let ahead: u64 = self.units.iter().map(|unit| unit.ahead).sum();
+        format!(
+            "{} units in {:.1} s, {:.1} s of work, at most {} at once; dependents started {:.1} s ahead in total",
+            self.units.len(),
+            (end - zero) as f64 / 1e6,
+            work as f64 / 1e6,
+            self.most_at_once(),
+            ahead as f64 / 1e6,
+        )
+    }
+
+    fn most_at_once(&self) -> usize {
+        let mut changes: Vec<(u64, i64)> = Vec::new();
+        for unit in &self.units {
+            changes.push((unit.start, 1));
+            changes.push((unit.end.unwrap_or(u64::MAX), -1));
+        }
+        // At the same instant, the end of one comes before the start of the next.
+        changes.sort_unstable();
+        let (mut now, mut most) = (0_i64, 0_i64);
+        for (_, change) in changes {
+            now += change;
+            most = most.max(now);
+        }
+        usize::try_from(most).unwrap_or(0)
+    }
+}
+
+/// What to call a unit: a package has several.
+fn label(name: &str, kind: &str, mode: &str) -> String {
+    let mut label = name.to_string();
+    match (kind, mode) {
+        (_, "run-custom-build") => label.push_str(" (run build script)"),
+        ("custom-build", _) => label.push_str(" (build script)"),
+        ("lib" | "rlib" | "", _) => {}
+        (kind, _) => {
+            let _ = write!(label, " ({kind})");
+        }
+    }
+    label
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    const SAMPLE: &str = r#"[
+{"name":"thread_name","ph":"M","pid":1,"tid":1,"args":{"name":"slot 1"}},
+{"name":"base v0.1.0","cat":"unit","ph":"B","pid":1,"tid":1,"ts":1000000,"args":{"job":1,"unit":4,"package":"base","version":"0.1.0","target":"base","kind":"lib","mode":"build","waited_for":{"metadata":[],"all":[]}}},
+{"name":"frontend","cat":"phase","ph":"B","pid":1,"tid":1,"ts":1000000,"args":{"job":1,"unit":4}},
+{"name":"metadata","cat":"artifact","ph":"i","s":"t","pid":1,"tid":1,"ts":1500000,"args":{"job":1,"unit":4}},
+{"name":"frontend","cat":"phase","ph":"E","pid":1,"tid":1,"ts":1500000,"args":{"job":1,"unit":4}},
+{"name":"tokens in use","ph":"C","pid":1,"tid":0,"ts":1500000,"args":{"tokens":2}},
+{"name":"app v0.1.0","cat":"unit","ph":"B","pid":1,"tid":2,"ts":1600000,"args":{"job":2,"unit":5,"package":"app","version":"0.1.0","target":"app","kind":"lib","mode":"build","waited_for":{"metadata":[4],"all":[7]}}},
+{"name":"base v0.1.0","cat":"unit","ph":"E","pid":1,"tid":1,"ts":3000000,"args":{"job":1,"unit":4,"outcome":"done"}},
+{"name":"old v0.1.0","cat":"unit","ph":"B","pid":1,"tid":1,"ts":1000000,"args":{"job":3,"unit":7,"kind":"proc-macro","mode":"build"}},
+{"name":"old v0.1.0","cat":"unit","ph":"E","pid":1,"tid":1,"ts":1000100,"args":{"job":3,"unit":7,"outcome":"fresh"}},
+{"name":"app v0.1.0","cat":"unit","ph":"E","pid":1,"tid":2,"ts":3500000,"args":{"job":2,"unit":5,"outcome":"done"}}
+]"#;
+
+    #[test]
+    fn a_table_of_what_was_built() {
+        let table = Build::parse(SAMPLE).unwrap().table();
+        let expected = "\
+unit           start  metadata      end   ahead
+base v0.1.0     0.00      0.50     2.00    1.40
+app v0.1.0      0.60         -     2.50        
+
+2 units in 2.5 s, 3.9 s of work, at most 2 at once; dependents started 1.4 s ahead in total
+";
+        assert_eq!(table, expected);
+    }
+
+    #[test]
+    fn a_build_that_was_cut_short_still_has_a_table() {
+        let text = r#"[{"name":"a v1.0.0","cat":"unit","ph":"B","ts":5,"args":{"unit":1}}]"#;
+        let build = Build::parse(text).unwrap();
+        assert_eq!(build.most_at_once(), 1);
+        assert!(build.table().contains("1 units in 0.0 s"));
+        assert!(Build::parse("[]").unwrap().table().contains("0 units"));
+        assert!(Build::parse("nonsense").is_err());
+    }
+}

@@ -1,0 +1,445 @@
+//! `cargo xtask upstream`: Cargo's own testsuite, and what is expected of it.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::io::{BufRead, BufReader, Read, Write};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::mpsc::{self, RecvTimeoutError, Sender};
+use std::time::Duration;
+
+use anyhow::{Context, Result, bail};
+use clap::ValueEnum;
+use fs_err as fs;
+use indicatif::{ProgressBar, ProgressStyle};
+
+use crate::cargo::{self, Network};
+use crate::expectations::{Expectations, Fact, Finding};
+use crate::layout::{Layout, Variant};
+use crate::libtest::{self, Report, Verdict};
+use crate::lock::Lock;
+use crate::shell::{self, count};
+use crate::tree::Tree;
+use crate::{assemble, build, toolchain};
+
+/// How long nothing at all may happen. The slowest tests take a minute or two; a test that hangs
+/// must not hold up a run for ever.
+const STALL: Duration = Duration::from_secs(600);
+
+/// How many tests pass between two lines of progress where there is no terminal.
+const STRIDE: usize = 200;
+
+/// A mode of `build.pipelining`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Mode {
+    /// Dependents wait for the whole dependency.
+    Off,
+    /// Dependents start at the dependency's metadata.
+    Metadata,
+}
+
+impl Mode {
+    fn name(self) -> &'static str {
+        match self {
+            Mode::Off => "off",
+            Mode::Metadata => "metadata",
+        }
+    }
+}
+
+/// Which tests to run, and on what.
+#[derive(Clone, Debug)]
+pub struct Request {
+    /// Only tests whose names contain one of these.
+    pub filters: Vec<String>,
+    /// The replacement or the released cargo.
+    pub variant: Variant,
+    /// A mode other than the default.
+    pub mode: Option<Mode>,
+    /// Whether to download what is missing.
+    pub network: Network,
+}
+
+/// Runs the tests and judges the outcome.
+pub fn run(layout: &Layout, request: &Request) -> Result<()> {
+    toolchain::check()?;
+    let facts = facts(request)?;
+    let expectations = Expectations::read(&layout.expectations(), &facts)?;
+    let _turn = Lock::testsuite(layout)?;
+    let (tree, _lock) = assemble::ensure(layout, request.variant, request.network)?;
+
+    shell::status("Building", "Cargo's testsuite");
+    let mut command = test_command(layout, request, &tree)?;
+    command.args(["--no-run", "--message-format=json-render-diagnostics"]);
+    let mut executable = None;
+    cargo::run(command, "building Cargo's testsuite", |line| {
+        executable = build::executable_in(line, "test").or(executable.take());
+    })?;
+    let executable = executable.context("cargo did not say where the testsuite is")?;
+
+    let all = list(&executable, &[])?;
+    let never = list(&executable, &["--ignored"])?;
+    let selected: BTreeSet<String> = all
+        .iter()
+        .filter(|test| {
+            request.filters.is_empty() || request.filters.iter().any(|part| test.contains(part))
+        })
+        .cloned()
+        .collect();
+    if selected.is_empty() {
+        bail!(
+            "no test of Cargo's testsuite has a name that contains `{}`",
+            request.filters.join("` or `")
+        );
+    }
+
+    let _mode = ModeFile::write(layout, request)?;
+    let mut command = test_command(layout, request, &tree)?;
+    command.arg("--").args(&request.filters);
+    let log = layout.upstream().join("testsuite.log");
+    let (text, ended) = watch(command, &selected, &log)?;
+    let told = || format!("; the whole log is {}", layout.shown(&log));
+    let report = match ended {
+        Ended::ByItself(status) => Report::read(&text, &selected, &never).with_context(|| {
+            let ran = seen(&text, &selected).len();
+            format!(
+                "the testsuite broke off ({status}) after {ran} of {}{}",
+                count(selected.len(), "test", "tests"),
+                told()
+            )
+        })?,
+        Ended::Interrupted => bail!(
+            "interrupted: nothing is known about the tests that had not ended{}",
+            told()
+        ),
+        Ended::Stalled => bail!(
+            "nothing has happened for {} minutes; stopped. Still running: {}{}",
+            STALL.as_secs() / 60,
+            still_running(&text, &selected, &never),
+            told()
+        ),
+    };
+
+    let findings = expectations.judge(&all, &report.verdicts);
+    tell(&report, &findings, &expectations);
+    if findings.is_empty() {
+        return Ok(());
+    }
+    bail!(
+        "{} with what is expected{}",
+        count(
+            findings.len(),
+            "test or line disagrees",
+            "tests or lines disagree"
+        ),
+        told()
+    )
+}
+
+/// Prints what was found, and at last the counts.
+fn tell(report: &Report, findings: &[Finding], expectations: &Expectations) {
+    for finding in findings {
+        if let Finding::Failed { test } = finding {
+            println!("\n---- {test} ----");
+            println!(
+                "{}",
+                report.output.get(test).map_or("", |text| text.trim_end())
+            );
+        }
+    }
+    if !findings.is_empty() {
+        println!();
+    }
+    for finding in findings {
+        println!("{finding}");
+    }
+    let (mut passed, mut failed, mut skipped) = (0, 0, 0);
+    for (test, verdict) in &report.verdicts {
+        match verdict {
+            Verdict::Passed => passed += 1,
+            Verdict::Ignored => skipped += 1,
+            Verdict::Failed if expectations.contains(test) => skipped += 1,
+            Verdict::Failed => failed += 1,
+        }
+    }
+    println!("{passed} passed, {failed} failed, {skipped} skipped");
+}
+
+fn facts(request: &Request) -> Result<BTreeSet<Fact>> {
+    let mut facts = BTreeSet::new();
+    let mut set = |fact, holds: bool| {
+        if holds {
+            facts.insert(fact);
+        }
+    };
+    set(Fact::Root, is_root());
+    set(Fact::Nightly, toolchain::is_nightly()?);
+    set(Fact::Rustup, which::which("rustup").is_ok());
+    set(Fact::Linux, cfg!(target_os = "linux"));
+    set(Fact::Macos, cfg!(target_os = "macos"));
+    set(Fact::Windows, cfg!(windows));
+    set(Fact::Stock, request.variant == Variant::Stock);
+    set(Fact::Off, request.mode == Some(Mode::Off));
+    Ok(facts)
+}
+
+#[cfg(unix)]
+fn is_root() -> bool {
+    rustix::process::geteuid().is_root()
+}
+
+#[cfg(not(unix))]
+fn is_root() -> bool {
+    false
+}
+
+fn test_command(layout: &Layout, request: &Request, tree: &Tree) -> Result<Command> {
+    let version = tree.version()?;
+    let mut command = cargo::in_tree(layout, request.variant, "test", &version, request.network);
+    command
+        .args(["--test", "testsuite"])
+        .env("RUST_BACKTRACE", "0")
+        .env("CFG_DISABLE_CROSS_TESTS", "1")
+        // On what they take for a CI machine the tests insist on tools that others do without.
+        .env_remove("CI")
+        .env_remove("TF_BUILD")
+        // These would change libtest's output, or the files that the tests compare with.
+        .env_remove("RUST_TEST_NOCAPTURE")
+        .env_remove("RUST_TEST_THREADS")
+        .env_remove("SNAPSHOTS");
+    Ok(command)
+}
+
+/// The names of the tests.
+fn list(executable: &Path, further: &[&str]) -> Result<BTreeSet<String>> {
+    let output = Command::new(executable)
+        .args(["--list", "--format", "terse"])
+        .args(further)
+        .stdin(Stdio::null())
+        .output()
+        .with_context(|| format!("could not run {}", executable.display()))?;
+    if !output.status.success() {
+        bail!(
+            "the testsuite could not list its tests: {}",
+            String::from_utf8_lossy(&output.stderr).trim()
+        );
+    }
+    Ok(libtest::names(&String::from_utf8_lossy(&output.stdout)))
+}
+
+/// The mode in which the tests run Cargo.
+///
+/// The environment would not do: Cargo's tests clear it of everything that begins with `CARGO_`.
+/// But they read configuration files up to the directory that holds those of all tests.
+struct ModeFile {
+    path: PathBuf,
+}
+
+impl ModeFile {
+    fn write(layout: &Layout, request: &Request) -> Result<Self> {
+        let tests = layout.build(request.variant).join("tmp").join("cit");
+        let path = tests.join(".cargo").join("config.toml");
+        let file = ModeFile { path };
+        // An earlier run may have been killed.
+        file.remove();
+        if let Some(mode) = request.mode {
+            fs::create_dir_all(tests.join(".cargo"))?;
+            fs::write(
+                &file.path,
+                format!("[build]\npipelining = \"{}\"\n", mode.name()),
+            )?;
+        }
+        Ok(file)
+    }
+
+    fn remove(&self) {
+        let _ = fs::remove_file(&self.path);
+    }
+}
+
+impl Drop for ModeFile {
+    fn drop(&mut self) {
+        self.remove();
+    }
+}
+
+/// How a run of the tests came to its end.
+enum Ended {
+    ByItself(ExitStatus),
+    Interrupted,
+    Stalled,
+}
+
+enum Event {
+    Out(String),
+    Err(String),
+    /// One of the two streams has ended.
+    Closed,
+    Interrupted,
+}
+
+/// Runs the tests, shows how far they are, and returns what they printed to stdout.
+fn watch(mut command: Command, selected: &BTreeSet<String>, log: &Path) -> Result<(String, Ended)> {
+    let (sender, events) = mpsc::channel();
+    let interrupt = sender.clone();
+    ctrlc::set_handler(move || {
+        // Nobody listens any more when the tests are over.
+        let _ = interrupt.send(Event::Interrupted);
+    })
+    .context("could not watch for Ctrl-C")?;
+    // A group of its own: when the tests are stopped, so is everything they have started.
+    #[cfg(unix)]
+    std::os::unix::process::CommandExt::process_group(&mut command, 0);
+    let mut child = command
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .with_context(|| format!("could not run `{}`", command.get_program().display()))?;
+    if let Some(stdout) = child.stdout.take() {
+        forward(stdout, sender.clone(), Event::Out);
+    }
+    if let Some(stderr) = child.stderr.take() {
+        forward(stderr, sender, Event::Err);
+    }
+
+    let mut log = std::io::BufWriter::new(fs::File::create(log)?);
+    let mut progress = Progress::new(selected.len());
+    let mut text = String::new();
+    let mut open = 2;
+    let mut stopped = None;
+    while open > 0 {
+        match events.recv_timeout(STALL) {
+            Ok(Event::Out(line)) => {
+                writeln!(log, "{line}")?;
+                if let Some((test, verdict)) = libtest::verdict(&line, selected) {
+                    progress.ended(test, verdict);
+                }
+                text.push_str(&line);
+                text.push('\n');
+            }
+            Ok(Event::Err(line)) => writeln!(log, "{line}")?,
+            Ok(Event::Closed) => open -= 1,
+            Ok(Event::Interrupted) => {
+                stopped = Some(Ended::Interrupted);
+                break;
+            }
+            Err(RecvTimeoutError::Timeout) => {
+                stopped = Some(Ended::Stalled);
+                break;
+            }
+            Err(RecvTimeoutError::Disconnected) => break,
+        }
+    }
+    log.flush()?;
+    progress.finish();
+    if stopped.is_some() {
+        stop(&mut child)?;
+    }
+    let status = child.wait()?;
+    Ok((text, stopped.unwrap_or(Ended::ByItself(status))))
+}
+
+fn forward(from: impl Read + Send + 'static, to: Sender<Event>, wrap: fn(String) -> Event) {
+    std::thread::spawn(move || {
+        let mut from = BufReader::new(from);
+        let mut line = Vec::new();
+        // What the tests' children print need not be text.
+        while let Ok(1..) = from.read_until(b'\n', &mut line) {
+            let text = String::from_utf8_lossy(&line);
+            if to
+                .send(wrap(text.trim_end_matches(['\n', '\r']).to_string()))
+                .is_err()
+            {
+                return;
+            }
+            line.clear();
+        }
+        let _ = to.send(Event::Closed);
+    });
+}
+
+#[cfg(unix)]
+fn stop(child: &mut Child) -> Result<()> {
+    use rustix::process::{Pid, Signal, kill_process_group};
+    // It has not been waited for, so the number is still its own.
+    if let Some(group) = i32::try_from(child.id()).ok().and_then(Pid::from_raw) {
+        match kill_process_group(group, Signal::KILL) {
+            Ok(()) | Err(rustix::io::Errno::SRCH) => {}
+            Err(error) => return Err(error).context("could not stop the testsuite"),
+        }
+    }
+    Ok(())
+}
+
+#[cfg(not(unix))]
+fn stop(child: &mut Child) -> Result<()> {
+    child.kill().context("could not stop the testsuite")
+}
+
+/// The tests that have ended, as far as their lines came through whole.
+fn seen<'a>(text: &'a str, selected: &BTreeSet<String>) -> BTreeMap<&'a str, Verdict> {
+    text.lines()
+        .filter_map(|line| libtest::verdict(line, selected))
+        .collect()
+}
+
+/// The tests that have begun and not ended: those that libtest calls slow, or else all that are
+/// left, if they are few.
+fn still_running(text: &str, selected: &BTreeSet<String>, never: &BTreeSet<String>) -> String {
+    let seen = seen(text, selected);
+    let open = |test: &&str| !seen.contains_key(*test);
+    let mut tests: Vec<&str> = text
+        .lines()
+        .filter_map(libtest::slow)
+        .filter(open)
+        .collect();
+    if tests.is_empty() {
+        let left = selected.difference(never).map(String::as_str).filter(open);
+        tests = left.take(20).collect();
+    }
+    tests.join(", ")
+}
+
+/// How far the tests are: a bar on a terminal, now and then a line elsewhere.
+struct Progress {
+    bar: ProgressBar,
+    total: usize,
+    ended: usize,
+    failed: usize,
+}
+
+impl Progress {
+    fn new(total: usize) -> Self {
+        let bar = ProgressBar::new(total as u64);
+        let template = "{prefix:>12.cyan.bold} [{bar:25}] {pos}/{len} {elapsed_precise} {msg}";
+        if let Ok(style) = ProgressStyle::with_template(template) {
+            bar.set_style(style.progress_chars("=> "));
+        }
+        bar.set_prefix("Testing");
+        Progress {
+            bar,
+            total,
+            ended: 0,
+            failed: 0,
+        }
+    }
+
+    fn ended(&mut self, test: &str, verdict: Verdict) {
+        self.ended += 1;
+        if verdict == Verdict::Failed {
+            self.failed += 1;
+            self.bar
+                .set_message(format!("{} failed, last {test}", self.failed));
+        }
+        self.bar.set_position(self.ended as u64);
+        if self.bar.is_hidden() && self.ended.is_multiple_of(STRIDE) {
+            shell::waiting(
+                "Testing",
+                format_args!("{}/{}, {} failed", self.ended, self.total, self.failed),
+            );
+        }
+    }
+
+    fn finish(&self) {
+        self.bar.finish_and_clear();
+    }
+}
