@@ -27,7 +27,7 @@ struct Args {
     #[serde(default)]
     unit: u64,
     #[serde(default)]
-    kind: String,
+    kind: Vec<String>,
     #[serde(default)]
     mode: String,
     #[serde(default)]
@@ -77,7 +77,7 @@ impl Build {
                     units.insert(
                         args.unit,
                         Unit {
-                            label: label(&event.name, &args.kind, &args.mode),
+                            label: label(&event.name, &args.kind.join("+"), &args.mode),
                             start: event.ts,
                             end: None,
                             metadata: None,
@@ -220,14 +220,14 @@ mod tests {
 
     const SAMPLE: &str = r#"[
 {"name":"thread_name","ph":"M","pid":1,"tid":1,"args":{"name":"slot 1"}},
-{"name":"base v0.1.0","cat":"unit","ph":"B","pid":1,"tid":1,"ts":1000000,"args":{"job":1,"unit":4,"package":"base","version":"0.1.0","target":"base","kind":"lib","mode":"build","waited_for":{"metadata":[],"all":[]}}},
+{"name":"base v0.1.0","cat":"unit","ph":"B","pid":1,"tid":1,"ts":1000000,"args":{"job":1,"unit":4,"package":"base","version":"0.1.0","target":"base","kind":["lib"],"mode":"build","waited_for":{"metadata":[],"all":[]}}},
 {"name":"frontend","cat":"phase","ph":"B","pid":1,"tid":1,"ts":1000000,"args":{"job":1,"unit":4}},
 {"name":"metadata","cat":"artifact","ph":"i","s":"t","pid":1,"tid":1,"ts":1500000,"args":{"job":1,"unit":4}},
 {"name":"frontend","cat":"phase","ph":"E","pid":1,"tid":1,"ts":1500000,"args":{"job":1,"unit":4}},
 {"name":"tokens in use","ph":"C","pid":1,"tid":0,"ts":1500000,"args":{"tokens":2}},
-{"name":"app v0.1.0","cat":"unit","ph":"B","pid":1,"tid":2,"ts":1600000,"args":{"job":2,"unit":5,"package":"app","version":"0.1.0","target":"app","kind":"lib","mode":"build","waited_for":{"metadata":[4],"all":[7]}}},
+{"name":"app v0.1.0","cat":"unit","ph":"B","pid":1,"tid":2,"ts":1600000,"args":{"job":2,"unit":5,"package":"app","version":"0.1.0","target":"app","kind":["lib"],"mode":"build","waited_for":{"metadata":[4],"all":[7]}}},
 {"name":"base v0.1.0","cat":"unit","ph":"E","pid":1,"tid":1,"ts":3000000,"args":{"job":1,"unit":4,"outcome":"done"}},
-{"name":"old v0.1.0","cat":"unit","ph":"B","pid":1,"tid":1,"ts":1000000,"args":{"job":3,"unit":7,"kind":"proc-macro","mode":"build"}},
+{"name":"old v0.1.0","cat":"unit","ph":"B","pid":1,"tid":1,"ts":1000000,"args":{"job":3,"unit":7,"kind":["proc-macro"],"mode":"build"}},
 {"name":"old v0.1.0","cat":"unit","ph":"E","pid":1,"tid":1,"ts":1000100,"args":{"job":3,"unit":7,"outcome":"fresh"}},
 {"name":"app v0.1.0","cat":"unit","ph":"E","pid":1,"tid":2,"ts":3500000,"args":{"job":2,"unit":5,"outcome":"done"}}
 ]"#;
