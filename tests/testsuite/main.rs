@@ -1,0 +1,14 @@
+//! What users see of the replacement cargo and of `cargo xtask`, with a real rustc and linker.
+//!
+//! The tests run on the cargo that `PIPELINED_CARGO` names. Without it, the first test that needs
+//! one builds it.
+
+#![allow(clippy::print_stderr)]
+
+mod support;
+
+mod faults;
+mod modes;
+mod order;
+mod trace;
+mod xtask;

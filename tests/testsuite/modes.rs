@@ -1,0 +1,151 @@
+//! `build.pipelining`: its values, its errors, and that the mode is no part of what is built.
+
+use cargo_test_support::prelude::*;
+use cargo_test_support::{Execs, Project, basic_lib_manifest, project, str};
+
+use crate::support::ProjectExt;
+
+/// A library and a library that uses it.
+fn two_libraries() -> Project {
+    project()
+        .file(
+            "Cargo.toml",
+            r#"
+                [package]
+                name = "foo"
+                version = "0.1.0"
+                edition = "2021"
+
+                [dependencies]
+                bar = { path = "bar" }
+            "#,
+        )
+        .file("src/lib.rs", "pub fn foo() -> u32 { bar::bar() }")
+        .file("bar/Cargo.toml", &basic_lib_manifest("bar"))
+        .file("bar/src/lib.rs", "pub fn bar() -> u32 { 1 }")
+        .build()
+}
+
+/// The need of `foo` for `bar` under the given setting: metadata, or all.
+fn waits_for_metadata(p: &Project, set: impl FnOnce(&mut Execs) -> &mut Execs) -> bool {
+    p.build_dir().rm_rf();
+    let mut execs = p.cargo("build");
+    execs.env("CARGO_BUILD_TRACE", "trace.json");
+    set(&mut execs).run();
+    let trace = p.trace();
+    trace.assert_sound(u64::MAX);
+    let foo = trace.lib("foo");
+    let needs = foo.waited_for_metadata.len() + foo.waited_for_all.len();
+    assert_eq!(needs, 1);
+    foo.waited_for_metadata.len() == 1
+}
+
+#[cargo_test]
+fn every_value_everywhere() {
+    let p = two_libraries();
+    assert!(waits_for_metadata(&p, |cargo| cargo));
+    for (value, expected) in [
+        ("off", false),
+        ("metadata", true),
+        ("true", true),
+        ("false", false),
+    ] {
+        let environment =
+            waits_for_metadata(&p, |cargo| cargo.env("CARGO_BUILD_PIPELINING", value));
+        assert_eq!(environment, expected, "{value} in the environment");
+        let toml = match value.parse::<bool>() {
+            Ok(value) => format!("build.pipelining={value}"),
+            Err(_) => format!("build.pipelining={value:?}"),
+        };
+        let argument = waits_for_metadata(&p, |cargo| cargo.arg("--config").arg(&toml));
+        assert_eq!(argument, expected, "{toml} as an argument");
+        p.change_file(".cargo/config.toml", &toml);
+        let file = waits_for_metadata(&p, |cargo| cargo);
+        assert_eq!(file, expected, "{toml} in a file");
+        p.change_file(".cargo/config.toml", "");
+    }
+}
+
+#[cargo_test]
+fn an_unknown_value_names_the_key_the_place_and_the_values() {
+    let p = two_libraries();
+    p.cargo("build")
+        .env("CARGO_BUILD_PIPELINING", "fast")
+        .with_status(101)
+        .with_stderr_data(str![[r#"
+[ERROR] error in environment variable `CARGO_BUILD_PIPELINING`: could not load config key `build.pipelining`
+
+Caused by:
+  invalid value: string "fast", expected "off", "metadata", true ("metadata") or false ("off")
+
+"#]])
+        .run();
+    p.cargo("build --config build.pipelining=3")
+        .with_status(101)
+        .with_stderr_data(str![[r#"
+[ERROR] error in --config cli option: could not load config key `build.pipelining`
+
+Caused by:
+  invalid type: integer `3`, expected "off", "metadata", true ("metadata") or false ("off")
+
+"#]])
+        .run();
+    p.change_file(".cargo/config.toml", "build.pipelining = ['off']");
+    p.cargo("build")
+        .with_status(101)
+        .with_stderr_data(str![[r#"
+[ERROR] error in [ROOT]/foo/.cargo/config.toml: could not load config key `build.pipelining`
+
+Caused by:
+  invalid type: sequence, expected "off", "metadata", true ("metadata") or false ("off")
+
+"#]])
+        .run();
+    assert!(!p.build_dir().exists());
+}
+
+#[cargo_test]
+fn switching_rebuilds_nothing() {
+    let p = two_libraries();
+    for mode in ["metadata", "off", "metadata"] {
+        let expected = match p.build_dir().exists() {
+            false => str![[r#"
+...
+[FINISHED] `dev` profile [unoptimized + debuginfo] target(s) in [ELAPSED]s
+
+"#]],
+            true => str![[r#"
+[FRESH] bar v0.5.0 ([ROOT]/foo/bar)
+[FRESH] foo v0.1.0 ([ROOT]/foo)
+[FINISHED] `dev` profile [unoptimized + debuginfo] target(s) in [ELAPSED]s
+
+"#]],
+        };
+        p.cargo("build -v")
+            .env("CARGO_BUILD_PIPELINING", mode)
+            .with_stderr_data(expected)
+            .run();
+    }
+}
+
+#[cargo_test]
+fn the_commands_are_the_same_in_both_modes() {
+    let p = two_libraries();
+    let commands = |mode: &str| {
+        p.build_dir().rm_rf();
+        let output = p
+            .cargo("build -v -j1")
+            .env("CARGO_BUILD_PIPELINING", mode)
+            .run();
+        let mut lines: Vec<String> = String::from_utf8(output.stderr.clone())
+            .unwrap()
+            .lines()
+            .filter(|line| line.contains("Running"))
+            .map(str::to_owned)
+            .collect();
+        lines.sort();
+        assert_eq!(lines.len(), 2);
+        lines
+    };
+    assert_eq!(commands("off"), commands("metadata"));
+}

@@ -1,0 +1,131 @@
+//! `build.trace`.
+
+use cargo_test_support::prelude::*;
+use cargo_test_support::{Project, basic_bin_manifest, project, str};
+
+use crate::support::ProjectExt;
+
+fn foo() -> Project {
+    project()
+        .file("Cargo.toml", &basic_bin_manifest("foo"))
+        .file("src/main.rs", "fn main() {}")
+        .build()
+}
+
+#[cargo_test]
+fn the_fields_of_a_trace() {
+    let p = foo();
+    let trace = p.traced("build");
+    let mut events = trace.events.clone();
+    let mut last = 0;
+    for event in &mut events {
+        let ts = event["ts"].as_u64().unwrap();
+        assert!(ts >= last, "time goes back: {event}");
+        last = ts;
+        event["ts"] = 0.into();
+    }
+    let lines: Vec<String> = events.iter().map(|event| event.to_string()).collect();
+    snapbox::assert_data_eq!(
+        lines.join("\n"),
+        str![[r#"
+{"args":{"name":"slot 1"},"name":"thread_name","ph":"M","pid":1,"tid":1,"ts":0}
+{"args":{"job":0,"kind":["bin"],"mode":"build","package":"foo","target":"foo","unit":0,"version":"0.5.0","waited_for":{"all":[],"metadata":[]}},"cat":"unit","name":"foo v0.5.0","ph":"B","pid":1,"tid":1,"ts":0}
+{"args":{"job":0,"unit":0},"cat":"phase","name":"compile","ph":"B","pid":1,"tid":1,"ts":0}
+{"args":{"tokens":1},"cat":"tokens","name":"tokens in use","ph":"C","pid":1,"tid":1,"ts":0}
+{"args":{"job":0,"unit":0},"cat":"phase","name":"compile","ph":"E","pid":1,"tid":1,"ts":0}
+{"args":{"job":0,"unit":0},"cat":"artifact","name":"all","ph":"i","pid":1,"s":"t","tid":1,"ts":0}
+{"args":{"job":0,"outcome":"done","unit":0},"cat":"unit","name":"foo v0.5.0","ph":"E","pid":1,"tid":1,"ts":0}
+{"args":{"tokens":0},"cat":"tokens","name":"tokens in use","ph":"C","pid":1,"tid":1,"ts":0}
+"#]]
+    );
+}
+
+#[cargo_test]
+fn a_relative_path_is_relative_as_in_any_other_setting() {
+    let p = foo();
+    p.change_file(".cargo/config.toml", "build.trace = 'made/by/file.json'");
+    p.cargo("build").cwd(p.root().join("src")).run();
+    assert!(p.root().join("made/by/file.json").exists());
+    p.cargo("build")
+        .cwd(p.root().join("src"))
+        .env("CARGO_BUILD_TRACE", "by-environment.json")
+        .run();
+    assert!(p.root().join("src/by-environment.json").exists());
+}
+
+#[cargo_test]
+fn a_path_that_cannot_be_written() {
+    let p = foo();
+    p.cargo("build")
+        .env("CARGO_BUILD_TRACE", "src")
+        .with_status(101)
+        .with_stderr_data(str![[r#"
+[ERROR] failed to create `[ROOT]/foo/src`, set by `build.trace`
+
+Caused by:
+  Is a directory (os error 21)
+
+"#]])
+        .run();
+    assert!(!p.bin("foo").exists());
+}
+
+#[cargo_test]
+fn no_trace_is_asked_for() {
+    let p = foo();
+    p.cargo("build").run();
+    let mut entries: Vec<_> = std::fs::read_dir(p.root())
+        .unwrap()
+        .map(|entry| entry.unwrap().file_name().into_string().unwrap())
+        .collect();
+    entries.sort();
+    assert_eq!(entries, ["Cargo.lock", "Cargo.toml", "src", "target"]);
+}
+
+#[cargo_test]
+fn a_failed_build_has_a_trace() {
+    let p = foo();
+    p.change_file("src/main.rs", "fn main() { missing() }");
+    p.cargo("build")
+        .env("CARGO_BUILD_TRACE", "trace.json")
+        .with_status(101)
+        .with_stderr_data(str!["..."])
+        .run();
+    assert_eq!(p.trace().bin("foo").outcome.as_deref(), Some("failed"));
+}
+
+#[cargo_test]
+fn a_cargo_within_the_build_leaves_the_trace_alone() {
+    let p = project()
+        .file("Cargo.toml", &basic_bin_manifest("foo"))
+        .file("src/main.rs", "fn main() {}")
+        .file(
+            "build.rs",
+            r#"
+                fn main() {
+                    let cargo = std::env::var_os("CARGO").unwrap();
+                    let inner = std::process::Command::new(cargo)
+                        .args(["build", "--target-dir", "target/inner"])
+                        .current_dir("inner")
+                        .env("CARGO_BUILD_TRACE", std::env::var_os("OUTER_TRACE").unwrap())
+                        .output()
+                        .unwrap();
+                    assert!(inner.status.success(), "{inner:?}");
+                    let stderr = String::from_utf8(inner.stderr).unwrap();
+                    let warning = "another cargo is writing to it";
+                    assert!(stderr.contains(warning), "{stderr}");
+                }
+            "#,
+        )
+        .file("inner/Cargo.toml", &basic_bin_manifest("inner"))
+        .file("inner/src/main.rs", "fn main() {}")
+        .build();
+    let trace = p.root().join("trace.json");
+    p.cargo("build")
+        .env("CARGO_BUILD_TRACE", &trace)
+        .env("OUTER_TRACE", &trace)
+        .run();
+    let trace = p.trace();
+    trace.assert_sound(u64::MAX);
+    assert!(trace.units().all(|unit| unit.package == "foo"));
+}

@@ -1,0 +1,393 @@
+//! `cargo xtask`: what it says when something is missing or wrong, and what it installs.
+
+use std::path::{Path, PathBuf};
+
+use cargo_test_support::prelude::*;
+use cargo_test_support::{
+    Execs, ProcessBuilder, Project, basic_bin_manifest, execs, paths, project, str,
+};
+
+use crate::support::{replacement, root, xtask};
+
+/// `xtask LINE` in a checkout of its own at `checkout`.
+fn xtask_in(checkout: &Path, line: &str) -> Execs {
+    // Not in the sandbox of Cargo's tests: its settings would build the replacement anew, and
+    // what is needed of the registry has been downloaded to the real one.
+    let mut process = ProcessBuilder::new(xtask());
+    process
+        .cwd(paths::root())
+        .env("CARGO", env!("CARGO"))
+        .arg("--offline")
+        .arg("--root")
+        .arg(checkout)
+        .arg_line(line);
+    execs().with_process_builder(process)
+}
+
+fn cargo_home() -> PathBuf {
+    home::cargo_home().unwrap()
+}
+
+/// A checkout with the patches of this one.
+fn checkout() -> PathBuf {
+    let checkout = paths::root().join("checkout");
+    let patches = checkout.join("patches");
+    patches.mkdir_p();
+    for entry in std::fs::read_dir(root().join("patches")).unwrap() {
+        let entry = entry.unwrap();
+        std::fs::copy(entry.path(), patches.join(entry.file_name())).unwrap();
+    }
+    // The crate that the trees are made of must have been downloaded once.
+    replacement();
+    checkout
+}
+
+/// The names and contents of a directory's files.
+fn contents(dir: &Path) -> Vec<(String, Vec<u8>)> {
+    let mut files: Vec<_> = std::fs::read_dir(dir)
+        .unwrap()
+        .map(|entry| {
+            let path = entry.unwrap().path();
+            let name = path.file_name().unwrap().to_str().unwrap().to_owned();
+            (name, std::fs::read(path).unwrap())
+        })
+        .collect();
+    files.sort();
+    files
+}
+
+fn tree(checkout: &Path) -> PathBuf {
+    checkout.join("target/upstream/cargo-0.98.0")
+}
+
+/// The first line of `series` that names a patch.
+fn first_patch(checkout: &Path) -> String {
+    let series = std::fs::read_to_string(checkout.join("patches/series")).unwrap();
+    let mut lines = series.lines().filter(|line| !line.starts_with('#'));
+    lines.next().unwrap().to_owned()
+}
+
+#[cargo_test]
+fn assemble_and_export_reproduce_the_patches() {
+    let checkout = checkout();
+    let before = contents(&checkout.join("patches"));
+    xtask_in(&checkout, "assemble").run();
+    xtask_in(&checkout, "export").run();
+    assert_eq!(contents(&checkout.join("patches")), before);
+}
+
+#[cargo_test]
+fn local_work_is_never_thrown_away() {
+    let checkout = checkout();
+    xtask_in(&checkout, "assemble").run();
+    let file = tree(&checkout).join("src/cargo/lib.rs");
+    let text = std::fs::read_to_string(&file).unwrap() + "// local\n";
+    std::fs::write(&file, &text).unwrap();
+    xtask_in(&checkout, "assemble --upto 1")
+        .with_status(101)
+        .with_stderr_data(str![[r#"
+[ERROR] target/upstream/cargo-0.98.0 has uncommitted changes, which assembling would throw away; `cargo xtask export` writes commits to patches/, `cargo xtask assemble --force` discards everything
+
+"#]])
+        .run();
+    xtask_in(&checkout, "export")
+        .with_status(101)
+        .with_stderr_data(str![[r#"
+[ERROR] target/upstream/cargo-0.98.0 has uncommitted changes; commit them there (or amend the patch they belong to) and run this again
+
+"#]])
+        .run();
+    assert_eq!(std::fs::read_to_string(&file).unwrap(), text);
+    xtask_in(&checkout, "assemble --force").run();
+    assert_ne!(std::fs::read_to_string(&file).unwrap(), text);
+}
+
+#[cargo_test]
+fn a_patch_that_does_not_apply_is_named_with_its_file() {
+    let checkout = checkout();
+    let patch = checkout.join("patches").join(first_patch(&checkout));
+    let text = std::fs::read_to_string(&patch).unwrap();
+    let damaged = text.replace(
+        "\n [dependencies.cargo-platform]",
+        "\n [dependencies.other]",
+    );
+    assert_ne!(text, damaged);
+    std::fs::write(&patch, damaged).unwrap();
+    xtask_in(&checkout, "assemble")
+        .with_status(101)
+        .with_stderr_data(str![[r#"
+[UNPACKING] cargo 0.98.0
+    Applying build-depend-on-cargo-pipelining.patch
+[ERROR] patches/build-depend-on-cargo-pipelining.patch does not apply to Cargo.toml
+target/upstream/cargo-0.98.0 has the patches that come before it. To mend it, run there
+    git am -3 --keep-non-patch [ROOT]/checkout/patches/build-depend-on-cargo-pipelining.patch
+resolve the conflicts, `git am --continue`, and then run `cargo xtask export` here
+
+"#]])
+        .run();
+}
+
+#[cargo_test]
+fn a_series_that_disagrees_with_the_files() {
+    let checkout = checkout();
+    let series = checkout.join("patches/series");
+    let text = std::fs::read_to_string(&series).unwrap();
+    std::fs::write(&series, format!("{text}missing.patch\n")).unwrap();
+    xtask_in(&checkout, "assemble")
+        .with_status(101)
+        .with_stderr_data(str![[r#"
+[ERROR] patches/series lists `missing.patch`, which does not exist in patches/; add the file or remove the line
+
+"#]])
+        .run();
+    std::fs::write(&series, text.replace(&first_patch(&checkout), "")).unwrap();
+    xtask_in(&checkout, "assemble")
+        .with_status(101)
+        .with_stderr_data(str![[r#"
+[ERROR] patches/build-depend-on-cargo-pipelining.patch is not listed in patches/series; add a line for it or remove the file
+
+"#]])
+        .run();
+    std::fs::write(&series, text).unwrap();
+    xtask_in(&checkout, "assemble --upto 99")
+        .with_status(101)
+        .with_stderr_data(str![[r#"
+[ERROR] there is no patch 99: the series has 6 patches
+
+"#]])
+        .run();
+}
+
+#[cargo_test]
+fn nothing_to_export() {
+    xtask_in(&checkout(), "export")
+        .with_status(101)
+        .with_stderr_data(str![[r#"
+[ERROR] there is nothing to export: target/upstream/cargo-0.98.0 does not exist; run `cargo xtask assemble`
+
+"#]])
+        .run();
+}
+
+/// A directory for `PATH` that has all that a build needs, but for `without`.
+#[cfg(unix)]
+fn path_without(without: &str) -> PathBuf {
+    let dir = paths::root().join("bin");
+    dir.mkdir_p();
+    for program in ["git", "cc", "rustc", "cargo", "sh"] {
+        if program != without {
+            let found = match program {
+                "cargo" => PathBuf::from(env!("CARGO")),
+                "rustc" => Path::new(env!("CARGO")).with_file_name("rustc"),
+                _ => which(program),
+            };
+            std::os::unix::fs::symlink(found, dir.join(program)).unwrap();
+        }
+    }
+    dir
+}
+
+#[cfg(unix)]
+fn which(program: &str) -> PathBuf {
+    let path = std::env::var_os("PATH").unwrap();
+    std::env::split_paths(&path)
+        .map(|dir| dir.join(program))
+        .find(|file| file.exists())
+        .unwrap()
+}
+
+#[cfg(unix)]
+#[cargo_test]
+fn what_is_missing_is_named() {
+    xtask_in(&checkout(), "build")
+        .env("PATH", path_without("git"))
+        .with_status(101)
+        .with_stderr_data(str![[r#"
+[ERROR] `git` was not found: the patches are applied with it; install git and run this again
+
+"#]])
+        .run();
+}
+
+#[cfg(unix)]
+#[cargo_test]
+fn no_c_compiler() {
+    xtask_in(&checkout(), "build")
+        .env("PATH", path_without("cc"))
+        .env_remove("CC")
+        .with_status(101)
+        .with_stderr_data(str![[r#"
+[ERROR] no C compiler: `cc` was not found; parts of Cargo are C, so install one (`apt install build-essential`, `dnf install gcc`, `xcode-select --install`) and run this again
+
+"#]])
+        .run();
+}
+
+#[cfg(unix)]
+#[cargo_test]
+fn an_old_toolchain() {
+    use std::os::unix::fs::PermissionsExt;
+
+    let rustc = paths::root().join("rustc");
+    std::fs::write(
+        &rustc,
+        "#!/bin/sh\necho 'rustc 1.90.0 (1159e78c4 2025-09-14)'\n",
+    )
+    .unwrap();
+    std::fs::set_permissions(&rustc, PermissionsExt::from_mode(0o755)).unwrap();
+    xtask_in(&checkout(), "build")
+        .env("RUSTC", rustc)
+        .with_status(101)
+        .with_stderr_data(str![[r#"
+[ERROR] `rustc 1.90.0 (1159e78c4 2025-09-14)` is too old: cargo 0.98.0 needs Rust 1.95 or newer; run `rustup update stable`
+
+"#]])
+        .run();
+}
+
+#[cfg(unix)]
+#[cargo_test]
+fn no_network_and_nothing_downloaded() {
+    xtask_in(&checkout(), "assemble")
+        .env("CARGO_HOME", paths::root().join("empty"))
+        .with_status(101)
+        .with_stderr_data(str![[r#"
+    Fetching cargo 0.98.0
+[ERROR] cargo 0.98.0 could not be downloaded: check the network connection (or the proxy and registry settings in Cargo's configuration) and run this again
+
+Caused by:
+  [ERROR] could not find `cargo@0.98.0` in registry `https://github.com/rust-lang/crates.io-index`
+
+"#]])
+        .run();
+}
+
+#[cargo_test]
+fn a_download_that_is_not_the_release() {
+    let cache = paths::root().join("cargo-home/registry/cache/index.crates.io-0");
+    cache.mkdir_p();
+    std::fs::write(cache.join("cargo-0.98.0.crate"), "not it").unwrap();
+    xtask_in(&checkout(), "assemble")
+        .env("CARGO_HOME", paths::root().join("cargo-home"))
+        .with_status(101)
+        .with_stderr_data(str![[r#"
+[ERROR] [ROOT]/cargo-home/registry/cache/index.crates.io-0/cargo-0.98.0.crate is not the released crate: its SHA-256 is 06121725c433ccd0469b52730a723e66a9c1e31c67c42b1dba6b501f0bf94c9d, and should be 7bcc52d107e10f9695543bbdc9128c7798abafdd36c6ba5adfb35e0abe87bf6e; delete the file and run this again
+
+"#]])
+        .run();
+}
+
+/// A rustup home with the active toolchain as `real`.
+#[cfg(unix)]
+fn rustup_home() -> PathBuf {
+    let home = paths::root().join("rustup");
+    let toolchains = home.join("toolchains");
+    toolchains.mkdir_p();
+    let sysroot = std::process::Command::new(Path::new(env!("CARGO")).with_file_name("rustc"))
+        .args(["--print", "sysroot"])
+        .output()
+        .unwrap();
+    let sysroot = String::from_utf8(sysroot.stdout).unwrap();
+    std::os::unix::fs::symlink(sysroot.trim_end(), toolchains.join("real")).unwrap();
+    std::fs::write(
+        home.join("settings.toml"),
+        "version = \"12\"\ndefault_toolchain = \"real\"\n[overrides]\n",
+    )
+    .unwrap();
+    home
+}
+
+/// A project whose dependency was published with somebody's `rust-toolchain.toml`.
+#[cfg(unix)]
+fn with_a_foreign_toolchain_file() -> Project {
+    project()
+        .file(
+            "Cargo.toml",
+            &format!(
+                "{}\n[dependencies]\ndashmap = {{ path = 'dashmap' }}\n",
+                basic_bin_manifest("foo")
+            ),
+        )
+        .file("src/main.rs", "fn main() { println!(\"built\"); }")
+        .file(
+            "dashmap/Cargo.toml",
+            "[package]\nname = \"dashmap\"\nversion = \"6.1.0\"\n[workspace]\n",
+        )
+        .file("dashmap/src/lib.rs", "")
+        .file(
+            "dashmap/rust-toolchain.toml",
+            "[toolchain]\nchannel = \"1.65.0\"\n",
+        )
+        .build()
+}
+
+#[cfg(unix)]
+#[cargo_test(requires = "rustup")]
+fn install_and_uninstall() {
+    let home = rustup_home();
+    let install = |line: &str| {
+        let mut execs = xtask_in(root(), line);
+        execs
+            .env("RUSTUP_HOME", &home)
+            .env_remove("RUSTUP_TOOLCHAIN");
+        execs
+    };
+    install("uninstall")
+        .with_status(101)
+        .with_stderr_data(str![[r#"
+[ERROR] toolchain `pipelined` is not installed: [ROOT]/rustup/toolchains/pipelined does not exist
+
+"#]])
+        .run();
+    install("install --debug").run();
+
+    let p = with_a_foreign_toolchain_file();
+    let rustup_proxy = |line: &str| {
+        let mut execs = p.process(cargo_home().join("bin/cargo"));
+        execs
+            .env("RUSTUP_HOME", &home)
+            .env_remove("RUSTUP_TOOLCHAIN")
+            // The proxies first: the directory of a real rustc hides the trap.
+            .env("PATH", std::env::var_os("PATH").unwrap())
+            .arg_line(line);
+        execs
+    };
+    rustup_proxy("+pipelined run -v")
+        .env("CARGO_BUILD_TRACE", p.root().join("trace.json"))
+        .with_stdout_data("built\n")
+        .run();
+    assert!(p.root().join("trace.json").exists(), "it was another cargo");
+
+    // Again, while it is the one that is active.
+    install("install --debug")
+        .env("RUSTUP_TOOLCHAIN", "pipelined")
+        .run();
+    p.build_dir().rm_rf();
+    rustup_proxy("+pipelined run -v")
+        .with_stdout_data("built\n")
+        .run();
+
+    install("uninstall").run();
+    assert!(!home.join("toolchains/pipelined").exists());
+    assert!(home.join("toolchains/real/bin/rustc").exists());
+}
+
+#[cfg(unix)]
+#[cargo_test(requires = "rustup")]
+fn a_toolchain_of_somebody_else_is_left_alone() {
+    let home = rustup_home();
+    let theirs = home.join("toolchains/pipelined/bin");
+    theirs.mkdir_p();
+    for command in ["install --debug", "uninstall"] {
+        xtask_in(root(), command)
+            .env("RUSTUP_HOME", &home)
+            .with_status(101)
+            .with_stderr_data(str![[r#"
+...
+[ERROR] toolchain `pipelined` was not made by `cargo xtask install` and is left alone; choose another --name, or remove it with `rustup toolchain uninstall pipelined`
+
+"#]])
+            .run();
+    }
+    assert!(theirs.exists());
+}
