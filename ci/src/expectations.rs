@@ -18,12 +18,14 @@ A line of a list is `TEST | REASON` or `TEST | CONDITION | REASON`; `#` begins a
 
 TEST is the name of a test, or `MODULE::*` for all tests in a module, each of which must fail.
 A line counts only where all words of its CONDITION hold; `!` in front of a word negates it:
-  root      this runs as root
-  nightly   the compiler is a nightly
-  rustup    `rustup` is on PATH
+  permissions  those of files hold for the tests: this does not run as root, or it is on Linux
+               and `setpriv` can make them hold
+  github       port 22 of github.com can be reached
+  nightly      the compiler is a nightly, and the tests take it for one
+  rustup       `rustup` is on PATH
   linux, macos, windows
-  stock     the released cargo is tested (--stock)
-  off       pipelining is turned off (--mode off)
+  stock        the released cargo is tested (--stock)
+  off          pipelining is turned off (--mode off)
 
 A test that is listed and passes, and a line that matches no test, fail the run.";
 
@@ -36,9 +38,11 @@ const DEVIATIONS: &str = "deviations.txt";
 /// What a condition can be about.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Fact {
-    /// The user is root.
-    Root,
-    /// The compiler is a nightly.
+    /// The permissions of files hold for the tests.
+    Permissions,
+    /// GitHub can be reached by SSH.
+    Github,
+    /// The tests take the compiler for a nightly.
     Nightly,
     /// There is a rustup.
     Rustup,
@@ -56,7 +60,8 @@ pub enum Fact {
 
 impl Fact {
     const ALL: &[(&str, Fact)] = &[
-        ("root", Fact::Root),
+        ("permissions", Fact::Permissions),
+        ("github", Fact::Github),
         ("nightly", Fact::Nightly),
         ("rustup", Fact::Rustup),
         ("linux", Fact::Linux),
@@ -163,11 +168,13 @@ impl fmt::Display for Finding {
 
 impl Expectations {
     /// Reads both lists in `dir`; a list that is not there is empty.
-    pub fn read(dir: &Path, facts: &BTreeSet<Fact>) -> Result<Self> {
+    ///
+    /// `holds` is asked only about what a condition is about, and once: it may take its time.
+    pub fn read(dir: &Path, mut holds: impl FnMut(Fact) -> Result<bool>) -> Result<Self> {
         let mut expectations = Expectations::default();
         for file in [NOT_RUNNABLE, DEVIATIONS] {
             // What the replacement is meant to do differently says nothing about the released one.
-            if file == DEVIATIONS && facts.contains(&Fact::Stock) {
+            if file == DEVIATIONS && holds(Fact::Stock)? {
                 continue;
             }
             match fs::read_to_string(dir.join(file)) {
@@ -176,7 +183,15 @@ impl Expectations {
                 Err(error) => return Err(error.into()),
             }
         }
-        expectations.entries.retain(|entry| entry.holds(facts));
+        let conditions = expectations.entries.iter().flat_map(|e| &e.condition);
+        let asked: BTreeSet<Fact> = conditions.map(|(fact, _)| *fact).collect();
+        let mut facts = BTreeSet::new();
+        for fact in asked {
+            if holds(fact)? {
+                facts.insert(fact);
+            }
+        }
+        expectations.entries.retain(|entry| entry.holds(&facts));
         Ok(expectations)
     }
 
@@ -289,7 +304,7 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         fs::write(dir.path().join(NOT_RUNNABLE), not_runnable).unwrap();
         fs::write(dir.path().join(DEVIATIONS), deviations).unwrap();
-        Expectations::read(dir.path(), &facts.iter().copied().collect())
+        Expectations::read(dir.path(), |fact| Ok(facts.contains(&fact)))
     }
 
     fn known() -> BTreeSet<String> {
@@ -349,17 +364,31 @@ mod tests {
 
     #[test]
     fn a_line_counts_where_its_condition_holds() {
-        let text = "a::one | root linux | file modes mean nothing to root\n";
-        let both = lists(text, "", &[Fact::Root, Fact::Linux]).unwrap();
+        let text = "a::one | rustup linux | x\n";
+        let both = lists(text, "", &[Fact::Rustup, Fact::Linux]).unwrap();
         assert!(both.contains("a::one"));
         assert!(!lists(text, "", &[Fact::Linux]).unwrap().contains("a::one"));
-        let negated = lists("a::one | !root | x\n", "", &[Fact::Root]).unwrap();
+        let negated = lists("a::one | !rustup | x\n", "", &[Fact::Rustup]).unwrap();
         assert!(!negated.contains("a::one"));
-        let error = lists("a::one | rooot | x\n", "", &[]).unwrap_err();
+        let error = lists("a::one | rustop | x\n", "", &[]).unwrap_err();
         assert!(
-            format!("{error:#}").contains("line 1: unknown condition `rooot`"),
+            format!("{error:#}").contains("line 1: unknown condition `rustop`"),
             "{error:#}"
         );
+    }
+
+    #[test]
+    fn only_facts_that_matter_are_asked_for() {
+        let dir = tempfile::tempdir().unwrap();
+        let text = "a::one | !github | x\na::two | !github linux | x\n";
+        fs::write(dir.path().join(NOT_RUNNABLE), text).unwrap();
+        let mut asked = Vec::new();
+        Expectations::read(dir.path(), |fact| {
+            asked.push(fact);
+            Ok(false)
+        })
+        .unwrap();
+        assert_eq!(asked, [Fact::Stock, Fact::Github, Fact::Linux]);
     }
 
     #[test]

@@ -23,6 +23,11 @@ impl Layout {
         }
     }
 
+    /// The checkout at `root`, for tests that must not touch this one.
+    pub fn at(root: PathBuf) -> Self {
+        Layout { root }
+    }
+
     /// The root of the checkout.
     pub fn root(&self) -> &Path {
         &self.root

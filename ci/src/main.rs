@@ -9,11 +9,13 @@ mod cargo;
 mod expectations;
 mod export;
 mod fetch;
+mod fixtures;
 mod git;
 mod install;
 mod layout;
 mod libtest;
 mod lock;
+mod machine;
 mod prefixes;
 mod run;
 mod series;
@@ -25,6 +27,7 @@ mod tree;
 mod upstream;
 
 use std::ffi::OsString;
+use std::path::PathBuf;
 use std::process::ExitCode;
 
 use anyhow::Result;
@@ -43,6 +46,9 @@ struct Cli {
     /// Use nothing but what was downloaded before
     #[arg(long, global = true)]
     offline: bool,
+    /// Work in this directory as if it were the root of the checkout
+    #[arg(long, global = true, hide = true)]
+    root: Option<PathBuf>,
 }
 
 #[derive(Debug, Subcommand)]
@@ -159,7 +165,7 @@ fn main() -> ExitCode {
 }
 
 fn execute(cli: Cli) -> Result<ExitCode> {
-    let layout = Layout::here();
+    let layout = cli.root.map_or_else(Layout::here, Layout::at);
     let network = if cli.offline {
         Network::Offline
     } else {

@@ -17,9 +17,10 @@ use crate::expectations::{Expectations, Fact, Finding};
 use crate::layout::{Layout, Variant};
 use crate::libtest::{self, Report, Verdict};
 use crate::lock::Lock;
+use crate::machine::Permissions;
 use crate::shell::{self, count};
 use crate::tree::Tree;
-use crate::{assemble, build, toolchain};
+use crate::{assemble, build, fixtures, machine, toolchain};
 
 /// How long nothing at all may happen. The slowest tests take a minute or two; a test that hangs
 /// must not hold up a run for ever.
@@ -62,13 +63,15 @@ pub struct Request {
 /// Runs the tests and judges the outcome.
 pub fn run(layout: &Layout, request: &Request) -> Result<()> {
     toolchain::check()?;
-    let facts = facts(request)?;
-    let expectations = Expectations::read(&layout.expectations(), &facts)?;
+    let machine = Machine::find(layout, request)?;
+    let expectations =
+        Expectations::read(&layout.expectations(), |fact| machine.holds(fact, request))?;
     let _turn = Lock::testsuite(layout)?;
     let (tree, _lock) = assemble::ensure(layout, request.variant, request.network)?;
+    fixtures::lay_down(&tree)?;
 
     shell::status("Building", "Cargo's testsuite");
-    let mut command = test_command(layout, request, &tree)?;
+    let mut command = test_command(layout, request, &machine, &tree)?;
     command.args(["--no-run", "--message-format=json-render-diagnostics"]);
     let mut executable = None;
     cargo::run(command, "building Cargo's testsuite", |line| {
@@ -92,9 +95,13 @@ pub fn run(layout: &Layout, request: &Request) -> Result<()> {
         );
     }
 
-    let _mode = ModeFile::write(layout, request)?;
-    let mut command = test_command(layout, request, &tree)?;
+    let place = layout.build(request.variant).join("tmp").join("cit");
+    // A test may stumble over what it left when it failed; as another user, say.
+    remove(&place).with_context(|| format!("could not remove {}", layout.shown(&place)))?;
+    let _mode = ModeFile::write(&place, request)?;
+    let mut command = test_command(layout, request, &machine, &tree)?;
     command.arg("--").args(&request.filters);
+    let command = machine.permissions.apply(command);
     let log = layout.upstream().join("testsuite.log");
     let (text, ended) = watch(command, &selected, &log)?;
     let told = || format!("; the whole log is {}", layout.shown(&log));
@@ -122,6 +129,13 @@ pub fn run(layout: &Layout, request: &Request) -> Result<()> {
     let findings = expectations.judge(&all, &report.verdicts);
     tell(&report, &findings, &expectations);
     if findings.is_empty() {
+        // Gigabytes, which are of use only to find out why a test has failed.
+        if let Err(error) = remove(&place) {
+            shell::note(format_args!(
+                "could not remove {}: {error}",
+                layout.shown(&place)
+            ));
+        }
         return Ok(());
     }
     bail!(
@@ -164,35 +178,47 @@ fn tell(report: &Report, findings: &[Finding], expectations: &Expectations) {
     println!("{passed} passed, {failed} failed, {skipped} skipped");
 }
 
-fn facts(request: &Request) -> Result<BTreeSet<Fact>> {
-    let mut facts = BTreeSet::new();
-    let mut set = |fact, holds: bool| {
-        if holds {
-            facts.insert(fact);
+/// What is to be known about this machine.
+struct Machine {
+    permissions: Permissions,
+    lacks_stable: bool,
+}
+
+impl Machine {
+    fn find(layout: &Layout, request: &Request) -> Result<Self> {
+        let machine = Machine {
+            permissions: Permissions::find(&layout.build(request.variant))?,
+            lacks_stable: machine::lacks_stable(),
+        };
+        if machine.lacks_stable {
+            shell::note(
+                "rustup has no toolchain `stable`: tests that need it, or a nightly, are skipped",
+            );
         }
-    };
-    set(Fact::Root, is_root());
-    set(Fact::Nightly, toolchain::is_nightly()?);
-    set(Fact::Rustup, which::which("rustup").is_ok());
-    set(Fact::Linux, cfg!(target_os = "linux"));
-    set(Fact::Macos, cfg!(target_os = "macos"));
-    set(Fact::Windows, cfg!(windows));
-    set(Fact::Stock, request.variant == Variant::Stock);
-    set(Fact::Off, request.mode == Some(Mode::Off));
-    Ok(facts)
+        Ok(machine)
+    }
+
+    fn holds(&self, fact: Fact, request: &Request) -> Result<bool> {
+        Ok(match fact {
+            Fact::Permissions => self.permissions.hold(),
+            Fact::Github => machine::reaches_github(),
+            Fact::Nightly => !self.lacks_stable && toolchain::is_nightly()?,
+            Fact::Rustup => which::which("rustup").is_ok(),
+            Fact::Linux => cfg!(target_os = "linux"),
+            Fact::Macos => cfg!(target_os = "macos"),
+            Fact::Windows => cfg!(windows),
+            Fact::Stock => request.variant == Variant::Stock,
+            Fact::Off => request.mode == Some(Mode::Off),
+        })
+    }
 }
 
-#[cfg(unix)]
-fn is_root() -> bool {
-    rustix::process::geteuid().is_root()
-}
-
-#[cfg(not(unix))]
-fn is_root() -> bool {
-    false
-}
-
-fn test_command(layout: &Layout, request: &Request, tree: &Tree) -> Result<Command> {
+fn test_command(
+    layout: &Layout,
+    request: &Request,
+    machine: &Machine,
+    tree: &Tree,
+) -> Result<Command> {
     let version = tree.version()?;
     let mut command = cargo::in_tree(layout, request.variant, "test", &version, request.network);
     command
@@ -205,7 +231,18 @@ fn test_command(layout: &Layout, request: &Request, tree: &Tree) -> Result<Comma
         // These would change libtest's output, or the files that the tests compare with.
         .env_remove("RUST_TEST_NOCAPTURE")
         .env_remove("RUST_TEST_THREADS")
-        .env_remove("SNAPSHOTS");
+        .env_remove("SNAPSHOTS")
+        // These would reach the programs under test, and change what they print.
+        .env_remove("CLICOLOR_FORCE")
+        .env_remove("COLUMNS")
+        // These are about the repository of whoever runs this, in a hook of it.
+        .env_remove("GIT_DIR")
+        .env_remove("GIT_INDEX_FILE");
+    if machine.lacks_stable {
+        // The tests' macro looks for that toolchain unless nightlies are out of the question. It
+        // is built with this: a command without it would build it again.
+        command.env("CARGO_TEST_DISABLE_NIGHTLY", "1");
+    }
     Ok(command)
 }
 
@@ -235,14 +272,13 @@ struct ModeFile {
 }
 
 impl ModeFile {
-    fn write(layout: &Layout, request: &Request) -> Result<Self> {
-        let tests = layout.build(request.variant).join("tmp").join("cit");
-        let path = tests.join(".cargo").join("config.toml");
-        let file = ModeFile { path };
-        // An earlier run may have been killed.
-        file.remove();
+    fn write(tests: &Path, request: &Request) -> Result<Self> {
+        let dir = tests.join(".cargo");
+        let file = ModeFile {
+            path: dir.join("config.toml"),
+        };
         if let Some(mode) = request.mode {
-            fs::create_dir_all(tests.join(".cargo"))?;
+            fs::create_dir_all(dir)?;
             fs::write(
                 &file.path,
                 format!("[build]\npipelining = \"{}\"\n", mode.name()),
@@ -250,16 +286,47 @@ impl ModeFile {
         }
         Ok(file)
     }
-
-    fn remove(&self) {
-        let _ = fs::remove_file(&self.path);
-    }
 }
 
 impl Drop for ModeFile {
     fn drop(&mut self) {
-        self.remove();
+        let _ = fs::remove_file(&self.path);
     }
+}
+
+/// Removes a directory of the tests, some of which take away permissions and may have been
+/// stopped before they gave them back.
+fn remove(dir: &Path) -> std::io::Result<()> {
+    use std::io::ErrorKind;
+    let outcome = match fs::remove_dir_all(dir) {
+        Err(error) if error.kind() == ErrorKind::PermissionDenied => {
+            open_up(dir)?;
+            fs::remove_dir_all(dir)
+        }
+        outcome => outcome,
+    };
+    match outcome {
+        Err(error) if error.kind() == ErrorKind::NotFound => Ok(()),
+        outcome => outcome,
+    }
+}
+
+#[cfg(unix)]
+fn open_up(dir: &Path) -> std::io::Result<()> {
+    use std::os::unix::fs::PermissionsExt;
+    fs::set_permissions(dir, PermissionsExt::from_mode(0o700))?;
+    for entry in fs::read_dir(dir)? {
+        let entry = entry?;
+        if entry.file_type()?.is_dir() {
+            open_up(&entry.path())?;
+        }
+    }
+    Ok(())
+}
+
+#[cfg(not(unix))]
+fn open_up(_: &Path) -> std::io::Result<()> {
+    Ok(())
 }
 
 /// How a run of the tests came to its end.
@@ -441,5 +508,28 @@ impl Progress {
 
     fn finish(&self) {
         self.bar.finish_and_clear();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    #[test]
+    fn whatever_the_tests_leave_can_be_removed() {
+        let dir = tempfile::tempdir().unwrap();
+        let place = dir.path().join("cit");
+        let inner = place.join("test").join("inner");
+        fs::create_dir_all(&inner).unwrap();
+        fs::write(inner.join("file"), "").unwrap();
+        #[cfg(unix)]
+        {
+            use std::os::unix::fs::PermissionsExt;
+            fs::set_permissions(&inner, PermissionsExt::from_mode(0o000)).unwrap();
+        }
+        remove(&place).unwrap();
+        assert!(!place.exists());
+        remove(&place).unwrap();
     }
 }
