@@ -188,8 +188,8 @@ fn dependents_start_while_code_is_generated() {
         .status()
         .unwrap();
     let trace = build_and_run(&p);
-    let (foo, bar) = (trace.lib("foo"), trace.lib("bar"));
-    assert!(bar.metadata.unwrap() < foo.began && foo.began < bar.all.unwrap());
+    let (dependent, bar) = (trace.lib("foo"), trace.lib("bar"));
+    assert!(bar.metadata.unwrap() < dependent.began && dependent.began < bar.all.unwrap());
     assert_eq!(bar.phases, ["frontend", "codegen"]);
 }
 

@@ -34,10 +34,10 @@ fn waits_for_metadata(p: &Project, set: impl FnOnce(&mut Execs) -> &mut Execs) -
     set(&mut execs).run();
     let trace = p.trace();
     trace.assert_sound(u64::MAX);
-    let foo = trace.lib("foo");
-    let needs = foo.waited_for_metadata.len() + foo.waited_for_all.len();
+    let dependent = trace.lib("foo");
+    let needs = dependent.waited_for_metadata.len() + dependent.waited_for_all.len();
     assert_eq!(needs, 1);
-    foo.waited_for_metadata.len() == 1
+    dependent.waited_for_metadata.len() == 1
 }
 
 #[cargo_test]
