@@ -6,6 +6,7 @@
 mod assemble;
 mod build;
 mod cargo;
+mod compare;
 mod expectations;
 mod export;
 mod fetch;
@@ -109,6 +110,24 @@ enum Command {
         /// Have every test use this mode of `build.pipelining`
         #[arg(long, value_enum)]
         mode: Option<upstream::Mode>,
+    },
+    /// Time the replacement against the released cargo, and compare what they build
+    ///
+    /// Both build the project in the current directory in turn, in release builds of their own.
+    /// Fails if the final artifacts are not the same, byte for byte.
+    Compare {
+        /// How many times each of them builds
+        #[arg(long, default_value_t = 15, value_name = "N")]
+        pairs: usize,
+        /// Build what is built already, instead of from nothing
+        #[arg(long)]
+        fresh: bool,
+        /// `build.pipelining` for the replacement
+        #[arg(long)]
+        mode: Option<upstream::Mode>,
+        /// Further arguments of `cargo build`
+        #[arg(last = true, value_name = "ARGS")]
+        args: Vec<OsString>,
     },
     /// Check that the series compiles after each of its patches
     Prefixes,
@@ -216,6 +235,21 @@ fn execute(cli: Cli) -> Result<ExitCode> {
                 variant: variant(stock),
                 mode,
                 network,
+            },
+        )?,
+        Command::Compare {
+            pairs,
+            fresh,
+            mode,
+            args,
+        } => compare::run(
+            &layout,
+            &compare::Request {
+                pairs,
+                fresh,
+                mode,
+                network,
+                args,
             },
         )?,
         Command::Prefixes => prefixes::run(&layout, network)?,

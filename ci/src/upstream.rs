@@ -45,7 +45,8 @@ pub enum Mode {
 }
 
 impl Mode {
-    fn name(self) -> &'static str {
+    /// Its name in Cargo's configuration.
+    pub fn name(self) -> &'static str {
         match self {
             Mode::Off => "off",
             Mode::Metadata => "metadata",

@@ -1,0 +1,238 @@
+//! `cargo xtask compare`: the replacement against the released cargo, on the project in the current
+//! directory.
+//!
+//! The two take turns (A B, B A, …) in one target directory, because machines drift and what is
+//! built depends on the path. Each pair gives one ratio; the median of the ratios is what counts.
+
+use std::collections::BTreeMap;
+use std::ffi::OsString;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, bail};
+use fs_err as fs;
+use sha2::{Digest, Sha256};
+
+use crate::build::{self, Built, Profile};
+use crate::cargo::{self, Network};
+use crate::layout::{Layout, Variant};
+use crate::shell;
+use crate::upstream::Mode;
+
+/// What to compare.
+#[derive(Clone, Debug)]
+pub struct Request {
+    /// How many times each of the two builds.
+    pub pairs: usize,
+    /// Build what is built already, instead of from nothing.
+    pub fresh: bool,
+    /// `build.pipelining` for the replacement.
+    pub mode: Option<Mode>,
+    /// Whether to download what is missing.
+    pub network: Network,
+    /// Further arguments of `cargo build`.
+    pub args: Vec<OsString>,
+}
+
+/// One of the two cargos.
+struct Side {
+    name: &'static str,
+    built: Built,
+    mode: Option<Mode>,
+    seconds: Vec<f64>,
+    artifacts: Option<BTreeMap<PathBuf, String>>,
+}
+
+/// Builds with both in turn, prints the times, and compares what they made.
+pub fn run(layout: &Layout, request: &Request) -> Result<()> {
+    let side = |name, variant, mode| -> Result<Side> {
+        let built = build::cargo(
+            layout,
+            build::Request {
+                variant,
+                profile: Profile::Release,
+                network: request.network,
+            },
+        )?;
+        Ok(Side {
+            name,
+            built,
+            mode,
+            seconds: Vec::new(),
+            artifacts: None,
+        })
+    };
+    let mut sides = [
+        side("released", Variant::Stock, None)?,
+        side("replacement", Variant::Patched, request.mode)?,
+    ];
+    let target = tempfile::Builder::new()
+        .prefix("compare-")
+        .tempdir_in(layout.upstream())?;
+    for pair in 0..request.pairs {
+        shell::status("Pair", format_args!("{} of {}", pair + 1, request.pairs));
+        for turn in 0..2 {
+            let side = &mut sides[(pair + turn) % 2];
+            let dir = target.path().join("target");
+            if request.fresh {
+                // Whoever comes first in the pair finds what the other one would, too.
+                side.build(&dir, request)?;
+            } else if dir.exists() {
+                fs::remove_dir_all(&dir)?;
+            }
+            let took = side.build(&dir, request)?;
+            side.seconds.push(took.as_secs_f64());
+            side.check_artifacts(&dir)?;
+        }
+    }
+
+    for side in &sides {
+        println!("{:12} {}", side.name, Spread::of(&side.seconds, " s"));
+    }
+    let ratios: Vec<f64> = std::iter::zip(&sides[1].seconds, &sides[0].seconds)
+        .map(|(replacement, released)| replacement / released)
+        .collect();
+    println!("{:12} {}", "ratio", Spread::of(&ratios, ""));
+    let [released, replacement] = sides.map(|side| side.artifacts.unwrap_or_default());
+    if released != replacement {
+        let differing: Vec<String> = released
+            .keys()
+            .chain(replacement.keys())
+            .filter(|path| released.get(*path) != replacement.get(*path))
+            .map(|path| path.display().to_string())
+            .collect();
+        bail!("these artifacts differ: {}", differing.join(", "));
+    }
+    println!("{} artifacts, byte-identical", released.len());
+    Ok(())
+}
+
+impl Side {
+    fn build(&self, target: &Path, request: &Request) -> Result<Duration> {
+        let mut command = Command::new(&self.built.path);
+        cargo::isolate(&mut command);
+        command
+            .arg("build")
+            .args(&request.args)
+            .arg("--target-dir")
+            .arg(target)
+            .env_remove("CARGO_BUILD_PIPELINING")
+            .stdin(Stdio::null());
+        if let Some(mode) = self.mode {
+            command.env("CARGO_BUILD_PIPELINING", mode.name());
+        }
+        let began = Instant::now();
+        let output = command
+            .output()
+            .with_context(|| format!("could not run {}", self.built.path.display()))?;
+        let took = began.elapsed();
+        if !output.status.success() {
+            bail!(
+                "the {} cargo could not build the project:\n{}",
+                self.name,
+                String::from_utf8_lossy(&output.stderr).trim_end()
+            );
+        }
+        Ok(took)
+    }
+
+    /// What this side makes must also be the same each time.
+    fn check_artifacts(&mut self, target: &Path) -> Result<()> {
+        let artifacts = final_artifacts(target)?;
+        match &self.artifacts {
+            Some(before) if *before != artifacts => bail!(
+                "two builds with the {} cargo differ: the project does not build reproducibly",
+                self.name
+            ),
+            _ => self.artifacts = Some(artifacts),
+        }
+        Ok(())
+    }
+}
+
+/// The files at the top of each profile's directory, where users find them, and their SHA-256.
+fn final_artifacts(target: &Path) -> Result<BTreeMap<PathBuf, String>> {
+    let mut artifacts = BTreeMap::new();
+    for profile in fs::read_dir(target)? {
+        let profile = profile?.path();
+        if !profile.is_dir() {
+            continue;
+        }
+        for file in fs::read_dir(&profile)? {
+            let file = file?.path();
+            let name = file.file_name().unwrap_or_default().to_string_lossy();
+            if file.is_file() && !name.starts_with('.') {
+                let digest = Sha256::digest(fs::read(&file)?);
+                let digest = digest.iter().map(|byte| format!("{byte:02x}")).collect();
+                let path = file.strip_prefix(target).unwrap_or(&file).to_path_buf();
+                artifacts.insert(path, digest);
+            }
+        }
+    }
+    Ok(artifacts)
+}
+
+/// The median of some figures, and between what they lie.
+struct Spread {
+    median: f64,
+    least: f64,
+    greatest: f64,
+    unit: &'static str,
+}
+
+impl Spread {
+    fn of(figures: &[f64], unit: &'static str) -> Self {
+        let mut sorted = figures.to_vec();
+        sorted.sort_by(f64::total_cmp);
+        let at = |index: usize| sorted.get(index).copied().unwrap_or(f64::NAN);
+        let half = sorted.len() / 2;
+        Spread {
+            median: match sorted.len() % 2 {
+                1 => at(half),
+                _ => f64::midpoint(at(half.saturating_sub(1)), at(half)),
+            },
+            least: at(0),
+            greatest: at(sorted.len().saturating_sub(1)),
+            unit,
+        }
+    }
+}
+
+impl std::fmt::Display for Spread {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let unit = self.unit;
+        write!(
+            f,
+            "median {:.3}{unit} ({:.3} to {:.3})",
+            self.median, self.least, self.greatest
+        )
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn medians() {
+        let odd = Spread::of(&[3.0, 1.0, 2.0], " s").to_string();
+        assert_eq!(odd, "median 2.000 s (1.000 to 3.000)");
+        let even = Spread::of(&[1.0, 2.0, 4.0, 3.0], "").to_string();
+        assert_eq!(even, "median 2.500 (1.000 to 4.000)");
+    }
+
+    #[test]
+    fn only_what_users_look_for_is_final() {
+        let target = tempfile::tempdir().unwrap();
+        let debug = target.path().join("debug");
+        fs::create_dir_all(debug.join("deps")).unwrap();
+        fs::write(debug.join("deps/app-0123"), "deps").unwrap();
+        fs::write(debug.join(".cargo-lock"), "").unwrap();
+        fs::write(debug.join("app"), "app").unwrap();
+        fs::write(target.path().join("CACHEDIR.TAG"), "").unwrap();
+        let artifacts = final_artifacts(target.path()).unwrap();
+        let paths: Vec<_> = artifacts.keys().collect();
+        assert_eq!(paths, [Path::new("debug/app")]);
+    }
+}
