@@ -212,6 +212,7 @@ impl std::fmt::Display for Spread {
 
 #[cfg(test)]
 mod tests {
+    #![allow(clippy::unwrap_used)]
     use super::*;
 
     #[test]
