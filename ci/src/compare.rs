@@ -12,11 +12,11 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
 use fs_err as fs;
-use sha2::{Digest, Sha256};
 
 use crate::build::{self, Built, Profile};
 use crate::cargo::{self, Network};
 use crate::layout::{Layout, Variant};
+use crate::series::sha256;
 use crate::shell;
 use crate::upstream::Mode;
 
@@ -163,8 +163,7 @@ fn final_artifacts(target: &Path) -> Result<BTreeMap<PathBuf, String>> {
             let file = file?.path();
             let name = file.file_name().unwrap_or_default().to_string_lossy();
             if file.is_file() && !name.starts_with('.') {
-                let digest = Sha256::digest(fs::read(&file)?);
-                let digest = digest.iter().map(|byte| format!("{byte:02x}")).collect();
+                let digest = sha256(&fs::read(&file)?);
                 let path = file.strip_prefix(target).unwrap_or(&file).to_path_buf();
                 artifacts.insert(path, digest);
             }
