@@ -29,15 +29,32 @@
 //! when the job panics or is dropped before it ran; and [`Event::Metadata`] at most once, and
 //! before it.
 //!
+//! # The way down
+//!
+//! A job that has done all it can without what it links says that it is parked, through a [`Parking`],
+//! and the message brings the way back with it: a [`PermitSender`], through which the queue says
+//! [`Link`](Permit::Link) once everything is there and there is room, or [`Abort`](Permit::Abort).
+//! Nothing is lost on that way: a sender that is dropped, by whomever and for whatever reason, says
+//! `Abort`, so nobody waits for ever. A `Parking` can be given to another thread; that is how the
+//! [link gate](crate::link_gate) speaks for a compiler that has come as far as its linker.
+//!
+//! ```text
+//!   job      ── parked, PermitSender ──▶  queue
+//!            ◀── Link ─────────────────   all it links is there, and a slot is free
+//!            ◀── Abort ────────────────   something it links will never be there; or dropped
+//! ```
+//!
 //! # Blocking
 //!
-//! Only [`push_bounded`](JobChannel::push_bounded) and [`Mailbox::pop_urgent`] block. A job that runs on
-//! the thread of the queue must not call `push_bounded`: the one who would make room is the caller.
-//! Dropping the mailbox lets all who wait go on; what they say from then on is dropped.
+//! Only [`push_bounded`](JobChannel::push_bounded), [`Parking::park_and_wait`] and
+//! [`Mailbox::pop_urgent`] block. A job that runs on the thread of the queue must not call the first
+//! two: the one who would let it go on is the caller. Dropping the mailbox lets all who wait go on;
+//! what they say from then on is dropped.
 
 use std::cell::Cell;
 use std::collections::{HashMap, VecDeque};
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::fmt;
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, mpsc};
 use std::time::{Duration, Instant};
 
 use anyhow::anyhow;
@@ -49,6 +66,75 @@ pub enum Event {
     Metadata,
     /// The job has ended. Nothing comes after this.
     Finished(anyhow::Result<()>),
+}
+
+/// What the queue says to a job that is parked.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Permit {
+    /// Everything that the job links is there, and it has a slot.
+    Link,
+    /// The job is to end, without a word: something that it links will never be there, or the build
+    /// stops.
+    Abort,
+}
+
+/// The way down to a job that is parked, for one [`Permit`]. Dropped unsent, it says
+/// [`Permit::Abort`].
+pub struct PermitSender(Option<Box<dyn FnOnce(Permit) + Send>>);
+
+impl PermitSender {
+    /// A sender that hands the permit to `deliver`, which must not block.
+    pub fn new(deliver: impl FnOnce(Permit) + Send + 'static) -> Self {
+        PermitSender(Some(Box::new(deliver)))
+    }
+
+    /// Says `permit` to the job. Never blocks; a job that has ended does not hear it.
+    pub fn send(mut self, permit: Permit) {
+        self.deliver(permit);
+    }
+
+    fn deliver(&mut self, permit: Permit) {
+        if let Some(deliver) = self.0.take() {
+            deliver(permit);
+        }
+    }
+}
+
+impl Drop for PermitSender {
+    fn drop(&mut self) {
+        self.deliver(Permit::Abort);
+    }
+}
+
+impl fmt::Debug for PermitSender {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("PermitSender")
+    }
+}
+
+/// Says for a job, from any thread, that it is parked.
+pub struct Parking(Box<dyn Fn(PermitSender) + Send + Sync>);
+
+impl Parking {
+    /// `say` brings the sender to the queue, without blocking.
+    pub fn new(say: impl Fn(PermitSender) + Send + Sync + 'static) -> Self {
+        Parking(Box::new(say))
+    }
+
+    /// Says that the job is parked. The permit comes through `permit`.
+    pub fn park(&self, permit: PermitSender) {
+        (self.0)(permit);
+    }
+
+    /// Says that the job is parked and blocks until the queue has answered.
+    pub fn park_and_wait(&self) -> Permit {
+        let (sender, permit) = mpsc::channel();
+        self.park(PermitSender::new(move |permit| {
+            // The other end is this very call.
+            let _ = sender.send(permit);
+        }));
+        permit.recv().unwrap_or(Permit::Abort)
+    }
 }
 
 /// The queue's end of all channels.
@@ -106,6 +192,8 @@ struct Lane<M> {
     unread_output: usize,
     /// How much of `unread`, from its front, a signal at its end pulls along.
     urgent: usize,
+    /// The job has said that it has ended: nothing comes after that.
+    finished: bool,
     /// The job's end is gone.
     ended: bool,
     room: Arc<Condvar>,
@@ -125,10 +213,13 @@ impl<M> Lanes<M> {
         self.next_arrival
     }
 
-    fn push(&mut self, lane: u64, message: M, is_output: bool) {
+    /// Gives the message back if nobody will ever hear it: the caller drops it when the lock is
+    /// released, because it may hold a [`PermitSender`].
+    #[must_use]
+    fn push(&mut self, lane: u64, message: M, is_output: bool) -> Option<M> {
         let number = self.number();
-        let Some(lane) = self.by_job.get_mut(&lane) else {
-            return;
+        let Some(lane) = self.by_job.get_mut(&lane).filter(|lane| !lane.finished) else {
+            return Some(message);
         };
         lane.unread.push_back(Arrival {
             number,
@@ -139,6 +230,7 @@ impl<M> Lanes<M> {
             true => lane.unread_output += 1,
             false => lane.urgent = lane.unread.len(),
         }
+        None
     }
 
     /// Takes what is to be heard now: every signal and what it pulls along or, where there is none,
@@ -213,6 +305,7 @@ impl<M> Mailbox<M> {
                 unread: VecDeque::new(),
                 unread_output: 0,
                 urgent: 0,
+                finished: false,
                 ended: false,
                 room: Arc::new(Condvar::new()),
             },
@@ -256,11 +349,15 @@ impl<M> Drop for Mailbox<M> {
     fn drop(&mut self) {
         let mut lanes = self.shared.lock();
         lanes.closed = true;
-        lanes.notices.clear();
         for lane in lanes.by_job.values() {
             lane.room.notify_all();
         }
-        lanes.by_job.clear();
+        let unheard = (
+            std::mem::take(&mut lanes.notices),
+            std::mem::take(&mut lanes.by_job),
+        );
+        drop(lanes);
+        drop(unheard);
     }
 }
 
@@ -292,7 +389,8 @@ impl<M> Clone for Notices<M> {
 impl<M> JobChannel<M> {
     /// Says something that the queue can act on. Never blocks.
     pub fn push(&self, message: M) {
-        self.shared.lock().push(self.lane, message, false);
+        let unheard = self.shared.lock().push(self.lane, message, false);
+        drop(unheard);
         self.shared.arrived.notify_one();
     }
 
@@ -306,7 +404,9 @@ impl<M> JobChannel<M> {
             let room = Arc::clone(&lane.room);
             lanes = room.wait(lanes).unwrap_or_else(PoisonError::into_inner);
         }
-        lanes.push(self.lane, message, true);
+        let unheard = lanes.push(self.lane, message, true);
+        drop(lanes);
+        drop(unheard);
         self.shared.arrived.notify_one();
     }
 
@@ -316,6 +416,23 @@ impl<M> JobChannel<M> {
             self.phase.set(Phase::MetadataWritten);
             self.push((self.to_message)(Event::Metadata));
         }
+    }
+
+    /// A way to say for this job, from any thread, that it is parked; `to_message` makes of that what the
+    /// queue receives. What comes through it after the job has ended is dropped, and its permit is
+    /// [`Permit::Abort`].
+    pub fn parking(&self, to_message: impl Fn(PermitSender) -> M + Send + Sync + 'static) -> Parking
+    where
+        M: Send + 'static,
+    {
+        let shared = Arc::clone(&self.shared);
+        let lane = self.lane;
+        Parking::new(move |permit| {
+            let message = to_message(permit);
+            let unheard = shared.lock().push(lane, message, false);
+            drop(unheard);
+            shared.arrived.notify_one();
+        })
     }
 
     /// Does the work of the job and says how it ended, also if it panics.
@@ -345,7 +462,15 @@ impl<M> JobChannel<M> {
 
     fn finish(&self, result: anyhow::Result<()>) {
         if self.phase.replace(Phase::Finished) != Phase::Finished {
-            self.push((self.to_message)(Event::Finished(result)));
+            let message = (self.to_message)(Event::Finished(result));
+            let mut lanes = self.shared.lock();
+            let unheard = lanes.push(self.lane, message, false);
+            if let Some(lane) = lanes.by_job.get_mut(&self.lane) {
+                lane.finished = true;
+            }
+            drop(lanes);
+            drop(unheard);
+            self.shared.arrived.notify_one();
         }
     }
 }
@@ -368,6 +493,7 @@ mod tests {
     enum Heard {
         Output(u32, usize),
         Metadata(u32),
+        Parked(u32),
         Finished(u32, Result<(), String>),
         Notice,
     }
@@ -524,6 +650,51 @@ mod tests {
             drop(mailbox);
         });
         notices.push(Heard::Notice);
+    }
+
+    #[test]
+    fn parked_is_said_from_another_thread_and_the_permit_comes_back() {
+        let mailbox = Mailbox::new(1);
+        let job = open(&mailbox, 1);
+        job.push_bounded(Heard::Output(1, 0));
+        let parking = job.parking(|permit| {
+            permit.send(Permit::Link);
+            Heard::Parked(1)
+        });
+        let permit = thread::spawn(move || parking.park_and_wait());
+        assert_eq!(permit.join().unwrap(), Permit::Link);
+        assert_eq!(hear_all(&mailbox), [Heard::Output(1, 0), Heard::Parked(1)]);
+    }
+
+    #[test]
+    fn whoever_drops_the_way_down_says_abort() {
+        let mailbox = Mailbox::new(1);
+        let job = mailbox.channel(|_| None);
+        let parking = job.parking(Some);
+        thread::scope(|scope| {
+            let waiting = scope.spawn(|| parking.park_and_wait());
+            let heard = mailbox.pop_urgent(LONG);
+            assert!(matches!(heard[..], [Some(_)]));
+            drop(heard);
+            assert_eq!(waiting.join().unwrap(), Permit::Abort);
+
+            let parked_again = scope.spawn(|| parking.park_and_wait());
+            drop(mailbox);
+            assert_eq!(parked_again.join().unwrap(), Permit::Abort);
+        });
+        assert_eq!(parking.park_and_wait(), Permit::Abort);
+    }
+
+    #[test]
+    fn nobody_parks_after_the_end() {
+        let mailbox = Mailbox::new(1);
+        let job = mailbox.channel(|_| None);
+        let parking = job.parking(Some);
+        job.finish_with(|| Ok(()));
+        assert_eq!(parking.park_and_wait(), Permit::Abort);
+        drop(job);
+        assert_eq!(parking.park_and_wait(), Permit::Abort);
+        assert!(matches!(mailbox.try_pop_urgent()[..], [None]));
     }
 
     #[test]

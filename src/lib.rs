@@ -20,12 +20,14 @@
 //! | --- | --- |
 //! | [`artifact`] | what may start now, given who needs which artifact of whom |
 //! | [`channel`] | what a running job has to say, in order, and who is heard first |
+//! | [`link_gate`] | how a compiler is held just before its linker, and what stands in for the rlibs |
 //! | [`notification`] | whether a line of rustc's stderr says that *this* job's metadata is written |
 //! | [`pipelining`] | how far builds overlap, as the user configured it |
 //! | [`trace`] | what ran when, in a picture |
 
 pub mod artifact;
 pub mod channel;
+pub mod link_gate;
 pub mod notification;
 pub mod pipelining;
 pub mod trace;

@@ -18,29 +18,44 @@ pub enum Pipelining {
     /// Every job waits until all its dependencies are finished, as before Cargo 1.38.
     Off,
     /// A library starts as soon as the metadata of the libraries that it uses is written.
-    #[default]
     Metadata,
+    /// So does what is linked from libraries, and waits for the rest of them before it links.
+    #[default]
+    Link,
 }
 
 impl Pipelining {
-    const ALL: [Pipelining; 2] = [Pipelining::Off, Pipelining::Metadata];
+    const ALL: [Pipelining; 3] = [Pipelining::Off, Pipelining::Metadata, Pipelining::Link];
 
     /// The name of the mode in configuration.
     pub fn name(self) -> &'static str {
         match self {
             Pipelining::Off => "off",
             Pipelining::Metadata => "metadata",
+            Pipelining::Link => "link",
         }
     }
 
-    /// What a dependent waits for in this mode, given whether reading the metadata of the
-    /// dependency is all that compiling the dependent takes.
-    pub fn need(self, reads_only_metadata: bool) -> Need {
-        match self {
-            Pipelining::Metadata if reads_only_metadata => Need::MetadataToStart,
-            Pipelining::Metadata | Pipelining::Off => Need::AllToStart,
+    /// What a dependent waits for in this mode, given what it does with the dependency.
+    pub fn need(self, usage: Usage) -> Need {
+        match (self, usage) {
+            (Pipelining::Off, _) | (_, Usage::Whole) => Need::AllToStart,
+            (_, Usage::Reads) => Need::MetadataToStart,
+            (Pipelining::Metadata, Usage::Links) => Need::AllToStart,
+            (Pipelining::Link, Usage::Links) => Need::AllToLink,
         }
     }
+}
+
+/// What a dependent does with a dependency.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Usage {
+    /// It reads the metadata, and nothing else.
+    Reads,
+    /// It reads the metadata, and links the rest through a [gate](crate::link_gate).
+    Links,
+    /// It may read any of it at any time.
+    Whole,
 }
 
 impl fmt::Display for Pipelining {
@@ -94,6 +109,7 @@ mod tests {
     fn names_and_booleans() {
         assert_eq!(parse(r#""off""#), Ok(Pipelining::Off));
         assert_eq!(parse(r#""metadata""#), Ok(Pipelining::Metadata));
+        assert_eq!(parse(r#""link""#), Ok(Pipelining::Link));
         assert_eq!(parse("true"), Ok(Pipelining::default()));
         assert_eq!(parse("false"), Ok(Pipelining::Off));
     }
@@ -104,7 +120,7 @@ mod tests {
             let error = parse(wrong).unwrap_err();
             assert!(
                 error.contains(&format!(
-                    r#"{shown}, expected "off", "metadata", true ("metadata") or false ("off")"#
+                    r#"{shown}, expected "off", "metadata", "link", true ("link") or false ("off")"#
                 )),
                 "{error}"
             );

@@ -7,22 +7,32 @@
 //!
 //! # Fields
 //!
-//! Times (`ts`) are in µs since the build began. `pid` is always 1. `tid` is the job slot, counted
-//! from 1: each slot is a lane, and a job stays in its lane. The lanes are named by
-//! `thread_name` events.
+//! Times (`ts`) are in µs since the build began. `pid` is always 1. `tid` is the lane, which a
+//! `thread_name` event names: each job slot is one, counted from 1, and parked jobs, which hold no
+//! slot, are in lanes of their own, counted from 1001. A job that parks leaves its slot for such a
+//! lane, and that for any free slot when it links, so it has up to three `unit` slices; every other
+//! job has one. The first has the whole `UnitInfo`, the last the outcome of the job.
+//!
+//! ```text
+//!   slot 1     [ serde_derive: compile ][ syn: codegen      ]
+//!   slot 2     [ syn: frontend ][ …    ]                     [ serde_derive: link ]
+//!   parked 1                            [ serde_derive      ]
+//! ```
 //!
 //! | `cat` | `ph` | `name` | `args` |
 //! | --- | --- | --- | --- |
 //! | `unit` | `B` | package and version | [`UnitInfo`]: `job`, `unit`, `package`, `version`, `target`, `kind`, `mode`, `waited_for` |
-//! | `unit` | `E` | the same | `job`, `unit`, `outcome`: `done`, `fresh` or `failed` |
-//! | `phase` | `B`, `E` | a [`Phase`]: `frontend`, `codegen`, `compile`, `run` or `replay` | `job`, `unit` |
+//! | `unit` | `B` | the same, of a job that leaves its lane for this one | `job`, `unit` |
+//! | `unit` | `E` | the same | `job`, `unit`, `outcome`: an [`Outcome`]; `parked` and `linking` go on in another lane |
+//! | `phase` | `B`, `E` | a [`Phase`]: `frontend`, `codegen`, `compile`, `parked`, `link`, `run` or `replay` | `job`, `unit` |
 //! | `artifact` | `i` | an [`Artifact`]: `metadata` or `all` | `job`, `unit` |
 //! | `tokens` | `C` | `tokens in use` | `tokens`: how many jobs run, each on one jobserver token or on cargo's own |
 //!
 //! `job` numbers the jobs of one build in the order in which they start; `unit` is the number of
 //! the unit in the build's unit graph, the same from build to build as long as the graph is.
-//! `waited_for` lists the units whose `metadata` was enough and those that had to be finished
-//! (`all`). Each `unit` slice holds its phases, one after the other without a gap. What still ran
+//! `waited_for` lists the units whose `metadata` was enough, those that had to be finished before the
+//! job linked (`all_to_link`; before it started, if it never parked), and those that had to be
+//! finished before it started (`all`). Each `unit` slice holds its phases, one after the other without a gap. What still ran
 //! when cargo was killed has a `B` and no `E`.
 
 use std::fs::{self, File, OpenOptions, TryLockError};
@@ -45,16 +55,26 @@ pub enum Phase {
     Codegen,
     /// A compiler, or rustdoc, that announces no metadata.
     Compile,
+    /// A compiler that waits for what it links.
+    Parked,
+    /// A linker, of a compiler that was parked.
+    Link,
     /// A build script.
     Run,
     /// Nothing but repeating what an earlier build said.
     Replay,
 }
 
-/// How a job ended.
+/// How a job ended, or why it left its lane.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Outcome {
+    /// It has compiled and waits for what it links.
+    Parked,
+    /// It was parked and links.
+    Linking,
+    /// It was parked, and will never link: what it links failed, or the build stops.
+    Aborted,
     /// It made what it produces.
     Done,
     /// An earlier build had made it.
@@ -89,6 +109,8 @@ pub struct UnitInfo<'a, Kind, Mode> {
 pub struct WaitedFor {
     /// Their metadata was enough.
     pub metadata: Vec<u64>,
+    /// Their metadata was enough to start; they had to be finished to be linked.
+    pub all_to_link: Vec<u64>,
     /// They had to be finished.
     pub all: Vec<u64>,
 }
@@ -97,12 +119,14 @@ impl FromIterator<(u64, Need)> for WaitedFor {
     fn from_iter<I: IntoIterator<Item = (u64, Need)>>(needs: I) -> Self {
         let mut waited_for = WaitedFor::default();
         for (unit, need) in needs {
-            match need.artifact() {
-                Artifact::Metadata => waited_for.metadata.push(unit),
-                Artifact::All => waited_for.all.push(unit),
+            match need {
+                Need::MetadataToStart => waited_for.metadata.push(unit),
+                Need::AllToLink => waited_for.all_to_link.push(unit),
+                Need::AllToStart => waited_for.all.push(unit),
             }
         }
         waited_for.metadata.sort_unstable();
+        waited_for.all_to_link.sort_unstable();
         waited_for.all.sort_unstable();
         waited_for
     }
@@ -120,8 +144,17 @@ pub struct Trace {
 #[derive(Debug)]
 struct Recording {
     began: Instant,
-    lanes: Vec<Option<Running>>,
+    slots: Lanes,
+    parked: Lanes,
     output: Output,
+}
+
+/// Lanes of one sort, and the job in each.
+#[derive(Debug)]
+struct Lanes {
+    name: &'static str,
+    first_tid: usize,
+    jobs: Vec<Option<Running>>,
 }
 
 #[derive(Debug)]
@@ -130,6 +163,7 @@ struct Running {
     unit: u64,
     name: String,
     phase: Phase,
+    tid: usize,
 }
 
 /// The file, and where in it the next event goes: over the bracket at its end.
@@ -185,7 +219,16 @@ impl Trace {
         Ok(Trace {
             recording: Some(Recording {
                 began: Instant::now(),
-                lanes: Vec::new(),
+                slots: Lanes {
+                    name: "slot",
+                    first_tid: 1,
+                    jobs: Vec::new(),
+                },
+                parked: Lanes {
+                    name: "parked",
+                    first_tid: 1001,
+                    jobs: Vec::new(),
+                },
                 output,
             }),
         })
@@ -209,10 +252,24 @@ impl Trace {
         }
     }
 
-    /// A job has ended, well or not.
-    pub fn finished(&mut self, job: u32, ended_well: bool) {
+    /// A job has compiled and waits for what it links.
+    pub fn parked(&mut self, job: u32) {
         if let Some(recording) = &mut self.recording {
-            recording.finished(job, ended_well);
+            recording.moved(job, Outcome::Parked, Phase::Parked);
+        }
+    }
+
+    /// A job that was parked links.
+    pub fn linking(&mut self, job: u32) {
+        if let Some(recording) = &mut self.recording {
+            recording.moved(job, Outcome::Linking, Phase::Link);
+        }
+    }
+
+    /// A job has ended. One that says [`Outcome::Done`] and only replayed is [`Outcome::Fresh`].
+    pub fn finished(&mut self, job: u32, outcome: Outcome) {
+        if let Some(recording) = &mut self.recording {
+            recording.finished(job, outcome);
         }
     }
 
@@ -240,95 +297,119 @@ impl Recording {
         phase: Phase,
         info: &UnitInfo<'_, Kind, Mode>,
     ) {
-        let free = self.lanes.iter().position(Option::is_none);
-        let lane = free.unwrap_or_else(|| self.add_lane());
         let running = Running {
             job: info.job,
             unit: info.unit,
             name: format!("{} v{}", info.package, info.version),
             phase,
+            tid: 0,
         };
-        self.emit(&running.name, Some("unit"), 'B', lane, info);
-        self.emit_phase(&running, 'B', lane);
-        self.lanes[lane] = Some(running);
-        self.emit_tokens();
+        self.enter_lane(running, info);
     }
 
     fn metadata_written(&mut self, job: u32) {
-        let Some((lane, mut running)) = self.take(job) else {
+        let Some(mut running) = self.slots.take(job) else {
             return;
         };
-        self.emit_artifact(&running, lane, Artifact::Metadata);
+        self.emit_artifact(&running, Artifact::Metadata);
         if running.phase == Phase::Frontend {
-            self.emit_phase(&running, 'E', lane);
+            self.emit_phase(&running, 'E');
             running.phase = Phase::Codegen;
-            self.emit_phase(&running, 'B', lane);
+            self.emit_phase(&running, 'B');
         }
-        self.lanes[lane] = Some(running);
+        let lane = running.tid - self.slots.first_tid;
+        self.slots.jobs[lane] = Some(running);
     }
 
-    fn finished(&mut self, job: u32, ended_well: bool) {
-        let Some((lane, running)) = self.take(job) else {
+    /// The job goes on in a lane of another sort, with `phase`.
+    fn moved(&mut self, job: u32, outcome: Outcome, phase: Phase) {
+        let Some(running) = self.leave_lane(job) else {
             return;
         };
-        let outcome = match (ended_well, running.phase) {
-            (true, Phase::Replay) => Outcome::Fresh,
-            (true, _) => Outcome::Done,
-            (false, _) => Outcome::Failed,
+        self.emit_end(&running, outcome);
+        let args = running.args();
+        self.enter_lane(Running { phase, ..running }, args);
+    }
+
+    fn finished(&mut self, job: u32, outcome: Outcome) {
+        let Some(running) = self.leave_lane(job) else {
+            return;
         };
-        self.emit_phase(&running, 'E', lane);
-        if ended_well {
-            self.emit_artifact(&running, lane, Artifact::All);
+        let outcome = match (outcome, running.phase) {
+            (Outcome::Done, Phase::Replay) => Outcome::Fresh,
+            _ => outcome,
+        };
+        self.emit_end(&running, outcome);
+        self.emit_tokens();
+    }
+
+    fn leave_lane(&mut self, job: u32) -> Option<Running> {
+        self.slots.take(job).or_else(|| self.parked.take(job))
+    }
+
+    fn enter_lane(&mut self, mut running: Running, args: impl Serialize) {
+        let lanes = match running.phase {
+            Phase::Parked => &mut self.parked,
+            _ => &mut self.slots,
+        };
+        let free = lanes.jobs.iter().position(Option::is_none);
+        let lane = free.unwrap_or(lanes.jobs.len());
+        running.tid = lanes.first_tid + lane;
+        if free.is_none() {
+            lanes.jobs.push(None);
+            let args = serde_json::json!({ "name": format!("{} {}", lanes.name, lane + 1) });
+            self.emit("thread_name", None, 'M', running.tid, args);
+        }
+        self.emit(&running.name, Some("unit"), 'B', running.tid, args);
+        self.emit_phase(&running, 'B');
+        let lanes = match running.phase {
+            Phase::Parked => &mut self.parked,
+            _ => &mut self.slots,
+        };
+        lanes.jobs[lane] = Some(running);
+        self.emit_tokens();
+    }
+
+    fn emit_end(&mut self, running: &Running, outcome: Outcome) {
+        self.emit_phase(running, 'E');
+        if matches!(outcome, Outcome::Done | Outcome::Fresh) {
+            self.emit_artifact(running, Artifact::All);
         }
         let args = JobArgs {
             outcome: Some(outcome),
             ..running.args()
         };
-        self.emit(&running.name, Some("unit"), 'E', lane, args);
-        self.emit_tokens();
+        self.emit(&running.name, Some("unit"), 'E', running.tid, args);
     }
 
-    fn take(&mut self, job: u32) -> Option<(usize, Running)> {
-        self.lanes.iter_mut().enumerate().find_map(|(lane, slot)| {
-            let running = slot.take_if(|running| running.job == job)?;
-            Some((lane, running))
-        })
-    }
-
-    fn add_lane(&mut self) -> usize {
-        let lane = self.lanes.len();
-        self.lanes.push(None);
-        let args = serde_json::json!({ "name": format!("slot {}", lane + 1) });
-        self.emit("thread_name", None, 'M', lane, args);
-        lane
-    }
-
-    fn emit_phase(&mut self, running: &Running, ph: char, lane: usize) {
+    fn emit_phase(&mut self, running: &Running, ph: char) {
         let name = match running.phase {
             Phase::Frontend => "frontend",
             Phase::Codegen => "codegen",
             Phase::Compile => "compile",
+            Phase::Parked => "parked",
+            Phase::Link => "link",
             Phase::Run => "run",
             Phase::Replay => "replay",
         };
-        self.emit(name, Some("phase"), ph, lane, running.args());
+        self.emit(name, Some("phase"), ph, running.tid, running.args());
     }
 
-    fn emit_artifact(&mut self, running: &Running, lane: usize, artifact: Artifact) {
+    fn emit_artifact(&mut self, running: &Running, artifact: Artifact) {
         let name = match artifact {
             Artifact::Metadata => "metadata",
             Artifact::All => "all",
         };
-        self.emit(name, Some("artifact"), 'i', lane, running.args());
+        self.emit(name, Some("artifact"), 'i', running.tid, running.args());
     }
 
     fn emit_tokens(&mut self) {
-        let tokens = self.lanes.iter().flatten().count();
+        let tokens = self.slots.jobs.iter().flatten().count();
         let args = serde_json::json!({ "tokens": tokens });
-        self.emit("tokens in use", Some("tokens"), 'C', 0, args);
+        self.emit("tokens in use", Some("tokens"), 'C', 1, args);
     }
 
-    fn emit(&mut self, name: &str, cat: Option<&str>, ph: char, lane: usize, args: impl Serialize) {
+    fn emit(&mut self, name: &str, cat: Option<&str>, ph: char, tid: usize, args: impl Serialize) {
         let ts = self.began.elapsed().as_micros();
         self.output.append(&Event {
             name,
@@ -336,10 +417,18 @@ impl Recording {
             ph,
             ts: u64::try_from(ts).unwrap_or(u64::MAX),
             pid: 1,
-            tid: lane + 1,
+            tid,
             s: (ph == 'i').then_some('t'),
             args,
         });
+    }
+}
+
+impl Lanes {
+    fn take(&mut self, job: u32) -> Option<Running> {
+        self.jobs
+            .iter_mut()
+            .find_map(|lane| lane.take_if(|running| running.job == job))
     }
 }
 
@@ -430,9 +519,13 @@ mod tests {
             target: package,
             kind: ["lib"],
             mode: "build",
-            waited_for: [(7, Need::AllToStart), (4, Need::MetadataToStart)]
-                .into_iter()
-                .collect(),
+            waited_for: [
+                (7, Need::AllToStart),
+                (9, Need::AllToLink),
+                (4, Need::MetadataToStart),
+            ]
+            .into_iter()
+            .collect(),
         }
     }
 
@@ -449,6 +542,22 @@ mod tests {
             .collect()
     }
 
+    fn outcomes(events: &[Value]) -> Vec<&str> {
+        events
+            .iter()
+            .filter(|event| event["cat"] == "unit" && event["ph"] == "E")
+            .map(|event| event["args"]["outcome"].as_str().unwrap())
+            .collect()
+    }
+
+    fn tokens(events: &[Value]) -> Vec<u64> {
+        events
+            .iter()
+            .filter(|event| event["ph"] == "C")
+            .map(|event| event["args"]["tokens"].as_u64().unwrap())
+            .collect()
+    }
+
     #[test]
     fn complete_at_every_moment() {
         let dir = tempfile::tempdir().unwrap();
@@ -462,10 +571,10 @@ mod tests {
         );
         trace.metadata_written(0);
         trace.started(Phase::Compile, || unit(1, "lib"));
-        trace.finished(0, true);
+        trace.finished(0, Outcome::Done);
         trace.started(Phase::Replay, || unit(2, "fresh"));
-        trace.finished(2, true);
-        trace.finished(1, false);
+        trace.finished(2, Outcome::Done);
+        trace.finished(1, Outcome::Failed);
         trace.finish().unwrap();
 
         let events = read(&path);
@@ -491,25 +600,70 @@ mod tests {
                 "E 2 unit lib v1.2.3",
             ]
         );
-        let outcomes: Vec<_> = events
-            .iter()
-            .filter(|event| event["cat"] == "unit" && event["ph"] == "E")
-            .map(|event| event["args"]["outcome"].as_str().unwrap())
-            .collect();
-        assert_eq!(outcomes, ["done", "fresh", "failed"]);
-        let tokens: Vec<_> = events
-            .iter()
-            .filter(|event| event["ph"] == "C")
-            .map(|event| event["args"]["tokens"].as_u64().unwrap())
-            .collect();
-        assert_eq!(tokens, [1, 2, 1, 2, 1, 0]);
+        assert_eq!(outcomes(&events), ["done", "fresh", "failed"]);
+        assert_eq!(tokens(&events), [1, 2, 1, 2, 1, 0]);
         let begin = events.iter().find(|event| event["cat"] == "unit").unwrap();
         assert_eq!(
             begin["args"],
             serde_json::json!({
                 "job": 0, "unit": 10, "package": "core", "version": "1.2.3", "target": "core",
-                "kind": ["lib"], "mode": "build", "waited_for": {"metadata": [4], "all": [7]},
+                "kind": ["lib"], "mode": "build", "waited_for": {"metadata": [4], "all_to_link": [9], "all": [7]},
             })
+        );
+    }
+
+    #[test]
+    fn a_parked_job_holds_no_slot() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("trace.json");
+        let mut trace = Trace::create(&path).unwrap();
+        trace.started(Phase::Compile, || unit(0, "bin"));
+        trace.parked(0);
+        trace.started(Phase::Run, || unit(1, "lib"));
+        trace.linking(0);
+        trace.finished(1, Outcome::Done);
+        trace.started(Phase::Compile, || unit(2, "test"));
+        trace.parked(2);
+        trace.finished(2, Outcome::Aborted);
+        trace.finished(0, Outcome::Done);
+        trace.finish().unwrap();
+
+        let events = read(&path);
+        assert_eq!(
+            outline(&events),
+            [
+                "B 1 unit bin v1.2.3",
+                "B 1 phase compile",
+                "E 1 phase compile",
+                "E 1 unit bin v1.2.3",
+                "B 1001 unit bin v1.2.3",
+                "B 1001 phase parked",
+                "B 1 unit lib v1.2.3",
+                "B 1 phase run",
+                "E 1001 phase parked",
+                "E 1001 unit bin v1.2.3",
+                "B 2 unit bin v1.2.3",
+                "B 2 phase link",
+                "E 1 phase run",
+                "i 1 artifact all",
+                "E 1 unit lib v1.2.3",
+                "B 1 unit test v1.2.3",
+                "B 1 phase compile",
+                "E 1 phase compile",
+                "E 1 unit test v1.2.3",
+                "B 1001 unit test v1.2.3",
+                "B 1001 phase parked",
+                "E 1001 phase parked",
+                "E 1001 unit test v1.2.3",
+                "E 2 phase link",
+                "i 2 artifact all",
+                "E 2 unit bin v1.2.3",
+            ]
+        );
+        assert_eq!(tokens(&events), [1, 0, 1, 2, 1, 2, 1, 1, 0]);
+        assert_eq!(
+            outcomes(&events),
+            ["parked", "linking", "done", "parked", "aborted", "done"]
         );
     }
 
@@ -553,7 +707,7 @@ mod tests {
         let mut trace = Trace::default();
         trace.started::<(), ()>(Phase::Run, || unreachable!());
         trace.metadata_written(0);
-        trace.finished(0, true);
+        trace.finished(0, Outcome::Done);
         trace.finish().unwrap();
     }
 }

@@ -40,8 +40,10 @@ const STRIDE: usize = 200;
 pub enum Mode {
     /// Dependents wait for the whole dependency.
     Off,
-    /// Dependents start at the dependency's metadata.
+    /// Libraries start at the dependency's metadata.
     Metadata,
+    /// So do units that link, and wait before the linker.
+    Link,
 }
 
 impl Mode {
@@ -50,6 +52,7 @@ impl Mode {
         match self {
             Mode::Off => "off",
             Mode::Metadata => "metadata",
+            Mode::Link => "link",
         }
     }
 }

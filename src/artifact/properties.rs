@@ -12,17 +12,18 @@ type Graph = Vec<BTreeMap<usize, Need>>;
 fn graphs() -> impl Strategy<Value = Graph> {
     (1..40usize)
         .prop_flat_map(|len| {
-            let edge = (0..len, 0..len, any::<bool>());
+            let need = prop::sample::select(vec![
+                Need::MetadataToStart,
+                Need::AllToLink,
+                Need::AllToStart,
+            ]);
+            let edge = (0..len, 0..len, need);
             (Just(len), prop::collection::vec(edge, 0..len * 3))
         })
         .prop_map(|(len, edges)| {
             let mut graph = vec![BTreeMap::new(); len];
-            for (one, other, metadata) in edges {
+            for (one, other, need) in edges {
                 if one != other {
-                    let need = match metadata {
-                        true => Need::MetadataToStart,
-                        false => Need::AllToStart,
-                    };
                     graph[one.max(other)].insert(one.min(other), need);
                 }
             }
@@ -30,7 +31,7 @@ fn graphs() -> impl Strategy<Value = Graph> {
         })
 }
 
-/// What happens next to one of the running jobs.
+/// What happens next to one of the jobs that have started and not ended.
 #[derive(Clone, Copy, Debug)]
 enum Step {
     Metadata,
@@ -54,6 +55,9 @@ fn steps(fail: u32) -> impl Strategy<Value = Vec<(prop::sample::Index, Step)>> {
 struct Seen {
     produced: BTreeMap<usize, Artifact>,
     started: BTreeSet<usize>,
+    /// Started before everything that they link was there, and not linking yet.
+    early: BTreeSet<usize>,
+    parked: BTreeSet<usize>,
     failed: BTreeSet<usize>,
     lost: BTreeSet<usize>,
 }
@@ -62,11 +66,18 @@ impl Seen {
     fn could_start(&self, graph: &Graph, unit: usize) -> bool {
         graph[unit]
             .iter()
+            .all(|(dependency, need)| self.produced.get(dependency) >= Some(&need.to_start()))
+    }
+
+    fn could_link(&self, graph: &Graph, unit: usize) -> bool {
+        graph[unit]
+            .iter()
             .all(|(dependency, need)| self.produced.get(dependency) >= Some(&need.artifact()))
     }
 
-    /// Which units can never start, given that no running job is left.
-    fn can_never_start(&self, graph: &Graph) -> BTreeSet<usize> {
+    /// Which units can never be done, though nothing of their own failed, given that no running job
+    /// is left.
+    fn can_never_be_done(&self, graph: &Graph) -> BTreeSet<usize> {
         let mut never = BTreeSet::new();
         for (unit, needs) in graph.iter().enumerate() {
             let lacks = needs.iter().any(|(dependency, need)| {
@@ -74,18 +85,29 @@ impl Seen {
                     || self.failed.contains(dependency)
                         && self.produced.get(dependency) < Some(&need.artifact())
             });
-            if lacks {
+            if lacks && !self.failed.contains(&unit) {
                 never.insert(unit);
             }
         }
         never
     }
+
+    fn lose(&mut self, lost: Vec<&usize>) -> Result<(), TestCaseError> {
+        for &lost in lost {
+            prop_assert!(self.lost.insert(lost), "{} lost twice", lost);
+            self.early.remove(&lost);
+            self.parked.remove(&lost);
+        }
+        Ok(())
+    }
 }
 
-/// Runs a build of `graph` in `slots` slots, in which `steps` happen over and over.
+/// Runs a build of `graph` in `slots` slots, with at most `most_early` early jobs, in which `steps`
+/// happen over and over.
 fn run(
     graph: &Graph,
     slots: usize,
+    most_early: usize,
     steps: &[(prop::sample::Index, Step)],
 ) -> Result<(Tracker<usize, usize>, Seen), TestCaseError> {
     let mut plan = Plan::default();
@@ -94,68 +116,99 @@ fn run(
     }
     let mut tracker = plan.seal().unwrap();
     let mut seen = Seen::default();
-    let mut running: Vec<usize> = Vec::new();
-    let mut newly_ready = 0;
+    let mut working: Vec<usize> = Vec::new();
 
     for (which, step) in steps.iter().cycle() {
-        while running.len() < slots
-            && let Some((unit, job)) = tracker.start_next()
+        while working.len() < slots
+            && let Some(unit) = tracker.next_link()
         {
+            prop_assert!(seen.could_link(graph, unit), "{} linked early", unit);
+            prop_assert!(seen.parked.remove(&unit), "{} was not parked", unit);
+            seen.early.remove(&unit);
+            working.push(unit);
+        }
+        while working.len() < slots
+            && let Some(started) = tracker.start_next(|early| early < most_early)
+        {
+            let Started {
+                unit,
+                job,
+                is_early,
+            } = started;
             prop_assert_eq!(unit, job);
             prop_assert!(seen.could_start(graph, unit), "{} started early", unit);
+            prop_assert_eq!(is_early, !seen.could_link(graph, unit));
             prop_assert!(seen.started.insert(unit), "{} started twice", unit);
-            running.push(unit);
+            if is_early {
+                seen.early.insert(unit);
+            }
+            working.push(unit);
         }
-        if running.is_empty() {
+        prop_assert_eq!(tracker.working(), working.len());
+        prop_assert_eq!(tracker.early(), seen.early.len());
+        prop_assert!(seen.early.len() <= most_early);
+
+        if working.is_empty() {
+            prop_assert!(seen.parked.is_empty(), "only parked jobs are left");
             break;
         }
-
-        let at = which.index(running.len());
-        let unit = running[at];
-        let expected_ready: BTreeSet<usize> = match step {
+        // A job that is parked can only fail.
+        let parked = seen.parked.iter().filter(|_| matches!(step, Step::Fail));
+        let candidates: Vec<usize> = working.iter().chain(parked).copied().collect();
+        let unit = candidates[which.index(candidates.len())];
+        let ends_work = |working: &mut Vec<usize>| working.retain(|&other| other != unit);
+        let let_go: Vec<usize> = match step {
+            Step::Fail => {
+                ends_work(&mut working);
+                seen.early.remove(&unit);
+                seen.parked.remove(&unit);
+                seen.failed.insert(unit);
+                seen.lose(tracker.failed(&unit))?;
+                Vec::new()
+            }
+            _ if seen.early.contains(&unit) => {
+                ends_work(&mut working);
+                seen.parked.insert(unit);
+                seen.lose(tracker.parked(&unit))?;
+                Vec::new()
+            }
             Step::Metadata if tracker.state(&unit) == Some(State::Frontend) => {
                 seen.produced.insert(unit, Artifact::Metadata);
-                tracker
-                    .produced(&unit, Artifact::Metadata)
-                    .into_iter()
-                    .copied()
-                    .collect()
+                let let_go = tracker.produced(&unit, Artifact::Metadata);
+                let_go.into_iter().copied().collect()
             }
             Step::Fresh if tracker.state(&unit) == Some(State::Frontend) => {
                 tracker.found_fresh(&unit);
-                BTreeSet::new()
+                Vec::new()
             }
             Step::Metadata | Step::Fresh | Step::Finish => {
-                running.swap_remove(at);
+                ends_work(&mut working);
                 seen.produced.insert(unit, Artifact::All);
-                tracker
-                    .produced(&unit, Artifact::All)
-                    .into_iter()
-                    .copied()
-                    .collect()
-            }
-            Step::Fail => {
-                running.swap_remove(at);
-                seen.failed.insert(unit);
-                for lost in tracker.failed(&unit) {
-                    prop_assert!(seen.lost.insert(*lost), "{} lost twice", lost);
-                }
-                BTreeSet::new()
+                let let_go = tracker.produced(&unit, Artifact::All);
+                let_go.into_iter().copied().collect()
             }
         };
-        for ready in &expected_ready {
-            prop_assert_eq!(tracker.state(ready), Some(State::Ready));
+        for unit in &let_go {
+            prop_assert_eq!(tracker.state(unit), Some(State::Ready));
         }
 
-        // Nothing that could start is held back, and nothing else is on offer.
-        let could_start = (0..graph.len())
-            .filter(|unit| !seen.started.contains(unit) && seen.could_start(graph, *unit))
-            .count();
-        prop_assert_eq!(tracker.ready_len(), could_start);
-        newly_ready += tracker.take_newly_ready();
+        // Nothing that could start or link is held back, and nothing else is on offer.
+        let could_start: Vec<usize> = (0..graph.len())
+            .filter(|unit| !seen.started.contains(unit) && !seen.lost.contains(unit))
+            .filter(|&unit| seen.could_start(graph, unit))
+            .collect();
+        let (ready, ready_early): (Vec<usize>, Vec<usize>) = could_start
+            .into_iter()
+            .partition(|&unit| seen.could_link(graph, unit));
+        let linkable = seen
+            .parked
+            .iter()
+            .filter(|&&unit| seen.could_link(graph, unit));
+        prop_assert_eq!(tracker.ready_len(), ready.len() + linkable.count());
+        prop_assert_eq!(tracker.ready_early_len(), ready_early.len());
     }
     prop_assert!(tracker.is_drained());
-    prop_assert_eq!(newly_ready + tracker.take_newly_ready(), seen.started.len());
+    prop_assert_eq!((tracker.working(), tracker.early()), (0, 0));
     Ok((tracker, seen))
 }
 
@@ -165,9 +218,10 @@ proptest! {
     fn without_failures_everything_runs_once(
         graph in graphs(),
         slots in 1..9usize,
+        most_early in 0..9usize,
         steps in steps(0),
     ) {
-        let (tracker, seen) = run(&graph, slots, &steps)?;
+        let (tracker, seen) = run(&graph, slots, most_early, &steps)?;
         prop_assert_eq!(seen.started.len(), graph.len());
         for unit in 0..graph.len() {
             prop_assert_eq!(tracker.state(&unit), Some(State::Done));
@@ -179,10 +233,11 @@ proptest! {
     fn a_failure_reaches_exactly_the_dependents(
         graph in graphs(),
         slots in 1..9usize,
+        most_early in 0..9usize,
         steps in steps(4),
     ) {
-        let (tracker, seen) = run(&graph, slots, &steps)?;
-        prop_assert_eq!(&seen.lost, &seen.can_never_start(&graph));
+        let (tracker, seen) = run(&graph, slots, most_early, &steps)?;
+        prop_assert_eq!(&seen.lost, &seen.can_never_be_done(&graph));
         for unit in 0..graph.len() {
             let expected = if seen.failed.contains(&unit) {
                 State::Failed(Cause::ItsOwn)
@@ -192,7 +247,6 @@ proptest! {
                 State::Done
             };
             prop_assert_eq!(tracker.state(&unit), Some(expected));
-            prop_assert_eq!(seen.started.contains(&unit), !seen.lost.contains(&unit));
         }
     }
 
@@ -219,7 +273,7 @@ proptest! {
             (0..graph.len()).filter(|&unit| graph[unit].is_empty()).collect();
         startable.sort_by_key(|&unit| (std::cmp::Reverse(weight[unit]), unit));
         let order: Vec<usize> =
-            std::iter::from_fn(|| tracker.start_next().map(|(unit, ())| unit)).collect();
+            std::iter::from_fn(|| tracker.start_next(|_| true).map(|it| it.unit)).collect();
         prop_assert_eq!(order, startable);
     }
 }

@@ -1,0 +1,217 @@
+//! How many compilers may be waiting at their linkers.
+//!
+//! A compiler that waits holds no slot and burns no time, but it has everything in memory that it
+//! has learned about its crate. So the number is bounded, and no more are started while memory is
+//! short.
+
+use std::fmt;
+use std::io;
+use std::path::{Path, PathBuf};
+
+/// How many compilers may be started early for each job slot.
+const EARLY_PER_JOB: usize = 2;
+/// One part in so many of all memory must be available.
+const AVAILABLE_SHARE: u64 = 4;
+
+type Read = Box<dyn Fn(&Path) -> io::Result<String> + Send + Sync>;
+
+/// Says whether one more compiler may be started before its rlibs are there.
+pub struct Budget {
+    max_early: usize,
+    /// The control groups that this process is in, from its own up to the root of those it can see.
+    groups: Vec<PathBuf>,
+    read: Read,
+}
+
+impl Budget {
+    /// A budget for a build with so many job slots.
+    pub fn new(jobs: u32) -> Self {
+        Budget::reading(jobs, Box::new(|path| std::fs::read_to_string(path)))
+    }
+
+    fn reading(jobs: u32, read: Read) -> Self {
+        let own = read(Path::new("/proc/self/cgroup")).ok();
+        let groups = own.as_deref().and_then(control_group).map(|own| {
+            let own = Path::new(own);
+            let root = Path::new("/sys/fs/cgroup");
+            let above = own.ancestors();
+            above
+                .map(|group| root.join(group.strip_prefix("/").unwrap_or(group)))
+                .collect()
+        });
+        Budget {
+            max_early: usize::try_from(jobs)
+                .unwrap_or(usize::MAX)
+                .saturating_mul(EARLY_PER_JOB),
+            groups: groups.unwrap_or_default(),
+            read,
+        }
+    }
+
+    /// Whether one more may be started while `early` are that were started early and do not link
+    /// yet.
+    ///
+    /// They must be fewer than two for each job slot, and a quarter of all memory must be
+    /// available: of the machine's, as `/proc/meminfo` has it, and of what each control group
+    /// (version 2) of this process may use. Where that is not known, on other systems than Linux
+    /// for example, only the number counts.
+    ///
+    /// Reads a handful of files that the kernel makes up; it does not block.
+    pub fn allows(&self, early: usize) -> bool {
+        if early >= self.max_early {
+            return false;
+        }
+        let machine = (self.read)(Path::new("/proc/meminfo"));
+        let machine = machine.ok().as_deref().and_then(machine_memory);
+        let groups = self.groups.iter().filter_map(|dir| self.group_memory(dir));
+        machine.into_iter().chain(groups).all(Memory::is_enough)
+    }
+
+    fn group_memory(&self, dir: &Path) -> Option<Memory> {
+        let read = |name| (self.read)(&dir.join(name)).ok();
+        // Most often "max": no limit.
+        let all = read("memory.max")?.trim().parse().ok()?;
+        let used: u64 = read("memory.current")?.trim().parse().ok()?;
+        let reclaimable = field(&read("memory.stat")?, "inactive_file")?;
+        let used = used.saturating_sub(reclaimable);
+        Some(Memory {
+            available: u64::saturating_sub(all, used),
+            all,
+        })
+    }
+}
+
+impl fmt::Debug for Budget {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Budget")
+            .field("max_early", &self.max_early)
+            .field("groups", &self.groups)
+            .finish_non_exhaustive()
+    }
+}
+
+/// In the same unit.
+#[derive(Clone, Copy, Debug, PartialEq)]
+struct Memory {
+    available: u64,
+    all: u64,
+}
+
+impl Memory {
+    fn is_enough(self) -> bool {
+        self.available.saturating_mul(AVAILABLE_SHARE) >= self.all
+    }
+}
+
+/// Reads `/proc/meminfo` (proc_meminfo(5)).
+fn machine_memory(meminfo: &str) -> Option<Memory> {
+    Some(Memory {
+        available: field(meminfo, "MemAvailable:")?,
+        all: field(meminfo, "MemTotal:")?,
+    })
+}
+
+/// Reads the number after a name at the beginning of a line.
+fn field(text: &str, name: &str) -> Option<u64> {
+    let mut lines = text.lines().map(str::split_whitespace);
+    let mut line = lines.find_map(|mut line| (line.next()? == name).then_some(line))?;
+    line.next()?.parse().ok()
+}
+
+/// Reads the path of the version 2 group from `/proc/self/cgroup` (cgroups(7)).
+fn control_group(text: &str) -> Option<&str> {
+    text.lines().find_map(|line| line.strip_prefix("0::"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::collections::HashMap;
+
+    const MEMINFO: &str = "MemTotal:       16000000 kB\nMemFree:          100000 kB\n\
+        MemAvailable:    4000000 kB\n";
+
+    fn budget(jobs: u32, files: &[(&str, &str)]) -> Budget {
+        let files: HashMap<PathBuf, String> = files
+            .iter()
+            .map(|(path, text)| (PathBuf::from(path), (*text).to_owned()))
+            .collect();
+        Budget::reading(
+            jobs,
+            Box::new(move |path| {
+                files
+                    .get(path)
+                    .cloned()
+                    .ok_or(io::ErrorKind::NotFound.into())
+            }),
+        )
+    }
+
+    #[test]
+    fn where_nothing_is_known_the_number_counts() {
+        let budget = budget(3, &[]);
+        assert!(budget.allows(0) && budget.allows(5));
+        assert!(!budget.allows(6) && !budget.allows(usize::MAX));
+        assert!(!self::budget(0, &[]).allows(0));
+    }
+
+    #[test]
+    fn a_quarter_of_the_machine() {
+        assert!(budget(1, &[("/proc/meminfo", MEMINFO)]).allows(1));
+        let less = MEMINFO.replace("4000000", "3999999");
+        assert!(!budget(1, &[("/proc/meminfo", &less)]).allows(1));
+        for unknown in [
+            "",
+            "MemTotal: 1 kB",
+            "MemTotal: x kB\nMemAvailable: 0 kB",
+            "\0",
+        ] {
+            assert!(
+                budget(1, &[("/proc/meminfo", unknown)]).allows(1),
+                "{unknown}"
+            );
+        }
+    }
+
+    #[test]
+    fn a_quarter_of_every_group_above() {
+        let files = |max, current, stat| {
+            [
+                ("/proc/meminfo", MEMINFO),
+                ("/proc/self/cgroup", "1:name=x:/y\n0::/user.slice/build\n"),
+                ("/sys/fs/cgroup/user.slice/build/memory.max", "max\n"),
+                ("/sys/fs/cgroup/user.slice/memory.max", max),
+                ("/sys/fs/cgroup/user.slice/memory.current", current),
+                ("/sys/fs/cgroup/user.slice/memory.stat", stat),
+            ]
+        };
+        for (max, current, stat, allowed) in [
+            ("1000\n", "750\n", "anon 750\ninactive_file 0\n", true),
+            ("1000\n", "751\n", "anon 750\ninactive_file 0\n", false),
+            ("1000\n", "951\n", "anon 750\ninactive_file 201\n", true),
+            ("1000\n", "1951\n", "inactive_file 201\n", false),
+            ("max\n", "951\n", "inactive_file 0\n", true),
+            ("1000\n", "951\n", "", true),
+            ("0\n", "0\n", "inactive_file 7\n", true),
+        ] {
+            let budget = budget(1, &files(max, current, stat));
+            assert_eq!(budget.allows(0), allowed, "{max} {current} {stat}");
+        }
+    }
+
+    #[test]
+    fn a_container_is_a_group_at_the_root() {
+        let files = [
+            ("/proc/self/cgroup", "0::/\n"),
+            ("/sys/fs/cgroup/memory.max", "1000"),
+            ("/sys/fs/cgroup/memory.current", "900"),
+            ("/sys/fs/cgroup/memory.stat", "inactive_file 0"),
+        ];
+        assert!(!budget(1, &files).allows(0));
+    }
+
+    #[test]
+    fn this_machine_can_be_read() {
+        let _ = Budget::new(1).allows(0);
+    }
+}
