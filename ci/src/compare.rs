@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 use anyhow::{Context, Result, bail};
 use fs_err as fs;
@@ -27,6 +27,12 @@ pub struct Request {
     pub pairs: usize,
     /// Build what is built already, instead of from nothing.
     pub fresh: bool,
+    /// A file to touch in the finished build, so that what depends on it is built again.
+    pub touch: Option<PathBuf>,
+    /// Compare with the replacement in this mode instead of with the released cargo.
+    pub against: Option<Mode>,
+    /// Build the tests, too.
+    pub tests: bool,
     /// `build.pipelining` for the replacement.
     pub mode: Option<Mode>,
     /// Whether to download what is missing.
@@ -64,7 +70,10 @@ pub fn run(layout: &Layout, request: &Request) -> Result<()> {
         })
     };
     let mut sides = [
-        side("released", Variant::Stock, None)?,
+        match request.against {
+            Some(mode) => side(mode.name(), Variant::Patched, Some(mode))?,
+            None => side("released", Variant::Stock, None)?,
+        },
         side("replacement", Variant::Patched, request.mode)?,
     ];
     let target = tempfile::Builder::new()
@@ -75,9 +84,13 @@ pub fn run(layout: &Layout, request: &Request) -> Result<()> {
         for turn in 0..2 {
             let side = &mut sides[(pair + turn) % 2];
             let dir = target.path().join("target");
-            if request.fresh {
+            if request.fresh || request.touch.is_some() {
                 // Whoever comes first in the pair finds what the other one would, too.
                 side.build(&dir, request)?;
+                if let Some(file) = &request.touch {
+                    let touched = fs::OpenOptions::new().write(true).open(file)?;
+                    touched.set_modified(SystemTime::now())?;
+                }
             } else if dir.exists() {
                 fs::remove_dir_all(&dir)?;
             }
@@ -113,7 +126,10 @@ impl Side {
         let mut command = Command::new(&self.built.path);
         cargo::isolate(&mut command);
         command
-            .arg("build")
+            .args(match request.tests {
+                true => ["test", "--no-run"].as_slice(),
+                false => &["build"],
+            })
             .args(&request.args)
             .arg("--target-dir")
             .arg(target)
@@ -151,25 +167,46 @@ impl Side {
     }
 }
 
-/// The files at the top of each profile's directory, where users find them, and their SHA-256.
+/// The files at the top of each profile's directory, where users find them, and everything that can
+/// be executed or loaded (tests, procedural macros, build scripts), with their SHA-256.
 fn final_artifacts(target: &Path) -> Result<BTreeMap<PathBuf, String>> {
     let mut artifacts = BTreeMap::new();
     for profile in fs::read_dir(target)? {
         let profile = profile?.path();
-        if !profile.is_dir() {
-            continue;
-        }
-        for file in fs::read_dir(&profile)? {
-            let file = file?.path();
-            let name = file.file_name().unwrap_or_default().to_string_lossy();
-            if file.is_file() && !name.starts_with('.') {
-                let digest = sha256(&fs::read(&file)?);
-                let path = file.strip_prefix(target).unwrap_or(&file).to_path_buf();
-                artifacts.insert(path, digest);
+        let mut unvisited = match profile.is_dir() {
+            true => vec![profile.clone()],
+            false => Vec::new(),
+        };
+        while let Some(dir) = unvisited.pop() {
+            for file in fs::read_dir(&dir)? {
+                let file = file?.path();
+                let name = file.file_name().unwrap_or_default().to_string_lossy();
+                if name.starts_with('.') || name == "incremental" || name == "out" {
+                    continue;
+                }
+                let metadata = fs::symlink_metadata(&file)?;
+                if metadata.is_dir() {
+                    unvisited.push(file);
+                } else if metadata.is_file() && (dir == profile || is_executable(&metadata)) {
+                    let digest = sha256(&fs::read(&file)?);
+                    let path = file.strip_prefix(target).unwrap_or(&file).to_path_buf();
+                    artifacts.insert(path, digest);
+                }
             }
         }
     }
     Ok(artifacts)
+}
+
+#[cfg(unix)]
+fn is_executable(metadata: &std::fs::Metadata) -> bool {
+    use std::os::unix::fs::PermissionsExt;
+    metadata.permissions().mode() & 0o111 != 0
+}
+
+#[cfg(not(unix))]
+fn is_executable(_: &std::fs::Metadata) -> bool {
+    false
 }
 
 /// The median of some figures, and between what they lie.

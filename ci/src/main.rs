@@ -122,8 +122,17 @@ enum Command {
         /// Build what is built already, instead of from nothing
         #[arg(long)]
         fresh: bool,
-        /// `build.pipelining` for the replacement
+        /// Touch this file in the finished build, and build what depends on it
+        #[arg(long, value_name = "FILE", conflicts_with = "fresh")]
+        touch: Option<PathBuf>,
+        /// `cargo test --no-run` instead of `cargo build`
         #[arg(long)]
+        tests: bool,
+        /// Compare with the replacement in this mode, not with the released cargo
+        #[arg(long, value_enum)]
+        against: Option<upstream::Mode>,
+        /// `build.pipelining` for the replacement
+        #[arg(long, value_enum)]
         mode: Option<upstream::Mode>,
         /// Further arguments of `cargo build`
         #[arg(last = true, value_name = "ARGS")]
@@ -240,6 +249,9 @@ fn execute(cli: Cli) -> Result<ExitCode> {
         Command::Compare {
             pairs,
             fresh,
+            touch,
+            tests,
+            against,
             mode,
             args,
         } => compare::run(
@@ -247,6 +259,9 @@ fn execute(cli: Cli) -> Result<ExitCode> {
             &compare::Request {
                 pairs,
                 fresh,
+                touch,
+                tests,
+                against,
                 mode,
                 network,
                 args,

@@ -1,8 +1,9 @@
 //! What a build trace says, as a table.
 //!
 //! A trace is a JSON array of Chrome trace events. The units of one build are slices of category
-//! `unit`; each names the units whose metadata, or whose everything, it waited for. What became
-//! ready when is in the instants of category `artifact`.
+//! `unit`; each names the units whose metadata, or whose everything, it waited for. A unit that waits
+//! before its linker is in another lane meanwhile, with a slice of its own, and in a third when it
+//! links. What became ready when is in the instants of category `artifact`.
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
@@ -41,6 +42,8 @@ struct WaitedFor {
     #[serde(default)]
     metadata: Vec<u64>,
     #[serde(default)]
+    all_to_link: Vec<u64>,
+    #[serde(default)]
     all: Vec<u64>,
 }
 
@@ -51,10 +54,24 @@ struct Unit {
     start: u64,
     end: Option<u64>,
     metadata: Option<u64>,
+    /// When it began to wait before its linker.
+    parked: Option<u64>,
+    /// When that was over.
+    linked: Option<u64>,
     fresh: bool,
     waited_for: Vec<u64>,
     /// How long the first unit that waited for this one ran before this one's end.
     ahead: u64,
+}
+
+impl Unit {
+    /// How long it waited before its linker.
+    fn waited(&self) -> u64 {
+        match (self.parked, self.linked) {
+            (Some(parked), Some(linked)) => linked.saturating_sub(parked),
+            _ => 0,
+        }
+    }
 }
 
 /// A build, as its trace shows it.
@@ -71,8 +88,11 @@ impl Build {
         for event in events {
             let args = event.args;
             match (event.cat.as_str(), event.ph.as_str()) {
+                // It was in another lane before.
+                ("unit", "B") if units.contains_key(&args.unit) => {}
                 ("unit", "B") => {
                     let mut waited_for = args.waited_for.metadata;
+                    waited_for.extend(args.waited_for.all_to_link);
                     waited_for.extend(args.waited_for.all);
                     units.insert(
                         args.unit,
@@ -81,6 +101,8 @@ impl Build {
                             start: event.ts,
                             end: None,
                             metadata: None,
+                            parked: None,
+                            linked: None,
                             fresh: false,
                             waited_for,
                             ahead: 0,
@@ -91,6 +113,14 @@ impl Build {
                     if let Some(unit) = units.get_mut(&args.unit) {
                         unit.end = Some(event.ts);
                         unit.fresh = args.outcome == "fresh";
+                    }
+                }
+                ("phase", ph) if event.name == "parked" => {
+                    if let Some(unit) = units.get_mut(&args.unit) {
+                        match ph {
+                            "B" => unit.parked = Some(event.ts),
+                            _ => unit.linked = Some(event.ts),
+                        }
                     }
                 }
                 ("artifact", _) if event.name == "metadata" => {
@@ -130,15 +160,17 @@ impl Build {
             .unwrap_or(0)
             .max("unit".len());
         let mut text = String::new();
-        let mut row = |cells: [&str; 5]| {
-            let [label, start, metadata, end, ahead] = cells;
+        let mut row = |cells: [&str; 7]| {
+            let [label, start, metadata, parked, linked, end, ahead] = cells;
             // Writing to a string does not fail.
             let _ = writeln!(
                 text,
-                "{label:<width$}  {start:>7}  {metadata:>8}  {end:>7}  {ahead:>6}"
+                "{label:<width$}  {start:>7}  {metadata:>8}  {parked:>7}  {linked:>7}  {end:>7}  {ahead:>6}"
             );
         };
-        row(["unit", "start", "metadata", "end", "ahead"]);
+        row([
+            "unit", "start", "metadata", "parked", "linking", "end", "ahead",
+        ]);
         for unit in &self.units {
             let ahead = match unit.ahead {
                 0 => String::new(),
@@ -148,6 +180,8 @@ impl Build {
                 &unit.label,
                 &at(Some(unit.start)),
                 &at(unit.metadata),
+                &at(unit.parked),
+                &at(unit.linked),
                 &at(unit.end),
                 &ahead,
             ]);
@@ -170,7 +204,8 @@ impl Build {
             .units
             .iter()
             .filter_map(|unit| Some(unit.end?.saturating_sub(unit.start)))
-            .sum();
+            .sum::<u64>()
+            - self.units.iter().map(Unit::waited).sum::<u64>();
         let ahead: u64 = self.units.iter().map(|unit| unit.ahead).sum();
         format!(
             "{} units in {:.1} s, {:.1} s of work, at most {} at once; dependents started {:.1} s ahead in total",
@@ -187,6 +222,10 @@ impl Build {
         for unit in &self.units {
             changes.push((unit.start, 1));
             changes.push((unit.end.unwrap_or(u64::MAX), -1));
+            if let Some(parked) = unit.parked {
+                changes.push((parked, -1));
+                changes.push((unit.linked.unwrap_or(u64::MAX), 1));
+            }
         }
         // At the same instant, the end of one comes before the start of the next.
         changes.sort_unstable();
@@ -225,22 +264,27 @@ mod tests {
 {"name":"metadata","cat":"artifact","ph":"i","s":"t","pid":1,"tid":1,"ts":1500000,"args":{"job":1,"unit":4}},
 {"name":"frontend","cat":"phase","ph":"E","pid":1,"tid":1,"ts":1500000,"args":{"job":1,"unit":4}},
 {"name":"tokens in use","ph":"C","pid":1,"tid":0,"ts":1500000,"args":{"tokens":2}},
-{"name":"app v0.1.0","cat":"unit","ph":"B","pid":1,"tid":2,"ts":1600000,"args":{"job":2,"unit":5,"package":"app","version":"0.1.0","target":"app","kind":["lib"],"mode":"build","waited_for":{"metadata":[4],"all":[7]}}},
+{"name":"app v0.1.0","cat":"unit","ph":"B","pid":1,"tid":2,"ts":1600000,"args":{"job":2,"unit":5,"package":"app","version":"0.1.0","target":"app","kind":["lib"],"mode":"build","waited_for":{"metadata":[],"all_to_link":[4],"all":[7]}}},
+{"name":"app v0.1.0","cat":"unit","ph":"E","pid":1,"tid":2,"ts":2000000,"args":{"job":2,"unit":5,"outcome":"parked"}},
+{"name":"app v0.1.0","cat":"unit","ph":"B","pid":1,"tid":1001,"ts":2000000,"args":{"job":2,"unit":5}},
+{"name":"parked","cat":"phase","ph":"B","pid":1,"tid":1001,"ts":2000000,"args":{"job":2,"unit":5}},
 {"name":"base v0.1.0","cat":"unit","ph":"E","pid":1,"tid":1,"ts":3000000,"args":{"job":1,"unit":4,"outcome":"done"}},
 {"name":"old v0.1.0","cat":"unit","ph":"B","pid":1,"tid":1,"ts":1000000,"args":{"job":3,"unit":7,"kind":["proc-macro"],"mode":"build"}},
 {"name":"old v0.1.0","cat":"unit","ph":"E","pid":1,"tid":1,"ts":1000100,"args":{"job":3,"unit":7,"outcome":"fresh"}},
-{"name":"app v0.1.0","cat":"unit","ph":"E","pid":1,"tid":2,"ts":3500000,"args":{"job":2,"unit":5,"outcome":"done"}}
+{"name":"parked","cat":"phase","ph":"E","pid":1,"tid":1001,"ts":3100000,"args":{"job":2,"unit":5}},
+{"name":"app v0.1.0","cat":"unit","ph":"B","pid":1,"tid":1,"ts":3100000,"args":{"job":2,"unit":5}},
+{"name":"app v0.1.0","cat":"unit","ph":"E","pid":1,"tid":1,"ts":3500000,"args":{"job":2,"unit":5,"outcome":"done"}}
 ]"#;
 
     #[test]
     fn a_table_of_what_was_built() {
         let table = Build::parse(SAMPLE).unwrap().table();
         let expected = "\
-unit           start  metadata      end   ahead
-base v0.1.0     0.00      0.50     2.00    1.40
-app v0.1.0      0.60         -     2.50        
+unit           start  metadata   parked  linking      end   ahead
+base v0.1.0     0.00      0.50        -        -     2.00    1.40
+app v0.1.0      0.60         -     1.00     2.10     2.50        
 
-2 units in 2.5 s, 3.9 s of work, at most 2 at once; dependents started 1.4 s ahead in total
+2 units in 2.5 s, 2.8 s of work, at most 2 at once; dependents started 1.4 s ahead in total
 ";
         assert_eq!(table, expected);
     }

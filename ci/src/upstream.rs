@@ -267,6 +267,7 @@ impl Machine {
             Fact::Windows => cfg!(windows),
             Fact::Stock => request.variant == Variant::Stock,
             Fact::Off => request.mode == Some(Mode::Off),
+            Fact::Link => matches!(request.mode, None | Some(Mode::Link)),
         })
     }
 }

@@ -223,17 +223,14 @@ fn os_string(bytes: &[u8]) -> Option<OsString> {
 ///
 /// [`NotGated::NotFound`] and [`NotGated::NotExecutable`].
 pub fn find(linker: &OsStr, cwd: &Path, path: Option<&OsStr>) -> Result<PathBuf, NotGated> {
-    if linker.as_encoded_bytes().contains(&b'/') {
-        let candidate = cwd.join(linker);
-        return match is_executable(&candidate) {
-            Some(true) => Ok(candidate),
-            Some(false) => Err(NotGated::NotExecutable),
-            None => Err(NotGated::NotFound),
-        };
-    }
+    let candidates: Vec<PathBuf> = match linker.as_encoded_bytes().contains(&b'/') {
+        true => vec![cwd.join(linker)],
+        false => std::env::split_paths(path.unwrap_or_default())
+            .map(|dir| cwd.join(dir).join(linker))
+            .collect(),
+    };
     let mut error = NotGated::NotFound;
-    for dir in std::env::split_paths(path.unwrap_or_default()) {
-        let candidate = cwd.join(dir).join(linker);
+    for candidate in candidates {
         match is_executable(&candidate) {
             Some(true) => return Ok(candidate),
             Some(false) => error = NotGated::NotExecutable,
@@ -392,7 +389,7 @@ mod tests {
         ] {
             let path = dir.path().join(name);
             fs::create_dir_all(path.parent().unwrap()).unwrap();
-            fs::write(&path, "").unwrap();
+            fs::write(&path, "#!/bin/sh").unwrap();
             fs::set_permissions(&path, fs::Permissions::from_mode(mode)).unwrap();
         }
         let absolute = dir.path().join("b").into_os_string().into_string().unwrap();

@@ -251,12 +251,15 @@ impl Names {
             let quoted = serde_json::Value::from(text).to_string();
             quoted[1..quoted.len() - 1].to_owned()
         };
-        // rustc prints the command line of a link that failed with `Debug`.
+        // rustc prints the command line of a link that failed with `Debug`, and the program in it
+        // with that of a C string, which escapes single quotes as well.
         let debug = |name: &OsStr| {
             let quoted = format!("{name:?}");
             quoted[1..quoted.len() - 1].to_owned()
         };
+        let debug_c = |name: &OsStr| plain(name).escape_debug().to_string();
         let mut names = vec![
+            (in_json(&debug_c(shim)), in_json(&debug_c(real))),
             (in_json(&debug(shim)), in_json(&debug(real))),
             (in_json(&plain(shim)), in_json(&plain(real))),
             (plain(shim), plain(real)),
@@ -404,6 +407,13 @@ mod tests {
             ("/a dir/cc", "/a dir/cc"),
         ] {
             assert_eq!(names.real(line), expected);
+        }
+        let names = Names::new(OsStr::new("/it's/cc"), OsStr::new("cc"));
+        for line in [
+            r#"{"m":"\"/it\\'s/cc\" -m64"}"#,
+            r#"{"m":"\"/it's/cc\" -m64"}"#,
+        ] {
+            assert_eq!(names.real(line), r#"{"m":"\"cc\" -m64"}"#);
         }
         let names = Names::new(OsStr::new("/target/cc"), OsStr::new("cc"));
         assert_eq!(names.0.len(), 1);

@@ -3,16 +3,19 @@
 //! Nothing here may panic, wait for anything but the gate, or write to stdout: rustc hears it.
 
 use std::env;
-use std::ffi::{OsStr, OsString};
+use std::ffi::{CString, OsStr, OsString};
 use std::fs::{self, File};
 use std::io::{self, Read, Write};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::os::unix::fs::MetadataExt;
 use std::os::unix::net::{SocketAddr, UnixStream};
-use std::os::unix::process::CommandExt;
 use std::path::Path;
-use std::process::{self, Command};
+use std::process;
 
+use nix::sys::signal::{SigHandler, SigSet, Signal, signal};
+use nix::unistd::execve;
+
+use super::linker::find;
 use super::protocol::{ACKNOWLEDGED, Hello, JOB_FILE, JobFile, Kind, LINK, SOCKET};
 use super::server::through_fd;
 
@@ -63,13 +66,55 @@ pub fn run_if_invoked_as_linker() {
         Ok(Answer::None) => process::exit(1),
         Err(e) => fail(format_args!("cargo does not answer: {e}"), 1),
     }
-    let error = Command::new(&job.linker).args(&args).exec();
+    let error = execute(&job.linker, args);
     let _ = ask(gate, &job.hello(Kind::NotExecuted));
     let linker = job.linker.display();
     fail(
         format_args!("could not execute `{linker}`: {error}"),
         NOT_EXECUTED,
     )
+}
+
+/// Becomes the linker. Answers why it could not.
+///
+/// Unlike [`exec`](std::os::unix::process::CommandExt::exec) of the standard library, which is
+/// execvp(3), and like rustc when it runs a linker, this does not have a shell execute what the
+/// system cannot.
+fn execute(linker: &OsStr, args: Vec<OsString>) -> io::Error {
+    let path = env::var_os("PATH");
+    let path = match find(linker, Path::new("."), path.as_deref()) {
+        Ok(path) => path,
+        Err(e) => return io::Error::other(e),
+    };
+    let c_string = |bytes: OsString| CString::new(bytes.into_vec());
+    let args: Result<Vec<CString>, _> = std::iter::once(linker.to_owned())
+        .chain(args)
+        .map(c_string)
+        .collect();
+    let variables: Result<Vec<CString>, _> = env::vars_os()
+        .map(|(mut variable, value)| {
+            variable.push("=");
+            variable.push(value);
+            c_string(variable)
+        })
+        .collect();
+    let (path, args, variables) = match (c_string(path.into()), args, variables) {
+        (Ok(path), Ok(args), Ok(variables)) => (path, args, variables),
+        // What a process was given never holds a NUL.
+        _ => return io::ErrorKind::InvalidInput.into(),
+    };
+    // As every program finds it that Rust's standard library starts.
+    let signals = SigSet::empty().thread_set_mask().and_then(|()| {
+        // SAFETY: the default action is no handler that could do anything unsafe.
+        unsafe { signal(Signal::SIGPIPE, SigHandler::SigDfl) }
+    });
+    if let Err(e) = signals {
+        return e.into();
+    }
+    match execve(&path, &args, &variables) {
+        Ok(never) => match never {},
+        Err(e) => e.into(),
+    }
 }
 
 fn fail(message: std::fmt::Arguments<'_>, code: i32) -> ! {

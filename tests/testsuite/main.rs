@@ -8,6 +8,12 @@
 mod support;
 
 mod faults;
+#[cfg(target_os = "linux")]
+mod link;
+#[cfg(target_os = "linux")]
+mod link_faults;
+#[cfg(target_os = "linux")]
+mod link_safety;
 mod modes;
 mod order;
 mod trace;

@@ -47,6 +47,7 @@ fn every_value_everywhere() {
     for (value, expected) in [
         ("off", false),
         ("metadata", true),
+        ("link", true),
         ("true", true),
         ("false", false),
     ] {
@@ -76,7 +77,7 @@ fn an_unknown_value_names_the_key_the_place_and_the_values() {
 [ERROR] error in environment variable `CARGO_BUILD_PIPELINING`: could not load config key `build.pipelining`
 
 Caused by:
-  invalid value: string "fast", expected "off", "metadata", true ("metadata") or false ("off")
+  invalid value: string "fast", expected "off", "metadata", "link", true ("link") or false ("off")
 
 "#]])
         .run();
@@ -86,7 +87,7 @@ Caused by:
 [ERROR] error in --config cli option: could not load config key `build.pipelining`
 
 Caused by:
-  invalid type: integer `3`, expected "off", "metadata", true ("metadata") or false ("off")
+  invalid type: integer `3`, expected "off", "metadata", "link", true ("link") or false ("off")
 
 "#]])
         .run();
@@ -97,7 +98,7 @@ Caused by:
 [ERROR] error in [ROOT]/foo/.cargo/config.toml: could not load config key `build.pipelining`
 
 Caused by:
-  invalid type: sequence, expected "off", "metadata", true ("metadata") or false ("off")
+  invalid type: sequence, expected "off", "metadata", "link", true ("link") or false ("off")
 
 "#]])
         .run();
@@ -107,7 +108,7 @@ Caused by:
 #[cargo_test]
 fn switching_rebuilds_nothing() {
     let p = two_libraries();
-    for mode in ["metadata", "off", "metadata"] {
+    for mode in ["metadata", "off", "link", "metadata"] {
         let expected = match p.build_dir().exists() {
             false => str![[r#"
 ...
@@ -129,7 +130,7 @@ fn switching_rebuilds_nothing() {
 }
 
 #[cargo_test]
-fn the_commands_are_the_same_in_both_modes() {
+fn the_commands_are_the_same_in_all_modes() {
     let p = two_libraries();
     let commands = |mode: &str| {
         p.build_dir().rm_rf();
@@ -148,4 +149,5 @@ fn the_commands_are_the_same_in_both_modes() {
         lines
     };
     assert_eq!(commands("off"), commands("metadata"));
+    assert_eq!(commands("off"), commands("link"));
 }

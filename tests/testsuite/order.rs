@@ -110,7 +110,11 @@ fn names(trace: &BuildTrace, waited_for: &[u64]) -> Vec<String> {
 #[cargo_test]
 fn metadata_is_enough_for_libraries_and_for_nothing_else() {
     let p = bit_of_everything();
-    let trace = p.traced("build --all-targets -j4");
+    p.cargo("build --all-targets -j4")
+        .env("CARGO_BUILD_PIPELINING", "metadata")
+        .env("CARGO_BUILD_TRACE", "trace.json")
+        .run();
+    let trace = p.trace();
     trace.assert_sound(4);
 
     let middle = trace.lib("middle");
@@ -143,6 +147,37 @@ fn metadata_is_enough_for_libraries_and_for_nothing_else() {
 }
 
 #[cargo_test]
+fn what_links_needs_metadata_to_start_and_all_to_link() {
+    let p = bit_of_everything();
+    let trace = p.traced("build --all-targets -j4");
+    trace.assert_sound(4);
+
+    // A library, and the run of a build script, as ever.
+    let middle = trace.lib("middle");
+    assert_eq!(names(&trace, &middle.waited_for_metadata), ["base"]);
+    assert_eq!(names(&trace, &middle.waited_for_all), ["middle"]);
+    let run = trace.build_script_run("middle");
+    assert_eq!(names(&trace, &run.waited_for_all), ["helper", "middle"]);
+
+    for (package, needed) in [("derive", "helper"), ("both", "base")] {
+        let links = trace.lib(package);
+        assert_eq!(names(&trace, &links.waited_for_all_to_link), [needed]);
+        assert!(links.waited_for_all.is_empty(), "{links:#?}");
+    }
+    for unit in trace
+        .units()
+        .filter(|unit| unit.kind == ["bin"] && unit.mode == "build")
+    {
+        // The compiler loads a proc macro, and `both` is linked itself.
+        let needed = names(&trace, &unit.waited_for_all);
+        assert!(needed.contains(&"derive".to_owned()), "{unit:#?}");
+        let needed = names(&trace, &unit.waited_for_all_to_link);
+        assert!(needed.contains(&"middle".to_owned()), "{unit:#?}");
+        assert!(unit.waited_for_metadata.is_empty(), "{unit:#?}");
+    }
+}
+
+#[cargo_test]
 fn off_waits_for_everything() {
     let p = bit_of_everything();
     p.cargo("build --all-targets -j4")
@@ -158,7 +193,7 @@ fn off_waits_for_everything() {
 
 #[cargo_test]
 fn one_job_is_one_at_a_time() {
-    for mode in ["off", "metadata"] {
+    for mode in ["off", "metadata", "link"] {
         let p = bit_of_everything();
         p.cargo("build --all-targets -j1")
             .env("CARGO_BUILD_PIPELINING", mode)

@@ -29,7 +29,7 @@ fn the_fields_of_a_trace() {
         lines.join("\n"),
         str![[r#"
 {"args":{"name":"slot 1"},"name":"thread_name","ph":"M","pid":1,"tid":1,"ts":0}
-{"args":{"job":0,"kind":["bin"],"mode":"build","package":"foo","target":"foo","unit":0,"version":"0.5.0","waited_for":{"all":[],"metadata":[]}},"cat":"unit","name":"foo v0.5.0","ph":"B","pid":1,"tid":1,"ts":0}
+{"args":{"job":0,"kind":["bin"],"mode":"build","package":"foo","target":"foo","unit":0,"version":"0.5.0","waited_for":{"all":[],"all_to_link":[],"metadata":[]}},"cat":"unit","name":"foo v0.5.0","ph":"B","pid":1,"tid":1,"ts":0}
 {"args":{"job":0,"unit":0},"cat":"phase","name":"compile","ph":"B","pid":1,"tid":1,"ts":0}
 {"args":{"tokens":1},"cat":"tokens","name":"tokens in use","ph":"C","pid":1,"tid":1,"ts":0}
 {"args":{"job":0,"unit":0},"cat":"phase","name":"compile","ph":"E","pid":1,"tid":1,"ts":0}

@@ -19,12 +19,18 @@ pub struct BuildTrace {
 #[derive(Clone, Debug, Default)]
 pub struct UnitRun {
     pub package: String,
+    pub target: String,
     pub kind: Vec<String>,
     pub mode: String,
     pub waited_for_metadata: Vec<u64>,
+    pub waited_for_all_to_link: Vec<u64>,
     pub waited_for_all: Vec<u64>,
     pub phases: Vec<String>,
     pub began: usize,
+    /// When it came to its linker, if it had to wait there.
+    pub parked: Option<usize>,
+    /// When it went on.
+    pub linking: Option<usize>,
     pub metadata: Option<usize>,
     pub all: Option<usize>,
     pub outcome: Option<String>,
@@ -50,12 +56,20 @@ impl BuildTrace {
             let text = |value: &Value| value.as_str().unwrap().to_owned();
             let (category, args) = (event["cat"].as_str().unwrap(), &event["args"]);
             match (category, event["ph"].as_str().unwrap()) {
+                // It goes on in another lane.
+                ("unit", "B") if args.get("package").is_none() => {
+                    let run = &units[&id];
+                    let left = run.outcome.as_deref();
+                    assert!(matches!(left, Some("parked" | "linking")), "{event}");
+                }
                 ("unit", "B") => {
                     let run = UnitRun {
                         package: text(&args["package"]),
+                        target: text(&args["target"]),
                         kind: strings(&args["kind"]),
                         mode: text(&args["mode"]),
                         waited_for_metadata: numbers(&args["waited_for"]["metadata"]),
+                        waited_for_all_to_link: numbers(&args["waited_for"]["all_to_link"]),
                         waited_for_all: numbers(&args["waited_for"]["all"]),
                         began: at,
                         ..UnitRun::default()
@@ -67,7 +81,13 @@ impl BuildTrace {
                 }
                 ("phase", "B") => {
                     let run = units.get_mut(&id).unwrap();
-                    run.phases.push(text(&event["name"]));
+                    let phase = text(&event["name"]);
+                    match &*phase {
+                        "parked" => assert!(run.parked.replace(at).is_none(), "{event}"),
+                        "link" => assert!(run.linking.replace(at).is_none(), "{event}"),
+                        _ => {}
+                    }
+                    run.phases.push(phase);
                 }
                 ("artifact", "i") => {
                     let run = units.get_mut(&id).unwrap();
@@ -116,15 +136,23 @@ impl BuildTrace {
         self.find(package, |unit| unit.mode == "run-custom-build")
     }
 
-    fn find(&self, package: &str, is: impl Fn(&UnitRun) -> bool) -> &UnitRun {
-        let found: Vec<_> = self
-            .units()
-            .filter(|unit| unit.package == package && is(unit))
-            .collect();
+    /// The one unit that is like that.
+    #[track_caller]
+    pub fn one(&self, is: impl Fn(&UnitRun) -> bool) -> &UnitRun {
+        let found: Vec<_> = self.units().filter(|unit| is(unit)).collect();
         match found[..] {
             [unit] => unit,
-            _ => panic!("not one such unit of {package}: {found:#?}"),
+            _ => panic!("not one such unit: {found:#?}"),
         }
+    }
+
+    /// How many began before everything that they link was there.
+    pub fn parked(&self) -> usize {
+        self.units().filter(|unit| unit.parked.is_some()).count()
+    }
+
+    fn find(&self, package: &str, is: impl Fn(&UnitRun) -> bool) -> &UnitRun {
+        self.one(|unit| unit.package == package && is(unit))
     }
 
     /// Asserts what holds for every build that ended well, whatever its mode: nothing began
@@ -137,6 +165,16 @@ impl BuildTrace {
                 let moment = dependency.metadata.min(dependency.all).or(dependency.all);
                 assert!(moment < Some(unit.began), "{unit:#?} {dependency:#?}");
             }
+            let links = unit.linking.unwrap_or(unit.began);
+            for dependency in &unit.waited_for_all_to_link {
+                let dependency = &self.units[dependency];
+                assert!(
+                    dependency.all.is_some_and(|all| all < links),
+                    "{unit:#?} {dependency:#?}"
+                );
+            }
+            assert_eq!(unit.parked.is_some(), unit.linking.is_some(), "{unit:#?}");
+            assert!(unit.parked <= unit.linking, "{unit:#?}");
             for dependency in &unit.waited_for_all {
                 let dependency = &self.units[dependency];
                 assert!(
@@ -156,6 +194,7 @@ impl BuildTrace {
     pub fn assert_off(&self) {
         for unit in self.units() {
             assert!(unit.waited_for_metadata.is_empty(), "{unit:#?}");
+            assert!(unit.waited_for_all_to_link.is_empty(), "{unit:#?}");
         }
     }
 }

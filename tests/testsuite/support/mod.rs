@@ -1,6 +1,8 @@
 //! The replacement cargo, `xtask`, and what they leave behind.
 
-mod build_trace;
+pub mod build_trace;
+#[cfg(target_os = "linux")]
+pub mod gated;
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
