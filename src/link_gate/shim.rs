@@ -291,26 +291,31 @@ mod tests {
         let lacks = |args: &[&str]| {
             let args: Vec<_> = args
                 .iter()
-                .map(|arg| arg.replace("U/", &format!("{}/", unpacked.display())))
-                .map(|arg| OsString::from(arg.replace("O/", &format!("{}/", other.display()))))
+                .map(|arg| arg.replace("{U}/", &format!("{}/", unpacked.display())))
+                .map(|arg| OsString::from(arg.replace("{O}/", &format!("{}/", other.display()))))
                 .collect();
             lacks_unpacked_file(&args)
         };
-        assert!(lacks(&["-m64", "U/libn.a"]));
-        assert!(lacks(&["-Wl,--whole-archive,U/libn.a,--no-whole-archive"]));
-        assert!(lacks(&["-Xlinker", "U/libn.a"]));
+        assert!(lacks(&["-m64", "{U}/libn.a"]));
+        assert!(lacks(&[
+            "-Wl,--whole-archive,{U}/libn.a,--no-whole-archive"
+        ]));
+        assert!(lacks(&["-Xlinker", "{U}/libn.a"]));
         // A directory whose name it is that has the symbols.
-        assert!(lacks(&["O/libn.a", "O/symbols.o"]));
-        assert!(!lacks(&["-m64", "U/a b.o", "-Wl,U/a b.o", "U"]));
+        assert!(lacks(&["{O}/libn.a", "{O}/symbols.o"]));
+        assert!(!lacks(&["-m64", "{U}/a b.o", "-Wl,{U}/a b.o", "U"]));
         assert!(!lacks(&[
             "-o",
-            "U/out",
-            "O/libn.a",
+            "{U}/out",
+            "{O}/libn.a",
             "libn.a",
             "rustcAb3dE6/libn.a",
             ""
         ]));
-        assert!(!lacks(&["-Wl,--version-script=U/list", "-LU/raw-dylibs"]));
+        assert!(!lacks(&[
+            "-Wl,--version-script={U}/list",
+            "-L{U}/raw-dylibs"
+        ]));
 
         let arguments = temp.path().join("linker arguments");
         let missing = format!("-m64\n{}\n", unpacked.join("lib\\\\n\\ n.a").display());
