@@ -15,6 +15,7 @@ use std::time::{Duration, Instant};
 
 use cargo_test_support::prelude::*;
 use cargo_test_support::{Execs, Project, ProjectBuilder, RawOutput, project, str};
+use nix::sys::signal::{SigHandler, signal};
 use rustix::process::{Pid, Signal, kill_process_group};
 
 use super::{BuildTrace, ProjectExt};
@@ -363,6 +364,10 @@ impl Running {
             .stdin(std::process::Stdio::null())
             .stdout(std::process::Stdio::null())
             .stderr(file);
+        // Whoever runs the tests in the background of a script has this ignored, and so would have
+        // the build.
+        // SAFETY: the default action is no handler that could do anything unsafe.
+        unsafe { signal(nix::sys::signal::SIGINT, SigHandler::SigDfl) }.unwrap();
         Running {
             child: command.spawn().unwrap(),
             root: p.root(),
