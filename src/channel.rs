@@ -113,12 +113,13 @@ impl fmt::Debug for PermitSender {
 }
 
 /// Says for a job, from any thread, that it is parked.
-pub struct Parking(Box<dyn Fn(PermitSender) + Send + Sync>);
+#[derive(Clone)]
+pub struct Parking(Arc<dyn Fn(PermitSender) + Send + Sync>);
 
 impl Parking {
     /// `say` brings the sender to the queue, without blocking.
     pub fn new(say: impl Fn(PermitSender) + Send + Sync + 'static) -> Self {
-        Parking(Box::new(say))
+        Parking(Arc::new(say))
     }
 
     /// Says that the job is parked. The permit comes through `permit`.
@@ -200,6 +201,13 @@ struct Lane<M> {
 }
 
 impl<M> Shared<M> {
+    /// Says a signal on a lane. One that nobody will hear is dropped when the lock is released.
+    fn signal(&self, lane: u64, message: M) {
+        let unheard = self.lock().push(lane, message, false);
+        drop(unheard);
+        self.arrived.notify_one();
+    }
+
     /// A panic while the lock is held leaves at worst one message out, so go on: the job that
     /// panicked must still be able to say that it has ended.
     fn lock(&self) -> MutexGuard<'_, Lanes<M>> {
@@ -389,9 +397,7 @@ impl<M> Clone for Notices<M> {
 impl<M> JobChannel<M> {
     /// Says something that the queue can act on. Never blocks.
     pub fn push(&self, message: M) {
-        let unheard = self.shared.lock().push(self.lane, message, false);
-        drop(unheard);
-        self.shared.arrived.notify_one();
+        self.shared.signal(self.lane, message);
     }
 
     /// Says something for the terminal. Blocks while the queue has not read enough of what this
@@ -427,12 +433,7 @@ impl<M> JobChannel<M> {
     {
         let shared = Arc::clone(&self.shared);
         let lane = self.lane;
-        Parking::new(move |permit| {
-            let message = to_message(permit);
-            let unheard = shared.lock().push(lane, message, false);
-            drop(unheard);
-            shared.arrived.notify_one();
-        })
+        Parking::new(move |permit| shared.signal(lane, to_message(permit)))
     }
 
     /// Does the work of the job and says how it ended, also if it panics.

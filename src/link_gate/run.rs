@@ -6,7 +6,7 @@ use std::collections::HashMap;
 use std::ffi::{OsStr, OsString};
 use std::fmt;
 use std::path::Path;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 
 use serde::Deserialize;
 use serde::de::IgnoredAny;
@@ -81,20 +81,11 @@ pub fn run(
         return exec(None, on_stdout, on_stderr);
     };
     // The gate speaks for the job until its ticket is closed, and after that this function does.
-    let parking = Arc::new(Mutex::new(parking));
-    let wait = || {
-        let parking = parking.lock().unwrap_or_else(PoisonError::into_inner);
-        match parking.park_and_wait() {
-            Permit::Link => Ok(()),
-            Permit::Abort => Err(Aborted),
-        }
+    let wait = || match parking.park_and_wait() {
+        Permit::Link => Ok(()),
+        Permit::Abort => Err(Aborted),
     };
-    let for_gate = Arc::clone(&parking);
-    let for_gate = Parking::new(move |permit| {
-        let parking = for_gate.lock().unwrap_or_else(PoisonError::into_inner);
-        parking.park(permit);
-    });
-    let Ok(ticket) = gate.admit(&linker, for_gate) else {
+    let Ok(ticket) = gate.admit(&linker, parking.clone()) else {
         wait()?;
         return exec(None, on_stdout, on_stderr);
     };
@@ -539,7 +530,7 @@ mod through_the_gate {
         let parked = Arc::new(AtomicUsize::new(0));
         let parking = {
             let parked = Arc::clone(&parked);
-            let unanswered = Mutex::new(Vec::new());
+            let unanswered = std::sync::Mutex::new(Vec::new());
             Parking::new(move |sender| {
                 // The second time it is no fake shim that waits.
                 let times = parked.fetch_add(1, Ordering::SeqCst);

@@ -7,7 +7,7 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::PathBuf;
 
 use cargo_test_support::prelude::*;
-use cargo_test_support::{Execs, Project, str};
+use cargo_test_support::{Execs, Project, ProjectBuilder, str};
 use rustix::process::{Pid, Signal, kill_process};
 
 use crate::support::ProjectExt;
@@ -924,24 +924,23 @@ fn a_target_directory_that_cannot_be_written() {
     }
 }
 
-/// A library that bundles a C library that is linked as a whole: rustc unpacks that from the rlib,
-/// and finds nothing in a hollow one.
-#[cargo_test]
-fn a_c_library_that_is_linked_as_a_whole() {
-    let p = bin_on_slow()
+/// A binary on a library that bundles a C library, with these modifiers of `static`.
+fn bin_on_bundled_c(modifiers: &str) -> ProjectBuilder {
+    let build_script = r#"
+        use std::process::Command;
+        fn main() {
+            let out = std::env::var("OUT_DIR").unwrap();
+            let run = |command: &mut Command| assert!(command.status().unwrap().success());
+            run(Command::new("cc").args(["-c", "slow.c", "-o"]).arg(format!("{out}/slow.o")));
+            run(Command::new("ar").arg("crs").arg(format!("{out}/libbundled.a")).arg(format!("{out}/slow.o")));
+            println!("cargo::rustc-link-search=native={out}");
+            println!("cargo::rustc-link-lib=static{MODIFIERS}=bundled");
+        }
+    "#;
+    bin_on_slow()
         .file(
             "slow/build.rs",
-            r#"
-                use std::process::Command;
-                fn main() {
-                    let out = std::env::var("OUT_DIR").unwrap();
-                    let run = |command: &mut Command| assert!(command.status().unwrap().success());
-                    run(Command::new("cc").args(["-c", "slow.c", "-o"]).arg(format!("{out}/slow.o")));
-                    run(Command::new("ar").arg("crs").arg(format!("{out}/libwhole.a")).arg(format!("{out}/slow.o")));
-                    println!("cargo::rustc-link-search=native={out}");
-                    println!("cargo::rustc-link-lib=static:+whole-archive=whole");
-                }
-            "#,
+            &build_script.replace("{MODIFIERS}", modifiers),
         )
         .file("slow/slow.c", "int says(void) { return 1; }")
         .file(
@@ -951,6 +950,13 @@ fn a_c_library_that_is_linked_as_a_whole() {
                 pub fn slow() -> i32 { unsafe { says() } }
             "#,
         )
+}
+
+/// A library that bundles a C library that is linked as a whole: rustc unpacks that from the rlib,
+/// and finds nothing in a hollow one.
+#[cargo_test]
+fn a_c_library_that_is_linked_as_a_whole() {
+    let p = bin_on_bundled_c(":+whole-archive")
         .executable(
             "wrapper",
             &wrapper(
@@ -980,30 +986,7 @@ fn a_c_library_that_is_linked_as_a_whole() {
 
 #[cargo_test]
 fn a_c_library_that_is_bundled() {
-    let p = bin_on_slow()
-        .file(
-            "slow/build.rs",
-            r#"
-                use std::process::Command;
-                fn main() {
-                    let out = std::env::var("OUT_DIR").unwrap();
-                    let run = |command: &mut Command| assert!(command.status().unwrap().success());
-                    run(Command::new("cc").args(["-c", "slow.c", "-o"]).arg(format!("{out}/slow.o")));
-                    run(Command::new("ar").arg("crs").arg(format!("{out}/libpart.a")).arg(format!("{out}/slow.o")));
-                    println!("cargo::rustc-link-search=native={out}");
-                    println!("cargo::rustc-link-lib=static=part");
-                }
-            "#,
-        )
-        .file("slow/slow.c", "int says(void) { return 1; }")
-        .file(
-            "slow/src/lib.rs",
-            r#"
-                extern "C" { fn says() -> i32; }
-                pub fn slow() -> i32 { unsafe { says() } }
-            "#,
-        )
-        .build();
+    let p = bin_on_bundled_c("").build();
     let trace = p.built("build");
     assert_eq!(trace.bin("foo").phases, ["compile", "parked", "link"]);
     p.run_foo();
