@@ -351,7 +351,7 @@ fn lto_in_the_linker_waits() {
 
 #[cargo_test]
 fn one_job_waits() {
-    let reason = "all that it links was ready first";
+    let reason = "all that it links was ready when it started";
     let p = bin_that_waits("").build();
     assert_waits(p, "build --workspace -j1", reason, is_bin, |cargo| cargo);
 }
