@@ -48,6 +48,21 @@ impl Layout {
         self.root.join("target").join("example")
     }
 
+    /// Recordings of builds.
+    pub fn recordings(&self) -> PathBuf {
+        self.root.join("tests").join("replay").join("traces")
+    }
+
+    /// Where builds are recorded and replayed.
+    pub fn replay(&self) -> PathBuf {
+        self.root.join("target").join("replay")
+    }
+
+    /// What a benchmark leaves behind.
+    pub fn bench(&self) -> PathBuf {
+        self.root.join("target").join("bench")
+    }
+
     /// The lists of tests that are expected to fail.
     pub fn expectations(&self) -> PathBuf {
         self.root.join("tests").join("upstream")

@@ -17,7 +17,9 @@ mod layout;
 mod libtest;
 mod lock;
 mod machine;
+mod player;
 mod prefixes;
+mod record;
 mod run;
 mod series;
 mod shell;
@@ -31,6 +33,7 @@ use std::ffi::OsString;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
+use ::replay::Time;
 use anyhow::Result;
 use clap::{Args, Parser, Subcommand};
 
@@ -137,6 +140,45 @@ enum Command {
         /// Further arguments of `cargo build`
         #[arg(last = true, value_name = "ARGS")]
         args: Vec<OsString>,
+    },
+    /// Record a build, so that it can be replayed without its sources
+    ///
+    /// Builds the project in the current directory with one job, in a directory of its own, and
+    /// writes down what was built and how long it took: `cargo xtask record -- build --release`.
+    Record {
+        /// The file to write; otherwise target/replay/recording.json.gz
+        #[arg(long, short, value_name = "FILE")]
+        output: Option<PathBuf>,
+        /// What was built, for people; otherwise the package that was built last
+        #[arg(long)]
+        name: Option<String>,
+        /// Build everything, remove this package, and record only the build after that
+        #[arg(long, value_name = "PACKAGE")]
+        rebuild: Vec<String>,
+        /// The build: `build --release`
+        #[arg(last = true, required = true, value_name = "ARGS")]
+        args: Vec<OsString>,
+    },
+    /// Replay a recorded build: the real queue and the real gate, and compilers that only sleep
+    Replay {
+        /// A recording, as `cargo xtask record` makes them
+        #[arg(value_name = "TRACE")]
+        recording: PathBuf,
+        /// How many jobs; otherwise as many as the machine has processors
+        #[arg(long, short)]
+        jobs: Option<u64>,
+        /// `build.pipelining` for the replacement
+        #[arg(long, value_enum)]
+        mode: Option<upstream::Mode>,
+        /// Another cargo than the replacement, for example the released one
+        #[arg(long, value_name = "BIN")]
+        cargo: Option<PathBuf>,
+        /// Really sleep, by so much less than was recorded
+        ///
+        /// On Linux nobody sleeps otherwise: time passes as soon as nothing else is left to do. That
+        /// leaves out what cargo itself needs.
+        #[arg(long, value_parser = player::speed)]
+        speed: Option<f64>,
     },
     /// Check that the series compiles after each of its patches
     Prefixes,
@@ -265,6 +307,32 @@ fn execute(cli: Cli) -> Result<ExitCode> {
                 mode,
                 network,
                 args,
+            },
+        )?,
+        Command::Record {
+            output,
+            name,
+            rebuild,
+            args,
+        } => record::run(
+            &layout,
+            &record::Request::new(&layout, output, name, rebuild, network, args),
+        )?,
+        Command::Replay {
+            recording,
+            jobs,
+            mode,
+            cargo,
+            speed,
+        } => player::run(
+            &layout,
+            &player::Request {
+                recording,
+                jobs,
+                mode,
+                cargo,
+                time: speed.map_or_else(Time::best, |speed| Time::Wall { speed }),
+                network,
             },
         )?,
         Command::Prefixes => prefixes::run(&layout, network)?,

@@ -30,6 +30,29 @@ pub fn sysroot() -> Result<PathBuf> {
     ))
 }
 
+/// What a compiler says of itself.
+#[derive(Clone, Debug, PartialEq)]
+pub struct RustcInfo {
+    /// Its version.
+    pub release: String,
+    /// The platform that it runs on.
+    pub host: String,
+}
+
+/// The release and the platform of the compiler.
+pub fn rustc_info() -> Result<RustcInfo> {
+    let text = ask_rustc(&["--version", "--verbose"])?;
+    parse_info(&text).with_context(|| format!("rustc says of itself `{}`", text.trim()))
+}
+
+fn parse_info(text: &str) -> Option<RustcInfo> {
+    let field = |name| text.lines().find_map(|line| line.strip_prefix(name));
+    Some(RustcInfo {
+        release: field("release: ")?.to_owned(),
+        host: field("host: ")?.to_owned(),
+    })
+}
+
 /// Whether the compiler is a nightly.
 pub fn is_nightly() -> Result<bool> {
     Ok(ask_rustc(&["--version"])?.contains("-nightly"))
@@ -113,6 +136,18 @@ fn check_c_compiler() -> Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn release_and_host() {
+        let text = "rustc 1.95.0 (59807616e 2026-04-14)\nbinary: rustc\n\
+            host: aarch64-apple-darwin\nrelease: 1.95.0\nLLVM version: 22.1.0\n";
+        let info = RustcInfo {
+            release: "1.95.0".to_owned(),
+            host: "aarch64-apple-darwin".to_owned(),
+        };
+        assert_eq!(parse_info(text), Some(info));
+        assert_eq!(parse_info("rustc 1.95.0"), None);
+    }
 
     #[test]
     fn versions() {

@@ -28,6 +28,12 @@ struct Args {
     #[serde(default)]
     unit: u64,
     #[serde(default)]
+    package: String,
+    #[serde(default)]
+    version: String,
+    #[serde(default)]
+    target: String,
+    #[serde(default)]
     kind: Vec<String>,
     #[serde(default)]
     mode: String,
@@ -72,6 +78,73 @@ impl Unit {
             _ => 0,
         }
     }
+}
+
+/// A unit that was not fresh, of a build that went well.
+#[derive(Debug, PartialEq)]
+pub struct UnitThatRan {
+    /// Its number in the trace.
+    pub unit: u64,
+    /// The name of the package.
+    pub package: String,
+    /// The version of the package.
+    pub version: String,
+    /// The name of the target.
+    pub target: String,
+    /// The kinds of the target.
+    pub kind: Vec<String>,
+    /// What was done with the target.
+    pub mode: String,
+    /// The numbers of the units that it waited for.
+    pub waited_for: Vec<u64>,
+    /// From its beginning to its end, in microseconds.
+    pub took: u64,
+}
+
+impl UnitThatRan {
+    /// Whether it is the run of a build script.
+    pub fn is_run(&self) -> bool {
+        self.mode == "run-custom-build"
+    }
+}
+
+/// The units that ran, in the order in which they ended.
+pub fn units_that_ran(text: &str) -> Result<Vec<UnitThatRan>> {
+    let events: Vec<Event> = serde_json::from_str(text).context("not a trace")?;
+    let mut begun = BTreeMap::new();
+    let mut ran = Vec::new();
+    for event in events {
+        let args = event.args;
+        match (event.cat.as_str(), event.ph.as_str()) {
+            ("unit", "B") if !args.package.is_empty() => {
+                let began = event.ts;
+                let WaitedFor {
+                    metadata,
+                    all_to_link,
+                    all,
+                } = args.waited_for;
+                let unit = UnitThatRan {
+                    unit: args.unit,
+                    package: args.package,
+                    version: args.version,
+                    target: args.target,
+                    kind: args.kind,
+                    mode: args.mode,
+                    waited_for: [metadata, all_to_link, all].concat(),
+                    took: 0,
+                };
+                begun.insert(args.unit, (began, unit));
+            }
+            ("unit", "E") if args.outcome == "done" => {
+                if let Some((began, mut unit)) = begun.remove(&args.unit) {
+                    unit.took = event.ts.saturating_sub(began);
+                    ran.push(unit);
+                }
+            }
+            _ => {}
+        }
+    }
+    Ok(ran)
 }
 
 /// A build, as its trace shows it.

@@ -16,5 +16,7 @@ mod link_faults;
 mod link_safety;
 mod modes;
 mod order;
+#[cfg(target_os = "linux")]
+mod replay;
 mod trace;
 mod xtask;

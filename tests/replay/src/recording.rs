@@ -1,0 +1,303 @@
+//! What was built, and how long it took.
+//!
+//! # The file
+//!
+//! One JSON object, compressed with gzip. Times are in µs, sizes in bytes.
+//!
+//! | field | |
+//! | --- | --- |
+//! | `version` | of this format: 1 |
+//! | `name` | what was built, for people |
+//! | `rustc`, `host` | the compiler's release, and the platform of the recording |
+//! | `units` | what ran, each after all that it needed |
+//!
+//! | field of a unit | |
+//! | --- | --- |
+//! | `package`, `version`, `target` | names, as in the manifest |
+//! | `kind` | of the target, as `cargo metadata` spells it: `["lib"]`, `["proc-macro"]`, … |
+//! | `mode` | as `cargo build --unit-graph` spells it: `build`, `test`, `check`, `run-custom-build` |
+//! | `needs` | the places in `units` of those it needed, but for those that others of them needed |
+//! | `frontend`, `codegen`, `link` | of a compiler: until its metadata, until its last object, in the linker; what a unit does not do is absent |
+//! | `codegen_units` | how many object files the codegen made |
+//! | `metadata_size`, `output_size` | of the metadata, and of the library or program |
+//! | `run`, `stdout` | of a build script, with [`OUT_DIR`], [`PACKAGE_DIR`] and [`ELSEWHERE`] for paths |
+//!
+//! Nothing else is in it: no source, no path and no environment of the machine.
+
+use std::collections::BTreeSet;
+use std::io::Read;
+use std::path::Path;
+
+use anyhow::{Context, Result, bail};
+use flate2::Compression;
+use flate2::read::GzDecoder;
+use flate2::write::GzEncoder;
+use fs_err as fs;
+use serde::{Deserialize, Serialize};
+
+/// The version of the format that is written, and the only one that is read.
+const VERSION: u32 = 1;
+
+/// Stands for the build script's `OUT_DIR` in its recorded output.
+pub const OUT_DIR: &str = "{OUT_DIR}";
+/// Stands for the directory of the package.
+pub const PACKAGE_DIR: &str = "{PACKAGE_DIR}";
+/// Stands for every other path.
+pub const ELSEWHERE: &str = "{ELSEWHERE}";
+
+/// A build.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Recording {
+    version: u32,
+    /// What was built.
+    pub name: String,
+    /// The release of the compiler.
+    pub rustc: String,
+    /// The platform that it ran on.
+    pub host: String,
+    /// What ran. Each unit comes after those that it needs.
+    pub units: Vec<Unit>,
+}
+
+/// One job of a build.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Unit {
+    /// The name of the package.
+    pub package: String,
+    /// The version of the package.
+    pub version: String,
+    /// The name of the target.
+    pub target: String,
+    /// The kinds of the target.
+    pub kind: Vec<String>,
+    /// What is done with the target.
+    pub mode: String,
+    /// The places of the units that it needs, but for those that one of them needs, too.
+    pub needs: Vec<usize>,
+    /// Until the metadata is written; all of the compilation, if none is. µs.
+    #[serde(skip_serializing_if = "is_zero")]
+    pub frontend: u64,
+    /// From there until all object files are. µs on one thread.
+    #[serde(skip_serializing_if = "is_zero")]
+    pub codegen: u64,
+    /// In the linker. µs.
+    #[serde(skip_serializing_if = "is_zero")]
+    pub link: u64,
+    /// How many object files the codegen makes.
+    #[serde(skip_serializing_if = "is_zero")]
+    pub codegen_units: u64,
+    /// Of the metadata. Bytes.
+    #[serde(skip_serializing_if = "is_zero")]
+    pub metadata_size: u64,
+    /// Of the library or program. Bytes.
+    #[serde(skip_serializing_if = "is_zero")]
+    pub output_size: u64,
+    /// A build script's run. µs.
+    #[serde(skip_serializing_if = "is_zero")]
+    pub run: u64,
+    /// What the build script has printed.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub stdout: String,
+}
+
+fn is_zero(number: &u64) -> bool {
+    *number == 0
+}
+
+/// What a unit is, as far as a replay is concerned.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Role {
+    /// A library whose metadata is enough for those that use it.
+    Library,
+    /// A library that the compiler itself loads.
+    ProcMacro,
+    /// A program, or a library for other programs.
+    Linked,
+    /// The compilation of a build script.
+    BuildScript,
+    /// The run of a build script.
+    Run,
+}
+
+impl Unit {
+    /// What it is.
+    pub fn role(&self) -> Role {
+        let is = |kind: &str| self.kind.iter().any(|k| k == kind);
+        match self.mode.as_str() {
+            "run-custom-build" => Role::Run,
+            _ if is("custom-build") => Role::BuildScript,
+            _ if is("proc-macro") => Role::ProcMacro,
+            "test" => Role::Linked,
+            _ if is("lib") || is("rlib") => Role::Library,
+            _ => Role::Linked,
+        }
+    }
+
+    /// All of its work, on one thread. µs.
+    pub fn work(&self) -> u64 {
+        self.frontend + self.codegen + self.link + self.run
+    }
+}
+
+impl Recording {
+    /// An empty recording.
+    pub fn new(name: impl Into<String>, rustc: impl Into<String>, host: impl Into<String>) -> Self {
+        Recording {
+            version: VERSION,
+            name: name.into(),
+            rustc: rustc.into(),
+            host: host.into(),
+            units: Vec::new(),
+        }
+    }
+
+    /// All of the work, on one thread. µs.
+    pub fn work(&self) -> u64 {
+        self.units.iter().map(Unit::work).sum()
+    }
+
+    /// Takes away the needs that follow from other needs.
+    ///
+    /// What links needs all that is below it, and a trace lists all of that. The rest is what cargo is
+    /// told in manifests.
+    pub fn reduce(&mut self) {
+        let mut below: Vec<BTreeSet<usize>> = Vec::with_capacity(self.units.len());
+        for unit in &mut self.units {
+            let needs: BTreeSet<usize> = unit.needs.iter().copied().collect();
+            let implied: BTreeSet<usize> = needs
+                .iter()
+                .flat_map(|need| &below[*need])
+                .copied()
+                .collect();
+            unit.needs = needs.difference(&implied).copied().collect();
+            below.push(needs.union(&implied).copied().collect());
+        }
+    }
+
+    /// Reads a recording from a file.
+    ///
+    /// # Errors
+    ///
+    /// Names the file, and what is wrong with it.
+    pub fn read(path: &Path) -> Result<Self> {
+        let file = fs::File::open(path)?;
+        Self::decode(file).with_context(|| format!("{} is no recording of a build", path.display()))
+    }
+
+    fn decode(compressed: impl Read) -> Result<Self> {
+        #[derive(Deserialize)]
+        struct Versioned {
+            version: u32,
+        }
+        let mut text = String::new();
+        GzDecoder::new(compressed).read_to_string(&mut text)?;
+        let Versioned { version } = serde_json::from_str(&text)?;
+        if version != VERSION {
+            bail!("it has version {version} of the format, and only {VERSION} can be read");
+        }
+        let recording: Recording = serde_json::from_str(&text)?;
+        recording.check()?;
+        Ok(recording)
+    }
+
+    /// Writes the recording to a file. The same recording makes the same bytes.
+    pub fn write(&self, path: &Path) -> Result<()> {
+        self.check()?;
+        let mut encoder = GzEncoder::new(Vec::new(), Compression::best());
+        serde_json::to_writer(&mut encoder, self)?;
+        fs::write(path, encoder.finish()?)?;
+        Ok(())
+    }
+
+    /// Whether each unit comes after those that it needs.
+    fn check(&self) -> Result<()> {
+        for (place, unit) in self.units.iter().enumerate() {
+            if let Some(need) = unit.needs.iter().find(|need| **need >= place) {
+                bail!("unit {place} needs unit {need}, which does not come before it");
+            }
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+    use std::io::Write as _;
+
+    fn recording() -> Recording {
+        let mut recording = Recording::new("two 1.0.0", "1.95.0", "x86_64-unknown-linux-gnu");
+        for needs in [vec![], vec![0]] {
+            recording.units.push(Unit {
+                package: format!("p{}", needs.len()),
+                kind: vec!["lib".to_owned()],
+                mode: "build".to_owned(),
+                needs,
+                frontend: 5,
+                ..Unit::default()
+            });
+        }
+        recording
+    }
+
+    fn compressed(text: &str) -> Vec<u8> {
+        let mut encoder = GzEncoder::new(Vec::new(), Compression::fast());
+        encoder.write_all(text.as_bytes()).unwrap();
+        encoder.finish().unwrap()
+    }
+
+    #[test]
+    fn what_is_written_is_read() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("two.json.gz");
+        recording().write(&path).unwrap();
+        assert_eq!(Recording::read(&path).unwrap(), recording());
+    }
+
+    #[test]
+    fn other_files_are_refused() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("no.json.gz");
+        for (content, problem) in [
+            (b"no".to_vec(), "unexpected end of file"),
+            (compressed("no"), "expected ident"),
+            (compressed(r#"{"version":2,"other":1}"#), "version 2"),
+            (compressed(r#"{"version":1,"other":1}"#), "unknown field"),
+        ] {
+            fs::write(&path, content).unwrap();
+            let error = format!("{:#}", Recording::read(&path).unwrap_err());
+            assert!(error.contains("no.json.gz"), "{error}");
+            assert!(error.contains(problem), "{error}");
+        }
+    }
+
+    #[test]
+    fn what_follows_is_taken_away() {
+        let mut recording = recording();
+        for needs in [vec![0, 1], vec![0], vec![0, 1, 2, 3]] {
+            recording.units.push(Unit {
+                needs,
+                ..Unit::default()
+            });
+        }
+        recording.reduce();
+        let needs: Vec<_> = recording.units.iter().map(|unit| &unit.needs).collect();
+        let (none, first) = (vec![], vec![0]);
+        assert_eq!(needs, [&none, &first, &vec![1], &first, &vec![2, 3]]);
+    }
+
+    #[test]
+    fn needs_come_first() {
+        let mut recording = recording();
+        recording.units.reverse();
+        let dir = tempfile::tempdir().unwrap();
+        let error = recording.write(&dir.path().join("r")).unwrap_err();
+        assert_eq!(
+            error.to_string(),
+            "unit 0 needs unit 0, which does not come before it"
+        );
+    }
+}

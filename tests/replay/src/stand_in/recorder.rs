@@ -1,0 +1,212 @@
+//! Writes down what rustc does, and how long it takes.
+
+use std::ffi::{OsStr, OsString};
+use std::io::{BufRead, BufReader, Write};
+use std::path::{Path, PathBuf};
+use std::process::{Command, ExitCode, Stdio};
+use std::time::Instant;
+
+use anyhow::{Context, Result};
+use cargo_pipelining::link_gate::linker;
+use cargo_pipelining::notification::Notification;
+use fs_err as fs;
+use object::read::archive::ArchiveFile;
+use serde::{Deserialize, Serialize};
+
+use super::compiler::{Invocation, expand};
+use super::{Role, become_it, exit_code, variable};
+
+/// In the environment of cargo: the file to which each compilation is appended, as [`Compiled`].
+pub const RECORDS: &str = "REPLAY_RECORDS";
+/// In the environment of cargo: a file in which each linker leaves word for the rustc that ran it.
+/// There is one rustc at a time.
+pub const LINKED: &str = "REPLAY_LINKED";
+/// In the environment of the linker: the real one.
+const LINKER: &str = "REPLAY_LINKER";
+
+/// A compilation. Times are in µs, sizes in bytes.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Compiled {
+    /// The name of the crate.
+    pub crate_name: String,
+    /// Whether it is a test.
+    pub is_test: bool,
+    /// Until the metadata was written; all of it, if none was.
+    pub frontend: u64,
+    /// From there until the end, but for the linker.
+    pub codegen: u64,
+    /// In the linker.
+    pub link: u64,
+    /// How many object files there were.
+    pub codegen_units: u64,
+    /// Of the metadata.
+    pub metadata_size: u64,
+    /// Of the library or program.
+    pub output_size: u64,
+    /// Why the linker could not be told from the rest.
+    pub link_unknown: Option<String>,
+}
+
+#[derive(Debug, Default, Serialize, Deserialize)]
+struct Linked {
+    /// µs.
+    took: u64,
+    objects: u64,
+    output: PathBuf,
+}
+
+fn micros(since: Instant) -> u64 {
+    u64::try_from(since.elapsed().as_micros()).unwrap_or(u64::MAX)
+}
+
+/// Runs rustc as cargo wants it (the first argument is its path), with a linker that writes down how
+/// long it takes.
+pub fn run(args: Vec<OsString>) -> Result<ExitCode> {
+    let mut args = args.into_iter();
+    let mut command = Command::new(args.next().context("no rustc to record")?);
+    let args: Vec<OsString> = args.collect();
+    command.args(&args);
+    let invocation = Invocation::parse(&expand(&args)?);
+    // Build scripts, too, run rustc through the wrapper, and cargo asks it about itself. What cargo
+    // compiles, it wants to be told of.
+    if !invocation.says_artifacts {
+        return become_it(command);
+    }
+    let linked = PathBuf::from(variable(LINKED)?);
+    fs::write(&linked, "")?;
+    let mut rmeta = invocation.output("lib", ".rmeta");
+    if invocation.emits("link") && !invocation.emits("metadata") {
+        // Nobody reads it. It tells where the frontend ends.
+        rmeta = linked.with_extension("rmeta");
+        let mut emit = OsString::from("metadata=");
+        emit.push(&rmeta);
+        command.arg("--emit").arg(emit);
+    }
+    let link_unknown = record_linker(&mut command, &args)?;
+
+    let began = Instant::now();
+    command.stderr(Stdio::piped());
+    let mut child = command.spawn().context("could not run rustc")?;
+    let stderr = child.stderr.take().context("rustc has no stderr")?;
+    let mut frontend = None;
+    let mut stderr = BufReader::new(stderr);
+    let mut line = Vec::new();
+    while stderr.read_until(b'\n', &mut line)? > 0 {
+        if let Ok(text) = std::str::from_utf8(&line)
+            && Notification::parse(text).is_some_and(|it| it.is_metadata(&rmeta))
+        {
+            frontend = Some(micros(began));
+        }
+        std::io::stderr().write_all(&line)?;
+        line.clear();
+    }
+    let status = child.wait()?;
+    let all = micros(began);
+    if !status.success() {
+        return Ok(exit_code(status));
+    }
+
+    let links = fs::read_to_string(&linked)?;
+    let links: Vec<Linked> = links
+        .lines()
+        .map(serde_json::from_str)
+        .collect::<Result<_, _>>()?;
+    let link = links.iter().map(|linked| linked.took).sum::<u64>().min(all);
+    let mut codegen_units = links.iter().map(|linked| linked.objects).max().unwrap_or(0);
+    let mut output_size = links.iter().map(|linked| size(&linked.output)).sum();
+    let rlib = invocation.output("lib", ".rlib");
+    if invocation.emits("link") && rlib.exists() {
+        codegen_units = codegen_units.max(objects(&rlib)?);
+        output_size += size(&rlib);
+    }
+    let compiled = all - link;
+    let frontend = match frontend {
+        Some(frontend) => frontend.min(compiled),
+        None => compiled,
+    };
+    let record = Compiled {
+        crate_name: invocation.crate_name.clone(),
+        is_test: invocation.is_test,
+        frontend,
+        codegen: compiled - frontend,
+        link,
+        codegen_units,
+        metadata_size: size(&rmeta),
+        output_size,
+        link_unknown,
+    };
+    append(Path::new(&variable(RECORDS)?), &record)?;
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Has rustc run the recording linker in the place of the one that it would run. If that is not
+/// known, says why.
+fn record_linker(command: &mut Command, args: &[OsString]) -> Result<Option<String>> {
+    let (os, arch) = (std::env::consts::OS, std::env::consts::ARCH);
+    let real = match linker::from_args(args) {
+        Ok(Some(linker)) => linker,
+        Ok(None) => match linker::default_linker(true, os, "", arch) {
+            Some(linker) => linker.into(),
+            None => return Ok(Some(format!("nobody knows the default linker on {os}"))),
+        },
+        Err(reason) => return Ok(Some(reason.to_string())),
+    };
+    let this = std::env::current_exe()?;
+    let roles = this.parent().and_then(Path::parent);
+    let roles = roles.context("the recorder has no directory")?;
+    let name = Path::new(&real).file_name().and_then(OsStr::to_str);
+    let name = name.context("the linker's name is not UTF-8")?;
+    let recording = Role::RecordingLinker.install(&this, roles, name)?;
+    let mut option = OsString::from("linker=");
+    option.push(recording);
+    command.arg("-C").arg(option).env(LINKER, real);
+    Ok(None)
+}
+
+/// Runs the linker as rustc wants it.
+pub fn link(args: Vec<OsString>) -> Result<ExitCode> {
+    let real = variable(LINKER)?;
+    let began = Instant::now();
+    let status = Command::new(&real)
+        .args(&args)
+        .status()
+        .with_context(|| format!("could not run {}", real.display()))?;
+    let took = micros(began);
+    let expanded = expand(&args).unwrap_or_default();
+    let is_object = |arg: &&String| arg.contains(".rcgu.o");
+    let mut output = args.iter().skip_while(|arg| *arg != "-o");
+    let linked = Linked {
+        took,
+        objects: expanded.iter().filter(is_object).count() as u64,
+        output: output.nth(1).map(PathBuf::from).unwrap_or_default(),
+    };
+    append(Path::new(&variable(LINKED)?), &linked)?;
+    Ok(exit_code(status))
+}
+
+fn append(path: &Path, record: &impl Serialize) -> Result<()> {
+    let mut line = serde_json::to_vec(record)?;
+    line.push(b'\n');
+    let mut file = fs::OpenOptions::new()
+        .append(true)
+        .create(true)
+        .open(path)?;
+    file.write_all(&line)?;
+    Ok(())
+}
+
+/// The size of a file; of one that is not there, 0.
+fn size(path: &Path) -> u64 {
+    path.metadata().map_or(0, |metadata| metadata.len())
+}
+
+/// How many of the members of a library rustc's codegen has made.
+fn objects(rlib: &Path) -> Result<u64> {
+    let bytes = fs::read(rlib)?;
+    let archive = ArchiveFile::parse(bytes.as_slice())?;
+    let mut count = 0;
+    for member in archive.members() {
+        count += u64::from(member?.name().ends_with(b".rcgu.o"));
+    }
+    Ok(count)
+}

@@ -1,0 +1,506 @@
+//! A clock that moves only when there is nothing left to do before its next alarm.
+//!
+//! A sleep takes as long as it should, and whatever the machine needs meanwhile, to start programs, to
+//! run cargo, or for somebody else altogether, comes on top. Here the stand-ins do not sleep. Each asks
+//! the clock to be woken, and the clock, when it has seen that cargo and all below it stand still, goes
+//! to the next alarm at once:
+//!
+//! ```text
+//!   stand-in of a   "wake me in 200 µs" ──┐
+//!   stand-in of b   "wake me in  50 µs" ──┤   all quiet: it is 50 µs later, b wakes
+//!   cargo           waits for messages    ┘   b ends, cargo starts c …      … all quiet: …
+//! ```
+//!
+//! So a replay takes no longer than cargo does, and shows the same times on every machine, whatever
+//! else runs there.
+//!
+//! Nor do stand-ins race for jobserver tokens. When all is quiet, whatever token is left is one that
+//! cargo does not want; it goes to the unit with the fewest threads that could use another.
+//!
+//! # How it is known that all is quiet
+//!
+//! Linux shows the state of each thread, and how often it was scheduled. One thread wakes another, or a
+//! process its parent, by making it runnable, at once. If two looks in a row find no thread that is not
+//! asleep, and none was scheduled between the two, nothing was under way when the first look ended:
+//! what was missed by looking at one thread after the other would have been scheduled, or be runnable.
+//! Only a timeout that runs in cargo itself could still do something, and those that there are change
+//! nothing about the build.
+
+use std::collections::BTreeMap;
+use std::io::{self, Read, Write};
+use std::num::NonZero;
+use std::os::unix::net::{UnixListener, UnixStream};
+use std::path::{Path, PathBuf};
+use std::process::{Child, ExitStatus};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, bail};
+use fs_err as fs;
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+
+/// In the environment of cargo: where the clock listens.
+pub const CLOCK: &str = "REPLAY_CLOCK";
+
+/// How long to wait before looking again whether all is quiet.
+const GLANCE: Timespec = Timespec {
+    tv_sec: 0,
+    tv_nsec: 200_000,
+};
+/// How long nothing may happen where nobody waits for the clock.
+const STANDSTILL: Duration = Duration::from_secs(60);
+
+/// A question of a stand-in: the place of the unit, after how many ns to answer, how many threads it
+/// has if it could use another (otherwise 0), and whether it was just offered one and found none (1).
+const QUESTION: usize = 32;
+/// What time it is, and whether the time has not come yet and it may take another token (1).
+const ANSWER: usize = 16;
+
+/// The clock of one replay. It begins at 0.
+#[derive(Debug)]
+pub struct VirtualClock {
+    listener: UnixListener,
+    dir: PathBuf,
+    now: u64,
+    clients: Vec<Client>,
+    /// Whether nothing has happened since a stand-in found no token.
+    is_dry: bool,
+}
+
+#[derive(Debug)]
+struct Client {
+    stream: UnixStream,
+    /// What has arrived of the next question.
+    partial: Vec<u8>,
+    asleep: Option<Sleep>,
+    has_left: bool,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+struct Sleep {
+    until: u64,
+    /// Of two that wake at the same time, the unit that comes first in the recording does.
+    place: u64,
+    /// How many it has, if it could use another.
+    threads: Option<NonZero<u64>>,
+}
+
+impl VirtualClock {
+    /// A clock that listens in `dir`, which must be short enough for the name of a socket.
+    pub fn new(dir: &Path) -> Result<Self> {
+        let listener = UnixListener::bind(dir.join("clock"))
+            .with_context(|| format!("could not listen in {}", dir.display()))?;
+        listener.set_nonblocking(true)?;
+        Ok(VirtualClock {
+            listener,
+            dir: dir.to_path_buf(),
+            now: 0,
+            clients: Vec::new(),
+            is_dry: false,
+        })
+    }
+
+    /// What [`CLOCK`] has to be for cargo.
+    pub fn address(&self) -> PathBuf {
+        self.dir.join("clock")
+    }
+
+    /// Lets time pass until cargo ends. Blocks as long as that takes.
+    ///
+    /// # Errors
+    ///
+    /// If `/proc` does not tell what the processes do; or if nothing happens for a minute, and nothing
+    /// is to: then cargo is killed.
+    pub fn run(mut self, cargo: &mut Child) -> Result<ExitStatus> {
+        let outcome = self.drive(cargo);
+        if outcome.is_err() {
+            // It may have ended by itself. What it has started ends as its pipes and sockets do.
+            let _ = cargo.kill();
+            let _ = cargo.wait();
+        }
+        outcome
+    }
+
+    fn drive(&mut self, cargo: &mut Child) -> Result<ExitStatus> {
+        let mut last_look: Option<Look> = None;
+        let mut moved = Instant::now();
+        loop {
+            if self.hear()? {
+                last_look = None;
+                moved = Instant::now();
+            }
+            if let Some(status) = cargo.try_wait()? {
+                return Ok(status);
+            }
+            let look = match self.is_anyone_awake() {
+                true => None,
+                false => Look::at(cargo.id())?,
+            };
+            if look.is_none() || look != last_look {
+                last_look = look;
+                self.wait()?;
+                continue;
+            }
+            // Whoever has asked before the second look ended is heard first.
+            if self.hear()? {
+                last_look = None;
+                continue;
+            }
+            last_look = None;
+            if self.offer_token()? || self.wake_next()? {
+                moved = Instant::now();
+            } else if moved.elapsed() > STANDSTILL {
+                bail!(
+                    "the replay stands still: cargo waits, and nothing runs that it could wait for"
+                );
+            } else {
+                self.wait()?;
+            }
+        }
+    }
+
+    /// Takes what has arrived. Says whether anything has.
+    fn hear(&mut self) -> Result<bool> {
+        let mut heard = false;
+        loop {
+            match self.listener.accept() {
+                Ok((stream, _)) => {
+                    stream.set_nonblocking(true)?;
+                    self.clients.push(Client::new(stream));
+                    self.is_dry = false;
+                    heard = true;
+                }
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => break,
+                Err(error) => return Err(error).context("could not hear a stand-in"),
+            }
+        }
+        for client in &mut self.clients {
+            match client.hear(self.now)? {
+                Heard::Nothing => continue,
+                Heard::NoToken => self.is_dry = true,
+                Heard::Something => self.is_dry = false,
+            }
+            heard = true;
+        }
+        self.clients.retain(|client| !client.has_left);
+        Ok(heard)
+    }
+
+    /// Whether a stand-in is at something between two questions.
+    fn is_anyone_awake(&self) -> bool {
+        self.clients.iter().any(|client| client.asleep.is_none())
+    }
+
+    /// Has a stand-in try to take a token. `false` if there is none, or nobody for it.
+    fn offer_token(&mut self) -> Result<bool> {
+        if self.is_dry {
+            return Ok(false);
+        }
+        let wanting = self.clients.iter_mut().filter_map(|client| {
+            let sleep = client.asleep?;
+            Some(((sleep.threads?, sleep.place), client))
+        });
+        let Some((_, client)) = wanting.min_by_key(|(key, _)| *key) else {
+            return Ok(false);
+        };
+        client.asleep = None;
+        client.answer(self.now, true)?;
+        Ok(true)
+    }
+
+    /// Goes to the next alarm. `false` if there is none.
+    fn wake_next(&mut self) -> Result<bool> {
+        let asleep = self.clients.iter_mut().filter(|it| it.asleep.is_some());
+        let Some(client) = asleep.min_by_key(|client| client.asleep) else {
+            return Ok(false);
+        };
+        if let Some(sleep) = client.asleep.take() {
+            self.now = self.now.max(sleep.until);
+            self.is_dry = false;
+            client.answer(self.now, false)?;
+        }
+        Ok(true)
+    }
+
+    /// Until something arrives, or it is time for another look.
+    fn wait(&self) -> Result<()> {
+        let mut fds = vec![PollFd::new(&self.listener, PollFlags::IN)];
+        let streams = self.clients.iter().map(|client| &client.stream);
+        fds.extend(streams.map(|stream| PollFd::new(stream, PollFlags::IN)));
+        match poll(&mut fds, Some(&GLANCE)) {
+            Ok(_) | Err(rustix::io::Errno::INTR) => Ok(()),
+            Err(error) => Err(io::Error::from(error)).context("could not wait for stand-ins"),
+        }
+    }
+}
+
+impl Client {
+    fn new(stream: UnixStream) -> Self {
+        Client {
+            stream,
+            partial: Vec::new(),
+            asleep: None,
+            has_left: false,
+        }
+    }
+
+    fn hear(&mut self, now: u64) -> Result<Heard> {
+        let mut heard = Heard::Nothing;
+        let mut buffer = [0; QUESTION];
+        while !self.has_left {
+            match self.stream.read(&mut buffer) {
+                Ok(0) => self.has_left = true,
+                Ok(length) => self.partial.extend_from_slice(&buffer[..length]),
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => break,
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) if error.kind() == io::ErrorKind::ConnectionReset => {
+                    self.has_left = true;
+                }
+                Err(error) => return Err(error).context("could not hear a stand-in"),
+            }
+            heard = Heard::Something;
+            if let Some((question, rest)) = self.partial.split_first_chunk::<QUESTION>() {
+                let [place, after, threads, found_no_token] = numbers(question);
+                self.partial = rest.to_vec();
+                if found_no_token != 0 {
+                    heard = Heard::NoToken;
+                }
+                if after == 0 {
+                    self.answer(now, false)?;
+                } else {
+                    self.asleep = Some(Sleep {
+                        until: now.saturating_add(after),
+                        place,
+                        threads: NonZero::new(threads),
+                    });
+                }
+            }
+        }
+        Ok(heard)
+    }
+
+    fn answer(&mut self, now: u64, is_offer: bool) -> Result<()> {
+        let mut answer = [0; ANSWER];
+        answer[..8].copy_from_slice(&now.to_le_bytes());
+        answer[8..].copy_from_slice(&u64::from(is_offer).to_le_bytes());
+        match self.stream.write_all(&answer) {
+            // It was killed, which its reader will see.
+            Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
+            other => other.context("could not answer a stand-in"),
+        }
+    }
+}
+
+/// What has arrived of a stand-in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Heard {
+    Nothing,
+    /// It was offered a token, and there was none.
+    NoToken,
+    Something,
+}
+
+fn numbers<const N: usize>(bytes: &[u8]) -> [u64; N] {
+    let mut numbers = [0; N];
+    for (number, bytes) in numbers.iter_mut().zip(bytes.chunks_exact(8)) {
+        *number = bytes
+            .iter()
+            .rev()
+            .fold(0, |sum, byte| sum << 8 | u64::from(*byte));
+    }
+    numbers
+}
+
+/// How often each thread of some processes was scheduled, when none of them had anything to do.
+#[derive(Debug, PartialEq, Eq)]
+struct Look {
+    scheduled: BTreeMap<u32, u64>,
+}
+
+impl Look {
+    /// Looks at a process and all that it has started. `None` if any of them is not asleep.
+    fn at(process: u32) -> Result<Option<Self>> {
+        let mut scheduled = BTreeMap::new();
+        let mut processes = vec![process];
+        while let Some(process) = processes.pop() {
+            let threads = PathBuf::from(format!("/proc/{process}/task"));
+            let Ok(threads) = std::fs::read_dir(&threads) else {
+                // It has just ended, which somebody is about to hear.
+                return Ok(None);
+            };
+            for thread in threads {
+                let Ok(thread) = thread else { return Ok(None) };
+                let Some(id) = thread.file_name().to_str().and_then(|id| id.parse().ok()) else {
+                    continue;
+                };
+                let read = |file| std::fs::read_to_string(thread.path().join(file));
+                let Ok(stat) = read("stat") else {
+                    return Ok(None);
+                };
+                match state(&stat).context("/proc does not tell the state of a thread")? {
+                    // Asleep, stopped, or over and not waited for.
+                    'S' | 'T' | 't' | 'Z' => {}
+                    _ => return Ok(None),
+                }
+                let (Ok(schedstat), Ok(children)) = (read("schedstat"), read("children")) else {
+                    return Ok(None);
+                };
+                let times = schedstat.split_whitespace().nth(2);
+                let times = times.and_then(|times| times.parse().ok());
+                let times =
+                    times.context("/proc does not tell how often a thread was scheduled")?;
+                scheduled.insert(id, times);
+                processes.extend(children.split_whitespace().flat_map(str::parse::<u32>));
+            }
+        }
+        Ok(Some(Look { scheduled }))
+    }
+}
+
+/// The state in `/proc/PID/task/TID/stat` (proc_pid_stat(5)). The name before it may hold anything.
+fn state(stat: &str) -> Option<char> {
+    let (_, rest) = stat.rsplit_once(')')?;
+    rest.trim_start().chars().next()
+}
+
+/// Says whether the kernel tells what a virtual clock has to know.
+pub fn is_available() -> bool {
+    let read = |file: &str| fs::read_to_string(format!("/proc/thread-self/{file}"));
+    read("children").is_ok() && read("schedstat").is_ok_and(|text| !text.trim_end().ends_with(" 0"))
+}
+
+/// A stand-in's end of the connection.
+#[derive(Debug)]
+pub struct Alarm {
+    stream: UnixStream,
+    place: u64,
+}
+
+/// What the clock says.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Woken {
+    /// What time it is. ns since the replay began.
+    pub now: u64,
+    /// Whether the time that was asked for has not come yet, and there may be a token to take.
+    pub may_take_token: bool,
+}
+
+/// What a stand-in would do with a jobserver token.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Wish {
+    /// Nothing.
+    NoToken,
+    /// Have one thread more than it has.
+    Token {
+        /// How many it has.
+        threads: NonZero<u64>,
+        /// Whether it was offered a token just now, and there was none.
+        found_none: bool,
+    },
+}
+
+impl Alarm {
+    /// Connects to the clock. As long as the connection is there and asks nothing, no time passes.
+    pub fn connect(clock: &Path, place: usize) -> Result<Self> {
+        let stream = UnixStream::connect(clock)
+            .with_context(|| format!("no clock listens at {}", clock.display()))?;
+        Ok(Alarm {
+            stream,
+            place: place as u64,
+        })
+    }
+
+    /// What time it is. ns since the replay began.
+    pub fn now(&mut self) -> Result<u64> {
+        Ok(self.ask(0, Wish::NoToken)?.now)
+    }
+
+    /// Blocks until so many ns have passed.
+    pub fn sleep(&mut self, ns: u64) -> Result<()> {
+        self.ask(ns, Wish::NoToken)?;
+        Ok(())
+    }
+
+    /// Blocks until so many ns have passed, or there may be a token for what it wishes.
+    pub fn sleep_or_take(&mut self, ns: u64, wish: Wish) -> Result<Woken> {
+        // None at all would be a question for the time.
+        self.ask(ns.max(1), wish)
+    }
+
+    fn ask(&mut self, ns: u64, wish: Wish) -> Result<Woken> {
+        let (threads, found_none) = match wish {
+            Wish::NoToken => (0, false),
+            Wish::Token {
+                threads,
+                found_none,
+            } => (threads.get(), found_none),
+        };
+        let mut question = [0; QUESTION];
+        let numbers = [self.place, ns, threads, u64::from(found_none)];
+        for (bytes, number) in question.chunks_exact_mut(8).zip(numbers) {
+            bytes.copy_from_slice(&number.to_le_bytes());
+        }
+        let gone = "the clock is gone";
+        self.stream.write_all(&question).context(gone)?;
+        let mut answer = [0; ANSWER];
+        self.stream.read_exact(&mut answer).context(gone)?;
+        let [now, may_take_token] = self::numbers(&answer);
+        Ok(Woken {
+            now,
+            may_take_token: may_take_token != 0,
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+    use std::process::Command;
+
+    #[test]
+    fn the_name_of_a_program_may_hold_anything() {
+        assert_eq!(state("12 (a) R (b) S 1 2"), Some('S'));
+        assert_eq!(state("12 (a"), None);
+    }
+
+    /// The process has nothing to do but to wait for the test, and the test asks the clock.
+    #[test]
+    fn time_passes_in_order_and_as_soon_as_all_is_quiet() {
+        let dir = tempfile::tempdir().unwrap();
+        let clock = VirtualClock::new(dir.path()).unwrap();
+        let address = clock.address();
+        let mut cargo = Command::new("cat")
+            .stdin(std::process::Stdio::piped())
+            .spawn()
+            .unwrap();
+        let stdin = cargo.stdin.take().unwrap();
+        let hours = |hours: u64| hours * 3_600_000_000_000;
+        let (said, heard) = std::sync::mpsc::channel();
+        let sleepers: Vec<_> = [(2, 3, 1), (1, 1, 2), (0, 1, 1)]
+            .into_iter()
+            .map(|(place, first, second)| {
+                let said = said.clone();
+                // Time stands still until all are there.
+                let mut alarm = Alarm::connect(&address, place).unwrap();
+                std::thread::spawn(move || {
+                    for sleep in [first, second] {
+                        alarm.sleep(hours(sleep)).unwrap();
+                        let now = alarm.now().unwrap();
+                        said.send((now / hours(1), place)).unwrap();
+                    }
+                })
+            })
+            .collect();
+        let ending = std::thread::spawn(move || {
+            for sleeper in sleepers {
+                sleeper.join().unwrap();
+            }
+            drop((stdin, said));
+        });
+        let status = clock.run(&mut cargo).unwrap();
+        ending.join().unwrap();
+        assert!(status.success());
+        let heard: Vec<_> = heard.into_iter().collect();
+        assert_eq!(heard, [(1, 0), (1, 1), (2, 0), (3, 1), (3, 2), (4, 2)]);
+    }
+}

@@ -1,0 +1,832 @@
+//! What runs when, exactly: real builds of small graphs, in which compilers take as long as a test
+//! says, by a clock that stands still while cargo is at work.
+//!
+//! A row is a unit, a column is a moment:
+//!
+//! ```text
+//!   ---    a compiler's frontend, until its metadata is written
+//!   ===    its codegen (with two threads `22`, with three `33`, …)
+//!   ...    it has compiled, and waits before its linker
+//!   ###    the linker
+//!   >>>    the run of a build script
+//! ```
+
+use std::collections::BTreeMap;
+use std::fmt::Write as _;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::sync::LazyLock;
+
+use cargo_test_support::prelude::*;
+use cargo_test_support::{paths, str};
+use replay::log::Phase;
+use replay::recording::{Role, Unit};
+use replay::{Log, Recording, Stage, Time};
+use snapbox::assert_data_eq;
+
+use crate::support::{executable_of, replacement};
+
+/// How many µs of the recording are a column.
+const MOMENT: u64 = 1000;
+
+fn stage() -> &'static Stage {
+    static STAGE: LazyLock<Stage> = LazyLock::new(|| {
+        let ask = |args: &[&str]| {
+            let output = Command::new("rustc").args(args).output().unwrap();
+            assert!(output.status.success());
+            String::from_utf8(output.stdout).unwrap()
+        };
+        let rustc = PathBuf::from(ask(&["--print=sysroot"]).trim()).join("bin/rustc");
+        let about = ask(&["--version", "--verbose"]);
+        let host = about.lines().find_map(|line| line.strip_prefix("host: "));
+        let stand_in = executable_of(&["--package", "replay", "--bin", "stand-in"]);
+        Stage::new(stand_in, rustc, host.unwrap().to_owned()).unwrap()
+    });
+    &STAGE
+}
+
+/// A graph, unit by unit. Each is named by its place, for those that need it.
+struct Graph(Recording);
+
+/// How many columns the phases of a unit take: frontend, codegen, link.
+type Times = [u64; 3];
+
+impl Graph {
+    fn new() -> Self {
+        Graph(Recording::new("a graph", "none", "anywhere"))
+    }
+
+    fn add(&mut self, package: &str, kind: &str, needs: &[usize], unit: Unit) -> usize {
+        let target = match kind {
+            "custom-build" => "build-script-build".to_owned(),
+            _ if unit.target.is_empty() => package.replace('-', "_"),
+            _ => unit.target.clone(),
+        };
+        let mode = match unit.mode.as_str() {
+            "" => "build",
+            mode => mode,
+        };
+        self.0.units.push(Unit {
+            package: package.to_owned(),
+            version: "1.0.0".to_owned(),
+            target,
+            kind: kind.split(' ').map(str::to_owned).collect(),
+            mode: mode.to_owned(),
+            needs: needs.to_vec(),
+            frontend: unit.frontend * MOMENT,
+            codegen: unit.codegen * MOMENT,
+            link: unit.link * MOMENT,
+            run: unit.run * MOMENT,
+            ..unit
+        });
+        self.0.units.len() - 1
+    }
+
+    fn compile(&mut self, package: &str, kind: &str, needs: &[usize], times: Times) -> usize {
+        let [frontend, codegen, link] = times;
+        let unit = Unit {
+            frontend,
+            codegen,
+            link,
+            codegen_units: 1,
+            ..Unit::default()
+        };
+        self.add(package, kind, needs, unit)
+    }
+
+    fn lib(&mut self, package: &str, needs: &[usize], frontend: u64, codegen: u64) -> usize {
+        self.compile(package, "lib", needs, [frontend, codegen, 0])
+    }
+
+    fn bin(&mut self, package: &str, needs: &[usize], times: Times) -> usize {
+        self.compile(package, "bin", needs, times)
+    }
+
+    fn run(&mut self, package: &str, needs: &[usize], run: u64) -> usize {
+        let unit = Unit {
+            mode: "run-custom-build".to_owned(),
+            run,
+            ..Unit::default()
+        };
+        self.add(package, "custom-build", needs, unit)
+    }
+
+    /// What is built in each mode, with so many jobs.
+    #[track_caller]
+    fn check(&self, jobs: u64, expected: impl IntoData) {
+        let mut charts = String::new();
+        for mode in ["off", "metadata", "link"] {
+            let dir = paths::root().join(mode);
+            let scene = stage().prepare(&self.0, &dir).unwrap();
+            let played = scene
+                .play(replacement(), jobs, Some(mode), Time::Virtual)
+                .unwrap();
+            write!(charts, "{mode}\n{}", self.chart(&played.log)).unwrap();
+        }
+        assert_data_eq!(charts, expected.raw());
+    }
+
+    fn chart(&self, log: &Log) -> String {
+        let names: Vec<String> = self.0.units.iter().map(name).collect();
+        let width = names.iter().map(String::len).max().unwrap();
+        let mut rows = vec![String::new(); names.len()];
+        for entry in &log.entries {
+            let column = |ns: u64| usize::try_from(ns / (MOMENT * 1000)).unwrap();
+            let row = &mut rows[entry.place];
+            let idle = match (entry.phase, row.is_empty()) {
+                (Phase::Link, false) => '.',
+                _ => ' ',
+            };
+            let idle = String::from(idle).repeat(column(entry.began) - row.len());
+            let busy = match (entry.phase, entry.threads) {
+                (Phase::Frontend, _) => '-',
+                (Phase::Codegen, 1) => '=',
+                (Phase::Codegen, threads) => {
+                    char::from_digit(u32::try_from(threads).unwrap(), 10).unwrap()
+                }
+                (Phase::Link, _) => '#',
+                (Phase::Run, _) => '>',
+            };
+            let busy = String::from(busy).repeat(column(entry.ended) - column(entry.began));
+            row.push_str(&idle);
+            row.push_str(&busy);
+        }
+        let mut chart = String::new();
+        for (name, row) in names.iter().zip(rows) {
+            writeln!(chart, "  {name:width$} |{row}").unwrap();
+        }
+        chart
+    }
+}
+
+fn name(unit: &Unit) -> String {
+    let Unit { package, .. } = unit;
+    match unit.role() {
+        Role::BuildScript => format!("{package} build script"),
+        Role::Run => format!("{package} build script run"),
+        _ if unit.mode == "test" => format!("{package} {} test", unit.target),
+        Role::Linked => format!("{package} {}", unit.kind.join("+")),
+        Role::Library | Role::ProcMacro => package.clone(),
+    }
+}
+
+#[cargo_test]
+fn a_chain() {
+    let mut graph = Graph::new();
+    let a = graph.lib("a", &[], 2, 6);
+    let b = graph.lib("b", &[a], 2, 6);
+    let c = graph.lib("c", &[b], 2, 6);
+    graph.bin("app", &[c], [3, 3, 2]);
+    graph.check(
+        8,
+        str![[r#"
+off
+  a       |--======
+  b       |        --======
+  c       |                --======
+  app bin |                        ---===##
+metadata
+  a       |--======
+  b       |  --======
+  c       |    --======
+  app bin |            ---===##
+link
+  a       |--======
+  b       |  --======
+  c       |    --======
+  app bin |      ---===##
+
+"#]],
+    );
+}
+
+#[cargo_test]
+fn a_diamond() {
+    let mut graph = Graph::new();
+    let bottom = graph.lib("bottom", &[], 2, 12);
+    let left = graph.lib("left", &[bottom], 4, 2);
+    let right = graph.lib("right", &[bottom], 2, 4);
+    graph.bin("app", &[left, right], [2, 2, 2]);
+    graph.check(
+        8,
+        str![[r#"
+off
+  bottom  |--============
+  left    |              ----==
+  right   |              --====
+  app bin |                    --==##
+metadata
+  bottom  |--============
+  left    |  ----==
+  right   |  --====
+  app bin |              --==##
+link
+  bottom  |--============
+  left    |  ----==
+  right   |  --====
+  app bin |      --==....##
+
+"#]],
+    );
+}
+
+#[cargo_test]
+fn a_diamond_with_two_jobs() {
+    let mut graph = Graph::new();
+    let bottom = graph.lib("bottom", &[], 2, 12);
+    let left = graph.lib("left", &[bottom], 4, 2);
+    let right = graph.lib("right", &[bottom], 2, 4);
+    graph.bin("app", &[left, right], [2, 2, 2]);
+    graph.check(
+        2,
+        str![[r#"
+off
+  bottom  |--============
+  left    |              ----==
+  right   |              --====
+  app bin |                    --==##
+metadata
+  bottom  |--============
+  left    |  ----==
+  right   |        --====
+  app bin |              --==##
+link
+  bottom  |--============
+  left    |  ----==
+  right   |        --====
+  app bin |              --==##
+
+"#]],
+    );
+}
+
+#[cargo_test]
+fn a_macro_in_the_middle() {
+    let mut graph = Graph::new();
+    let syntax = graph.lib("syntax", &[], 4, 8);
+    let derive = graph.compile("derive", "proc-macro", &[syntax], [3, 2, 2]);
+    let user = graph.lib("user", &[derive], 2, 4);
+    graph.bin("app", &[user], [2, 2, 2]);
+    graph.check(
+        8,
+        str![[r#"
+off
+  syntax  |----========
+  derive  |            ---==##
+  user    |                   --====
+  app bin |                         --==##
+metadata
+  syntax  |----========
+  derive  |            ---==##
+  user    |                   --====
+  app bin |                         --==##
+link
+  syntax  |----========
+  derive  |    ---==...##
+  user    |              --====
+  app bin |                --==##
+
+"#]],
+    );
+}
+
+#[cargo_test]
+fn a_build_script_with_a_dependency() {
+    let mut graph = Graph::new();
+    let helper = graph.lib("helper", &[], 2, 8);
+    let script = graph.compile("sys", "custom-build", &[helper], [2, 2, 2]);
+    let run = graph.run("sys", &[script], 4);
+    let sys = graph.lib("sys", &[run], 2, 2);
+    graph.bin("app", &[sys], [2, 2, 2]);
+    graph.check(
+        8,
+        str![[r#"
+off
+  helper               |--========
+  sys build script     |          --==##
+  sys build script run |                >>>>
+  sys                  |                    --==
+  app bin              |                        --==##
+metadata
+  helper               |--========
+  sys build script     |          --==##
+  sys build script run |                >>>>
+  sys                  |                    --==
+  app bin              |                        --==##
+link
+  helper               |--========
+  sys build script     |  --==....##
+  sys build script run |            >>>>
+  sys                  |                --==
+  app bin              |                  --==##
+
+"#]],
+    );
+}
+
+#[cargo_test]
+fn build_scripts_that_tell_each_other() {
+    let mut graph = Graph::new();
+    let script = graph.compile("sys", "custom-build", &[], [1, 1, 1]);
+    let run = graph.run("sys", &[script], 6);
+    let sys = graph.lib("sys", &[run], 2, 4);
+    let user_script = graph.compile("user", "custom-build", &[], [1, 1, 1]);
+    let user_run = graph.run("user", &[user_script, run], 2);
+    let user = graph.lib("user", &[user_run, sys], 2, 4);
+    graph.bin("app", &[user], [2, 2, 2]);
+    graph.check(
+        8,
+        str![[r#"
+off
+  sys build script      |-=#
+  sys build script run  |   >>>>>>
+  sys                   |         --====
+  user build script     |-=#
+  user build script run |         >>
+  user                  |               --====
+  app bin               |                     --==##
+metadata
+  sys build script      |-=#
+  sys build script run  |   >>>>>>
+  sys                   |         --====
+  user build script     |-=#
+  user build script run |         >>
+  user                  |           --====
+  app bin               |                 --==##
+link
+  sys build script      |-=#
+  sys build script run  |   >>>>>>
+  sys                   |         --====
+  user build script     |-=#
+  user build script run |         >>
+  user                  |           --====
+  app bin               |             --==##
+
+"#]],
+    );
+}
+
+#[cargo_test]
+fn two_binaries_on_one_library() {
+    let mut graph = Graph::new();
+    let lib = graph.lib("lib", &[], 2, 12);
+    graph.bin("one", &[lib], [2, 4, 2]);
+    graph.bin("two", &[lib], [6, 8, 2]);
+    graph.check(
+        8,
+        str![[r#"
+off
+  lib     |--============
+  one bin |              --====##
+  two bin |              ------========##
+metadata
+  lib     |--============
+  one bin |              --====##
+  two bin |              ------========##
+link
+  lib     |--============
+  one bin |  --====......##
+  two bin |  ------========##
+
+"#]],
+    );
+}
+
+#[cargo_test]
+fn parked_jobs_leave_their_slots() {
+    let mut graph = Graph::new();
+    let lib = graph.lib("lib", &[], 2, 20);
+    graph.bin("one", &[lib], [4, 0, 3]);
+    graph.bin("two", &[lib], [4, 0, 3]);
+    graph.bin("three", &[lib], [4, 0, 3]);
+    graph.check(
+        2,
+        str![[r#"
+off
+  lib       |--====================
+  one bin   |                      ----###
+  two bin   |                             ----###
+  three bin |                      ----###
+metadata
+  lib       |--====================
+  one bin   |                      ----###
+  two bin   |                             ----###
+  three bin |                      ----###
+link
+  lib       |--====================
+  one bin   |  ----................###
+  two bin   |          ----...........###
+  three bin |      ----............###
+
+"#]],
+    );
+}
+
+#[cargo_test]
+fn no_more_than_two_for_each_job_run_ahead() {
+    let mut graph = Graph::new();
+    let lib = graph.lib("lib", &[], 2, 30);
+    for bin in ["one", "two", "three", "four", "five"] {
+        graph.bin(bin, &[lib], [3, 0, 2]);
+    }
+    graph.check(
+        2,
+        str![[r#"
+off
+  lib       |--==============================
+  one bin   |                                     ---##
+  two bin   |                                          ---##
+  three bin |                                     ---##
+  four bin  |                                ---##
+  five bin  |                                ---##
+metadata
+  lib       |--==============================
+  one bin   |                                     ---##
+  two bin   |                                          ---##
+  three bin |                                     ---##
+  four bin  |                                ---##
+  five bin  |                                ---##
+link
+  lib       |--==============================
+  one bin   |        ---.......................##
+  two bin   |                                    ---##
+  three bin |           ---....................##
+  four bin  |     ---........................##
+  five bin  |  ---...........................##
+
+"#]],
+    );
+}
+
+#[cargo_test]
+fn links_go_before_compilers() {
+    let mut graph = Graph::new();
+    let early = graph.lib("early", &[], 1, 8);
+    graph.bin("app", &[early], [3, 0, 4]);
+    for other in ["k", "l", "m", "n"] {
+        graph.lib(other, &[], 6, 0);
+    }
+    graph.check(
+        2,
+        str![[r#"
+off
+  early   |-========
+  app bin |         ---####
+  k       |------
+  l       |      ------
+  m       |            ------
+  n       |                ------
+metadata
+  early   |-========
+  app bin |         ---####
+  k       |------
+  l       |      ------
+  m       |            ------
+  n       |                ------
+link
+  early   |-========
+  app bin |      ---####
+  k       |------
+  l       |         ------
+  m       |             ------
+  n       |               ------
+
+"#]],
+    );
+}
+
+#[cargo_test]
+fn one_job() {
+    let mut graph = Graph::new();
+    let a = graph.lib("a", &[], 2, 4);
+    let b = graph.lib("b", &[a], 2, 4);
+    graph.bin("app", &[b], [2, 2, 2]);
+    graph.check(
+        1,
+        str![[r#"
+off
+  a       |--====
+  b       |      --====
+  app bin |            --==##
+metadata
+  a       |--====
+  b       |      --====
+  app bin |            --==##
+link
+  a       |--====
+  b       |      --====
+  app bin |            --==##
+
+"#]],
+    );
+}
+
+#[cargo_test]
+fn a_library_of_several_types() {
+    let mut graph = Graph::new();
+    let base = graph.lib("base", &[], 2, 8);
+    let mixed = graph.compile("mixed", "lib cdylib", &[base], [2, 4, 3]);
+    graph.bin("app", &[mixed], [2, 2, 2]);
+    graph.check(
+        8,
+        str![[r#"
+off
+  base    |--========
+  mixed   |          --====###
+  app bin |                   --==##
+metadata
+  base    |--========
+  mixed   |          --====###
+  app bin |                   --==##
+link
+  base    |--========
+  mixed   |  --====..###
+  app bin |             --==##
+
+"#]],
+    );
+}
+
+#[cargo_test]
+fn a_cdylib_and_a_staticlib() {
+    let mut graph = Graph::new();
+    let base = graph.lib("base", &[], 2, 10);
+    graph.compile("shared", "cdylib", &[base], [2, 3, 2]);
+    graph.compile("static", "staticlib", &[base], [2, 3, 0]);
+    graph.check(
+        8,
+        str![[r#"
+off
+  base             |--==========
+  shared cdylib    |            --===##
+  static staticlib |            --===
+metadata
+  base             |--==========
+  shared cdylib    |            --===##
+  static staticlib |            --===
+link
+  base             |--==========
+  shared cdylib    |  --===.....##
+  static staticlib |            --===
+
+"#]],
+    );
+}
+
+#[cargo_test]
+fn a_dynamic_library() {
+    let mut graph = Graph::new();
+    let base = graph.lib("base", &[], 2, 6);
+    let dynamic = graph.compile("dynamic", "dylib", &[base], [2, 2, 3]);
+    graph.bin("app", &[dynamic], [2, 2, 2]);
+    graph.check(
+        8,
+        str![[r#"
+off
+  base          |--======
+  dynamic dylib |        --==###
+  app bin       |               --==##
+metadata
+  base          |--======
+  dynamic dylib |        --==###
+  app bin       |               --==##
+link
+  base          |--======
+  dynamic dylib |        --==###
+  app bin       |               --==##
+
+"#]],
+    );
+}
+
+#[cargo_test]
+fn tests_of_a_library() {
+    let mut graph = Graph::new();
+    let dependency = graph.lib("dependency", &[], 1, 10);
+    let lib = graph.lib("lib", &[dependency], 3, 8);
+    let test = |target: &str, frontend, codegen| Unit {
+        target: target.to_owned(),
+        mode: "test".to_owned(),
+        frontend,
+        codegen,
+        link: 2,
+        codegen_units: 1,
+        ..Unit::default()
+    };
+    graph.add("lib", "lib", &[dependency], test("lib", 4, 10));
+    graph.add("lib", "test", &[dependency, lib], test("first", 2, 2));
+    graph.add("lib", "test", &[dependency, lib], test("second", 3, 3));
+    graph.check(
+        8,
+        str![[r#"
+off
+  dependency      |-==========
+  lib             |           ---========
+  lib lib test    |           ----==========##
+  lib first test  |                      --==##
+  lib second test |                      ---===##
+metadata
+  dependency      |-==========
+  lib             | ---========
+  lib lib test    |           ----==========##
+  lib first test  |            --==##
+  lib second test |            ---===##
+link
+  dependency      |-==========
+  lib             | ---========
+  lib lib test    | ----==========##
+  lib first test  |    --==....##
+  lib second test |    ---===..##
+
+"#]],
+    );
+}
+
+#[cargo_test]
+fn a_library_for_the_host_and_for_the_target() {
+    let mut graph = Graph::new();
+    let host = graph.lib("both", &[], 2, 4);
+    let target = graph.lib("both", &[], 2, 10);
+    let script = graph.compile("sys", "custom-build", &[host], [2, 0, 2]);
+    let run = graph.run("sys", &[script], 2);
+    let sys = graph.lib("sys", &[run, target], 2, 4);
+    graph.bin("app", &[sys], [2, 2, 2]);
+    graph.check(
+        8,
+        str![[r#"
+off
+  both                 |--====
+  both                 |--==========
+  sys build script     |      --##
+  sys build script run |          >>
+  sys                  |            --====
+  app bin              |                  --==##
+metadata
+  both                 |--====
+  both                 |--==========
+  sys build script     |      --##
+  sys build script run |          >>
+  sys                  |            --====
+  app bin              |                  --==##
+link
+  both                 |--====
+  both                 |--==========
+  sys build script     |  --..##
+  sys build script run |        >>
+  sys                  |          --====
+  app bin              |            --==##
+
+"#]],
+    );
+}
+
+#[cargo_test]
+fn codegen_takes_the_threads_that_nobody_else_needs() {
+    let mut graph = Graph::new();
+    let mut big = |package: &str, needs: &[usize]| {
+        let unit = Unit {
+            frontend: 2,
+            codegen: 12,
+            codegen_units: 16,
+            ..Unit::default()
+        };
+        graph.add(package, "lib", needs, unit)
+    };
+    let lib = big("big", &[]);
+    graph.bin("app", &[lib], [2, 2, 2]);
+    graph.check(
+        4,
+        str![[r#"
+off
+  big     |--444
+  app bin |     --==##
+metadata
+  big     |--444
+  app bin |     --==##
+link
+  big     |--3333
+  app bin |  --==##
+
+"#]],
+    );
+}
+
+/// Each unit, and what it needs of what nothing else that it needs does: enough to tell whether two
+/// graphs are the same.
+fn described(recording: &Recording) -> Vec<(String, Vec<String>)> {
+    let mut reduced = recording.clone();
+    reduced.reduce();
+    // Not the package: those of a skeleton may have other names.
+    let name = |unit: &Unit| {
+        let Unit {
+            version,
+            target,
+            kind,
+            mode,
+            ..
+        } = unit;
+        format!("{target} {version} {kind:?} {mode}")
+    };
+    let needs = |unit: &Unit| {
+        let needs = unit.needs.iter().map(|need| name(&reduced.units[*need]));
+        let mut needs: Vec<_> = needs.collect();
+        needs.sort();
+        needs
+    };
+    let mut described: Vec<_> = reduced
+        .units
+        .iter()
+        .map(|unit| (name(unit), needs(unit)))
+        .collect();
+    described.sort();
+    described
+}
+
+/// What a trace tells of the graph, as a recording.
+fn graph_of_trace(path: &Path) -> Recording {
+    #[derive(serde::Deserialize)]
+    struct Args {
+        unit: u64,
+        version: String,
+        target: String,
+        kind: Vec<String>,
+        mode: String,
+        waited_for: BTreeMap<String, Vec<u64>>,
+    }
+    let trace = std::fs::read_to_string(path).unwrap();
+    let events: Vec<serde_json::Value> = serde_json::from_str(&trace).unwrap();
+    let is_unit = |event: &&serde_json::Value| event["args"].get("package").is_some();
+    let mut units: BTreeMap<u64, Args> = events
+        .iter()
+        .filter(is_unit)
+        .map(|event| serde_json::from_value::<Args>(event["args"].clone()).unwrap())
+        .map(|args| (args.unit, args))
+        .collect();
+    let mut places = BTreeMap::new();
+    let mut graph = Recording::new("a trace", "none", "anywhere");
+    while !units.is_empty() {
+        let (id, args) = units
+            .iter()
+            .find(|(_, args)| {
+                args.waited_for
+                    .values()
+                    .flatten()
+                    .all(|id| places.contains_key(id))
+            })
+            .unwrap();
+        let needs = args.waited_for.values().flatten().map(|id| places[id]);
+        graph.units.push(Unit {
+            version: args.version.clone(),
+            target: args.target.clone(),
+            kind: args.kind.clone(),
+            mode: args.mode.clone(),
+            needs: needs.collect(),
+            ..Unit::default()
+        });
+        places.insert(*id, places.len());
+        let id = *id;
+        units.remove(&id);
+    }
+    graph
+}
+
+#[cargo_test]
+fn a_skeleton_has_the_graph_of_its_recording() {
+    let traces = crate::support::root().join("tests/replay/traces");
+    let mut count = 0;
+    for entry in traces.read_dir().unwrap() {
+        let path = entry.unwrap().path();
+        let recording = Recording::read(&path).unwrap();
+        let scene = stage().prepare(&recording, &paths::root().join(count.to_string()));
+        let played = scene
+            .unwrap()
+            .play(replacement(), 8, Some("link"), Time::Virtual)
+            .unwrap();
+        let replayed = graph_of_trace(&played.trace.unwrap());
+        let (recorded, replayed) = (described(&recording), described(&replayed));
+        for (recorded, replayed) in recorded.iter().zip(&replayed) {
+            assert_eq!(recorded, replayed, "{}", recording.name);
+        }
+        assert_eq!(recorded.len(), replayed.len(), "{}", recording.name);
+        count += 1;
+    }
+    assert!(count > 0);
+}
+
+/// What the same build takes does not depend on the machine.
+#[cargo_test]
+fn a_replay_is_repeatable() {
+    let path = crate::support::root().join("tests/replay/traces/hyperfine-dev.json.gz");
+    let recording = Recording::read(&path).unwrap();
+    let scene = stage()
+        .prepare(&recording, &paths::root().join("replay"))
+        .unwrap();
+    let play = |jobs| {
+        let played = scene.play(replacement(), jobs, None, Time::Virtual);
+        played.unwrap().log.wall().as_secs_f64()
+    };
+    let (once, again) = (play(8), play(8));
+    assert!((once / again - 1.0).abs() <= 0.01, "{once} {again}");
+    let (serial, work) = (play(1), recording.work() as f64 / 1e6);
+    assert!((serial / work - 1.0).abs() <= 0.02, "{serial} {work}");
+}
