@@ -681,6 +681,37 @@ link
 }
 
 #[cargo_test]
+fn link_time_optimization_reads_libraries_before_the_linker() {
+    let mut graph = Graph::new();
+    graph.0.lto = true;
+    let base = graph.lib("base", &[], 2, 6);
+    let derive = graph.compile("derive", "proc-macro", &[base], [2, 2, 2]);
+    let lib = graph.lib("lib", &[derive], 2, 6);
+    graph.bin("app", &[lib], [2, 8, 2]);
+    graph.check(
+        8,
+        str![[r#"
+off
+  base    |--======
+  derive  |        --==##
+  lib     |              --======
+  app bin |                      --========##
+metadata
+  base    |--======
+  derive  |        --==##
+  lib     |              --======
+  app bin |                      --========##
+link
+  base    |--======
+  derive  |  --==..##
+  lib     |          --======
+  app bin |                  --========##
+
+"#]],
+    );
+}
+
+#[cargo_test]
 fn codegen_takes_the_threads_that_nobody_else_needs() {
     let mut graph = Graph::new();
     let mut big = |package: &str, needs: &[usize]| {

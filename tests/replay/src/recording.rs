@@ -9,6 +9,7 @@
 //! | `version` | of this format: 1 |
 //! | `name` | what was built, for people |
 //! | `rustc`, `host` | the compiler's release, and the platform of the recording |
+//! | `lto` | whether what was linked for the target was optimized at link time: the compiler read all libraries before the linker ran |
 //! | `units` | what ran, each after all that it needed |
 //!
 //! | field of a unit | |
@@ -56,6 +57,10 @@ pub struct Recording {
     pub rustc: String,
     /// The platform that it ran on.
     pub host: String,
+    /// Whether the compiler reads all libraries before it runs the linker, as link-time optimization
+    /// across crates has it.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub lto: bool,
     /// What ran. Each unit comes after those that it needs.
     pub units: Vec<Unit>,
 }
@@ -149,6 +154,7 @@ impl Recording {
             name: name.into(),
             rustc: rustc.into(),
             host: host.into(),
+            lto: false,
             units: Vec::new(),
         }
     }

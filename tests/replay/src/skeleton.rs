@@ -46,7 +46,7 @@ impl Skeleton {
     /// A file cannot be written, or the recording has units that a workspace cannot be made to have.
     pub fn lay_out(recording: &Recording, root: &Path) -> Result<Self> {
         let graph = Graph::of(recording)?;
-        for (package, id) in graph.packages.values().zip(graph.packages.keys()) {
+        for (id, package) in &graph.packages {
             let dir = root.join(graph.dir(*id));
             fs::create_dir_all(&dir)?;
             let manifest = graph.manifest(*id, package);
@@ -85,6 +85,18 @@ struct Sides {
 }
 
 impl Sides {
+    fn include(&mut self, others: Sides) {
+        self.host |= others.host;
+        self.target |= others.target;
+    }
+
+    fn has(self, side: Side) -> bool {
+        match side {
+            Side::Host => self.host,
+            Side::Target => self.target,
+        }
+    }
+
     /// The side, if it is one.
     fn only(self) -> Option<Side> {
         match (self.host, self.target) {
@@ -113,6 +125,7 @@ struct Graph<'r> {
     packages: BTreeMap<Id<'r>, Package>,
     /// Whether anything was built twice.
     is_split: bool,
+    lto: bool,
 }
 
 /// What tells a unit from the others of its package, but for the side.
@@ -142,8 +155,8 @@ impl<'r> Graph<'r> {
             }
             for need in &unit.needs {
                 is_root[*need] = false;
-                sides[*need].host |= sides[place].host;
-                sides[*need].target |= sides[place].target;
+                let above = sides[place];
+                sides[*need].include(above);
             }
         }
         let mut packages: BTreeMap<_, Package> = BTreeMap::new();
@@ -156,6 +169,7 @@ impl<'r> Graph<'r> {
             is_root,
             packages,
             is_split: false,
+            lto: recording.lto,
         };
         graph.find_links();
         graph.find_splits()?;
@@ -254,8 +268,7 @@ impl<'r> Graph<'r> {
                 let is_library = !matches!(need.role(), Role::Run | Role::BuildScript);
                 if is_library && id(need) != own {
                     let sides = dependencies.entry(id(need)).or_default();
-                    sides.host |= self.sides[*place].host;
-                    sides.target |= self.sides[*place].target;
+                    sides.include(self.sides[*place]);
                 }
             }
         }
@@ -343,11 +356,7 @@ impl<'r> Graph<'r> {
             if sides.only().is_some_and(|only| only == side) {
                 enabled.push(format!("dep:{}", key(*id)));
             }
-            let is_used = match side {
-                Side::Host => sides.host,
-                Side::Target => sides.target,
-            };
-            if is_used && self.packages[id].has_features {
+            if sides.has(side) && self.packages[id].has_features {
                 enabled.push(format!("{}/{}", key(*id), side.feature()));
             }
         }
@@ -462,6 +471,7 @@ impl<'r> Graph<'r> {
                     debug: false,
                     incremental: false,
                     codegen_units: 16,
+                    lto: self.lto,
                     opt_level: TARGET_LEVEL,
                     build_override: BuildOverride {
                         codegen_units: 16,
@@ -619,6 +629,8 @@ struct Dev {
     debug: bool,
     incremental: bool,
     codegen_units: u32,
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    lto: bool,
     opt_level: u32,
     build_override: BuildOverride,
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]

@@ -86,7 +86,17 @@ struct Sleep {
 
 impl VirtualClock {
     /// A clock that listens in `dir`, which must be short enough for the name of a socket.
+    ///
+    /// # Errors
+    ///
+    /// If it cannot listen there; or if the kernel does not tell what it has to know.
     pub fn new(dir: &Path) -> Result<Self> {
+        if !is_available() {
+            bail!(
+                "a virtual clock needs a Linux that shows `children` and `schedstat` in \
+                 /proc/PID/task/TID (CONFIG_PROC_CHILDREN, CONFIG_SCHED_INFO)"
+            );
+        }
         let listener = UnixListener::bind(dir.join("clock"))
             .with_context(|| format!("could not listen in {}", dir.display()))?;
         listener.set_nonblocking(true)?;

@@ -7,7 +7,7 @@ use std::process::{Command, ExitCode, Stdio};
 use std::time::Instant;
 
 use anyhow::{Context, Result};
-use cargo_pipelining::link_gate::linker;
+use cargo_pipelining::link_gate::linker::{self, NotGated};
 use cargo_pipelining::notification::Notification;
 use fs_err as fs;
 use object::read::archive::ArchiveFile;
@@ -45,6 +45,8 @@ pub struct Compiled {
     pub output_size: u64,
     /// Why the linker could not be told from the rest.
     pub link_unknown: Option<String>,
+    /// Whether that is link-time optimization across crates.
+    pub lto: bool,
 }
 
 #[derive(Debug, Default, Serialize, Deserialize)]
@@ -83,6 +85,7 @@ pub fn run(args: Vec<OsString>) -> Result<ExitCode> {
         command.arg("--emit").arg(emit);
     }
     let link_unknown = record_linker(&mut command, &args)?;
+    let lto = linker::from_args(&args) == Err(NotGated::Lto);
 
     let began = Instant::now();
     command.stderr(Stdio::piped());
@@ -134,6 +137,7 @@ pub fn run(args: Vec<OsString>) -> Result<ExitCode> {
         metadata_size: size(&rmeta),
         output_size,
         link_unknown,
+        lto,
     };
     append(Path::new(&variable(RECORDS)?), &record)?;
     Ok(ExitCode::SUCCESS)
