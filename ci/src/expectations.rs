@@ -28,6 +28,7 @@ A line counts only where all words of its CONDITION hold; `!` in front of a word
   stock        the released cargo is tested (--stock)
   off          pipelining is turned off (--mode off)
   link         what links starts on metadata, too (--mode link, the default)
+  mode         a mode is asked for (--mode), and so CARGO_BUILD_PIPELINING is set for all tests
 
 A test that is listed and passes, and a line that matches no test, fail the run.";
 
@@ -60,6 +61,8 @@ pub enum Fact {
     Off,
     /// What links starts on metadata, too.
     Link,
+    /// A mode of pipelining is set for all tests.
+    Mode,
 }
 
 impl Fact {
@@ -74,6 +77,7 @@ impl Fact {
         ("stock", Fact::Stock),
         ("off", Fact::Off),
         ("link", Fact::Link),
+        ("mode", Fact::Mode),
     ];
 
     fn parse(word: &str) -> Option<Self> {

@@ -268,6 +268,7 @@ impl Machine {
             Fact::Stock => request.variant == Variant::Stock,
             Fact::Off => request.mode == Some(Mode::Off),
             Fact::Link => matches!(request.mode, None | Some(Mode::Link)),
+            Fact::Mode => request.mode.is_some(),
         })
     }
 }
