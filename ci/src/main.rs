@@ -4,6 +4,7 @@
 //! is here fetches the one, applies the other, builds, runs, tests and installs the outcome.
 
 mod assemble;
+mod bench;
 mod build;
 mod cargo;
 mod compare;
@@ -180,6 +181,19 @@ enum Command {
         #[arg(long, value_parser = player::speed)]
         speed: Option<f64>,
     },
+    /// Replay all recorded builds with both cargos: a report with tables and pictures
+    ///
+    /// Each build is replayed with 1 to 64 jobs, by the released cargo and by each mode of the
+    /// replacement. Then generated graphs of up to 10,000 units show what the cargos cost. All of it
+    /// takes hours; what was measured is kept, so that it can be stopped and goes on later.
+    Bench {
+        /// Fewer numbers of jobs, the smallest recordings and no graph of 10,000 units
+        #[arg(long)]
+        quick: bool,
+        /// Only recordings whose names contain this
+        #[arg(long, value_name = "TEXT")]
+        filter: Option<String>,
+    },
     /// Check that the series compiles after each of its patches
     Prefixes,
     /// Install the replacement as a rustup toolchain: `cargo +pipelined build`
@@ -332,6 +346,14 @@ fn execute(cli: Cli) -> Result<ExitCode> {
                 mode,
                 cargo,
                 time: speed.map_or_else(Time::best, |speed| Time::Wall { speed }),
+                network,
+            },
+        )?,
+        Command::Bench { quick, filter } => bench::run(
+            &layout,
+            &bench::Request {
+                quick,
+                filter,
                 network,
             },
         )?,

@@ -74,7 +74,10 @@ mod tests {
     use super::*;
     use crate::recording::Unit;
 
-    fn recording(units: &[(&str, &str, &[usize], [u64; 3], u64)]) -> Recording {
+    /// Kind, mode, needs; frontend, codegen, and link or run; codegen units.
+    type Described<'a> = (&'a str, &'a str, &'a [usize], [u64; 3], u64);
+
+    fn recording(units: &[Described<'_>]) -> Recording {
         let mut recording = Recording::new("", "", "");
         for &(kind, mode, needs, [frontend, codegen, last], codegen_units) in units {
             let (link, run) = match mode {

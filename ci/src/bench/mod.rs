@@ -1,0 +1,716 @@
+//! `cargo xtask bench`: what more overlap is worth, and what the queue costs.
+//!
+//! Two questions, and builds of two kinds to answer them:
+//!
+//! ```text
+//!   recordings ──> replays: stock, off, metadata, link × jobs ──> wall time, limit
+//!   generated  ──> plays by the clock: stock, link            ──> CPU time and memory of cargo
+//! ```
+//!
+//! Where time is virtual, replays do not disturb each other, and as many run at once as the machine
+//! has processors. The generated graphs are measured by the clock: one at a time, after the replays,
+//! and the two cargos in turn, because machines drift.
+//!
+//! All of it is hours of work for a slow machine, so [`results`] keeps what is known.
+
+mod plot;
+mod report;
+mod results;
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::mpsc::{self, Sender};
+use std::time::Duration;
+
+use anyhow::{Context, Result, bail};
+use fs_err as fs;
+use indicatif::{ProgressBar, ProgressStyle};
+use replay::generate::{Shape, generate};
+use replay::recording::Role;
+use replay::stage::Scene;
+use replay::{Recording, Stage, Time, limit};
+
+use self::report::{Case, Growth, Report, Row, Spent, median};
+use self::results::{Key, Measured, Results, Side};
+use crate::build::{self, Built, Profile};
+use crate::cargo::Network;
+use crate::layout::{Layout, Variant};
+use crate::player;
+use crate::series::sha256;
+use crate::shell::{self, count};
+use crate::upstream::Mode;
+
+/// How many jobs the replays have.
+const JOBS: [u64; 7] = [1, 2, 4, 8, 16, 32, 64];
+const QUICK_JOBS: [u64; 3] = [1, 8, 64];
+
+/// How many units the cases of a quick run have, all together.
+const QUICK_UNITS: usize = 400;
+
+/// The replay of each recording that is drawn.
+const DRAWN: (Side, u64) = (Side::Link, 8);
+
+/// How many jobs the generated graphs are built with, and by whom.
+const GROWTH_JOBS: u64 = 8;
+const GROWTH_SIDES: [Side; 2] = [Side::Stock, Side::Link];
+
+/// How many plays pass between two lines of progress where there is no terminal.
+const STRIDE: usize = 10;
+
+/// The ending of a recording's file name.
+const ENDING: &str = ".json.gz";
+
+/// What to measure.
+#[derive(Clone, Debug)]
+pub struct Request {
+    /// Fewer cases, fewer numbers of jobs, smaller graphs.
+    pub quick: bool,
+    /// Only cases whose names contain this.
+    pub filter: Option<String>,
+    /// Whether to download what is missing.
+    pub network: Network,
+}
+
+/// Measures what is not known yet, prints the tables, and writes them and the pictures.
+pub fn run(layout: &Layout, request: &Request) -> Result<()> {
+    let sources = sources(layout, request)?;
+    fs::create_dir_all(layout.bench())?;
+    let mut bench = Bench::set_up(layout, request.network)?;
+
+    let jobs = match request.quick {
+        true => &QUICK_JOBS[..],
+        false => &JOBS,
+    };
+    let time = Time::best();
+    let at_once = match time {
+        Time::Virtual => std::thread::available_parallelism()?.get(),
+        Time::Wall { .. } => {
+            shell::note("there is no virtual clock on this system: replays take as long as builds");
+            1
+        }
+    };
+    bench.play("Replaying", &replays(&sources, jobs), time, at_once)?;
+    let graphs = graphs(request.quick)?;
+    bench.play(
+        "Growing",
+        &growth_plays(&graphs, request.quick),
+        Time::Wall { speed: 1.0 },
+        1,
+    )?;
+
+    let cases = sources.iter().map(|source| bench.case(source, jobs));
+    let cases = cases.collect::<Result<_>>()?;
+    let report = Report::new(request.quick, cases, bench.growth(&graphs, request.quick)?);
+    print!("{}", report.plain());
+    for note in report.notes() {
+        shell::note(note);
+    }
+    bench.write(layout, &sources, &report)
+}
+
+/// A build that can be played.
+struct Source {
+    /// Of the file, or of the shape.
+    name: String,
+    /// The SHA-256 of the recording.
+    digest: String,
+    recording: Recording,
+}
+
+/// The recordings that are asked for, in the order of their names.
+fn sources(layout: &Layout, request: &Request) -> Result<Vec<Source>> {
+    let dir = layout.recordings();
+    let files = files(&dir)?;
+    if files.is_empty() {
+        bail!("there is no recording of a build in {}", layout.shown(&dir));
+    }
+    let files = match &request.filter {
+        Some(part) => containing(part, files)?,
+        None => files,
+    };
+    let sources = files
+        .into_iter()
+        .map(|(name, path)| {
+            Ok(Source {
+                name,
+                digest: digest(&path)?,
+                recording: Recording::read(&path)?,
+            })
+        })
+        .collect::<Result<Vec<_>>>()?;
+    Ok(match request.quick {
+        true => smallest(sources, QUICK_UNITS),
+        false => sources,
+    })
+}
+
+/// The recordings in a directory, by their names.
+fn files(dir: &Path) -> Result<BTreeMap<String, PathBuf>> {
+    let mut files = BTreeMap::new();
+    if !dir.is_dir() {
+        return Ok(files);
+    }
+    for file in fs::read_dir(dir)? {
+        let path = file?.path();
+        let name = path.file_name().unwrap_or_default().to_string_lossy();
+        if let Some(name) = name.strip_suffix(ENDING) {
+            files.insert(name.to_owned(), path);
+        }
+    }
+    Ok(files)
+}
+
+/// Those that have `part` in their names.
+fn containing(part: &str, files: BTreeMap<String, PathBuf>) -> Result<BTreeMap<String, PathBuf>> {
+    let names: Vec<&str> = files.keys().map(String::as_str).collect();
+    if !names.iter().any(|name| name.contains(part)) {
+        bail!(
+            "no recording has a name that contains `{part}`; there are: {}",
+            names.join(", ")
+        );
+    }
+    let named = |(name, _): &(String, PathBuf)| name.contains(part);
+    Ok(files.into_iter().filter(named).collect())
+}
+
+/// The smallest ones, as long as they have no more than so many units together; at least one.
+fn smallest(sources: Vec<Source>, units: usize) -> Vec<Source> {
+    let mut by_size: Vec<_> = sources.into_iter().collect();
+    by_size.sort_by_key(|source| source.recording.units.len());
+    let mut sum = 0;
+    let mut small: Vec<_> = (by_size.into_iter().enumerate())
+        .take_while(|(place, source)| {
+            sum += source.recording.units.len();
+            *place == 0 || sum <= units
+        })
+        .map(|(_, source)| source)
+        .collect();
+    small.sort_by(|a, b| a.name.cmp(&b.name));
+    small
+}
+
+fn digest(path: &Path) -> Result<String> {
+    Ok(sha256(&fs::read(path)?))
+}
+
+/// How many units the graphs of a shape have.
+///
+/// Deep ones end at 1,000. Also where nobody asks for SBOMs, the released cargo makes for each unit a
+/// list of all the units below it, and has them all in memory at once: 0.3 GB for these, and a hundred
+/// times as much for 10,000. On a chain of 10,000 its stack overflows before that.
+fn sizes(shape: Shape, quick: bool) -> &'static [usize] {
+    match shape {
+        Shape::Fan if !quick => &[100, 1_000, 10_000],
+        Shape::Chain | Shape::Fan | Shape::Layers => &[100, 1_000],
+    }
+}
+
+/// The generated graphs, smaller ones before larger ones of the same shape.
+fn graphs(quick: bool) -> Result<Vec<Source>> {
+    let mut graphs = Vec::new();
+    for shape in Shape::ALL {
+        for size in sizes(shape, quick) {
+            let recording = generate(shape, *size);
+            graphs.push(Source {
+                name: shape.name().to_owned(),
+                digest: sha256(&serde_json::to_vec(&recording)?),
+                recording,
+            });
+        }
+    }
+    Ok(graphs)
+}
+
+/// What is to be played, and how.
+#[derive(Clone, Copy)]
+struct Play<'s> {
+    source: &'s Source,
+    side: Side,
+    jobs: u64,
+    round: u64,
+    /// Whether its phases are to be kept.
+    is_drawn: bool,
+}
+
+impl fmt::Display for Play<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (name, side) = (&self.source.recording.name, self.side.name());
+        write!(f, "{name}, {side}, -j{}", self.jobs)
+    }
+}
+
+/// A recording, replayed once.
+fn replay(source: &Source, side: Side, jobs: u64) -> Play<'_> {
+    Play {
+        source,
+        side,
+        jobs,
+        round: 0,
+        is_drawn: (side, jobs) == DRAWN,
+    }
+}
+
+/// Each recording, with each number of jobs and by each side.
+fn replays<'s>(sources: &'s [Source], jobs: &[u64]) -> Vec<Play<'s>> {
+    let mut plays = Vec::new();
+    for source in sources {
+        for jobs in jobs {
+            plays.extend(Side::ALL.map(|side| replay(source, side, *jobs)));
+        }
+    }
+    plays
+}
+
+/// A graph, built some times by one side.
+fn rounds(source: &Source, side: Side, quick: bool) -> impl Iterator<Item = Play<'_>> {
+    // The largest ones take minutes.
+    let rounds = match source.recording.units.len() {
+        _ if quick => 1,
+        ..10_000 => 3,
+        _ => 2,
+    };
+    (0..rounds).map(move |round| Play {
+        source,
+        side,
+        jobs: GROWTH_JOBS,
+        round,
+        is_drawn: false,
+    })
+}
+
+/// Each graph, by both sides, which take turns in coming first.
+fn growth_plays(graphs: &[Source], quick: bool) -> Vec<Play<'_>> {
+    let mut plays = Vec::new();
+    for graph in graphs {
+        let [stock, link] = GROWTH_SIDES.map(|side| rounds(graph, side, quick));
+        for (round, (stock, link)) in std::iter::zip(stock, link).enumerate() {
+            plays.extend(match round % 2 {
+                0 => [stock, link],
+                _ => [link, stock],
+            });
+        }
+    }
+    plays
+}
+
+/// One of the two cargos.
+struct Cargo {
+    built: Built,
+    digest: String,
+}
+
+impl Cargo {
+    fn build(layout: &Layout, variant: Variant, network: Network) -> Result<Self> {
+        let request = build::Request {
+            variant,
+            profile: Profile::Release,
+            network,
+        };
+        let built = build::cargo(layout, request)?;
+        Ok(Cargo {
+            digest: digest(&built.path)?,
+            built,
+        })
+    }
+}
+
+/// What plays.
+struct Tools {
+    stage: Stage,
+    /// The SHA-256 of the stand-in.
+    stand_in: String,
+    stock: Cargo,
+    replacement: Cargo,
+}
+
+impl Tools {
+    fn build(layout: &Layout, network: Network) -> Result<Self> {
+        Ok(Tools {
+            replacement: Cargo::build(layout, Variant::Patched, network)?,
+            stock: Cargo::build(layout, Variant::Stock, network)?,
+            stand_in: digest(&player::stand_in(layout, network)?)?,
+            stage: player::stage(layout, network)?,
+        })
+    }
+
+    fn cargo(&self, side: Side) -> &Cargo {
+        match side {
+            Side::Stock => &self.stock,
+            Side::Off | Side::Metadata | Side::Link => &self.replacement,
+        }
+    }
+
+    fn key(&self, play: Play<'_>) -> Key {
+        Key {
+            recording: play.source.digest.clone(),
+            stand_in: self.stand_in.clone(),
+            cargo: self.cargo(play.side).digest.clone(),
+            side: play.side,
+            jobs: play.jobs,
+            round: play.round,
+        }
+    }
+}
+
+/// One of those that play at the same time.
+struct Player<'t> {
+    tools: &'t Tools,
+    time: Time,
+    /// Its own directory.
+    dir: PathBuf,
+}
+
+type Outcome<'s> = (Play<'s>, Result<Measured>);
+
+impl Player<'_> {
+    /// Plays what comes next, until nothing does or nobody listens.
+    fn work<'s>(&self, plays: &[Play<'s>], next: &AtomicUsize, outcomes: &Sender<Outcome<'s>>) {
+        let mut scene = None;
+        while let Some(&play) = plays.get(next.fetch_add(1, Ordering::Relaxed)) {
+            let outcome = self
+                .play(play, &mut scene)
+                .with_context(|| format!("could not measure {play}"));
+            if outcomes.send((play, outcome)).is_err() {
+                return;
+            }
+        }
+    }
+
+    /// Plays in the scene of the one before, if that was of the same recording.
+    fn play<'t, 's: 't>(
+        &'t self,
+        play: Play<'s>,
+        scene: &mut Option<(&'s str, Scene<'t>)>,
+    ) -> Result<Measured> {
+        let digest = play.source.digest.as_str();
+        let scene = match scene {
+            Some((of, scene)) if *of == digest => scene,
+            _ => {
+                remove(&self.dir)?;
+                let prepared = self
+                    .tools
+                    .stage
+                    .prepare(&play.source.recording, &self.dir)?;
+                &mut scene.insert((digest, prepared)).1
+            }
+        };
+        let cargo = &self.tools.cargo(play.side).built.path;
+        let mode = play.side.mode().map(Mode::name);
+        let played = scene.play(cargo, play.jobs, mode, self.time)?;
+        let wall = played.log.wall();
+        Ok(Measured {
+            wall,
+            cargo: played.cargo,
+            cpu: played.usage.map(|usage| usage.cpu),
+            peak_memory: played.usage.map(|usage| usage.peak_memory),
+            entries: if play.is_drawn {
+                played.log.entries
+            } else {
+                Vec::new()
+            },
+        })
+    }
+}
+
+/// What plays, and what came of it.
+struct Bench {
+    tools: Tools,
+    results: Results,
+    /// Where recordings are laid out.
+    scenes: PathBuf,
+}
+
+impl Bench {
+    fn set_up(layout: &Layout, network: Network) -> Result<Self> {
+        Ok(Bench {
+            results: Results::open(&layout.bench().join("results.jsonl"))?,
+            tools: Tools::build(layout, network)?,
+            scenes: layout.bench().join("scenes"),
+        })
+    }
+
+    /// What came of something that was played.
+    fn measured(&self, play: Play<'_>) -> Result<&Measured> {
+        let measured = self.results.get(&self.tools.key(play));
+        measured.with_context(|| format!("{play} was not measured"))
+    }
+
+    /// Plays all that was not played before, so many at once, and writes down what comes of it.
+    fn play(
+        &mut self,
+        verb: &'static str,
+        plays: &[Play<'_>],
+        time: Time,
+        at_once: usize,
+    ) -> Result<()> {
+        let Bench {
+            tools,
+            results,
+            scenes,
+        } = self;
+        let tools = &*tools;
+        let is_new = |play: &&Play<'_>| results.get(&tools.key(**play)).is_none();
+        let new: Vec<Play<'_>> = plays.iter().filter(is_new).copied().collect();
+        if new.len() < plays.len() {
+            let known = plays.len() - new.len();
+            shell::status(
+                "Known",
+                format_args!(
+                    "{known} of {} from earlier runs",
+                    count(plays.len(), "build", "builds")
+                ),
+            );
+        }
+        // What a run that was stopped has left.
+        remove(scenes)?;
+        let mut progress = Progress::new(verb, new.len());
+        let next = AtomicUsize::new(0);
+        let (sender, outcomes) = mpsc::channel();
+        std::thread::scope(|scope| -> Result<()> {
+            for number in 0..at_once.min(new.len()) {
+                let player = Player {
+                    tools,
+                    time,
+                    dir: scenes.join(number.to_string()),
+                };
+                let (sender, next, new) = (sender.clone(), &next, &new);
+                scope.spawn(move || player.work(new, next, &sender));
+            }
+            drop(sender);
+            // If this ends early, nobody listens to the players any more, and they end, too.
+            for (play, outcome) in outcomes {
+                results.add(tools.key(play), outcome?)?;
+                progress.ended(play);
+            }
+            Ok(())
+        })?;
+        progress.finish();
+        remove(scenes)
+    }
+
+    fn case(&self, source: &Source, jobs: &[u64]) -> Result<Case> {
+        let recording = &source.recording;
+        let rows = jobs.iter().map(|&jobs| {
+            let mut walls = [Duration::ZERO; Side::ALL.len()];
+            for (wall, side) in std::iter::zip(&mut walls, Side::ALL) {
+                *wall = self.measured(replay(source, side, jobs))?.wall;
+            }
+            let limit = Duration::from_micros(limit::limit(recording, jobs));
+            Ok(Row::new(jobs, limit, walls))
+        });
+        Ok(Case {
+            name: source.name.clone(),
+            title: recording.name.clone(),
+            units: recording.units.len(),
+            work: Duration::from_micros(recording.work()).as_secs_f64(),
+            rows: rows.collect::<Result<_>>()?,
+        })
+    }
+
+    fn growth(&self, graphs: &[Source], quick: bool) -> Result<Vec<Growth>> {
+        let mut growth: Vec<Growth> = Vec::new();
+        for graph in graphs {
+            let units = graph.recording.units.len();
+            let tenth = growth
+                .iter()
+                .find(|tenth| tenth.shape == graph.name && tenth.units * 10 == units);
+            let [stock, link] = GROWTH_SIDES.map(|side| self.spent(graph, side, quick));
+            growth.push(Growth::new(&graph.name, units, [&stock?, &link?], tenth));
+        }
+        Ok(growth)
+    }
+
+    /// The medians of what one side has spent on a graph.
+    fn spent(&self, graph: &Source, side: Side, quick: bool) -> Result<Spent> {
+        let measured = rounds(graph, side, quick).map(|play| self.measured(play));
+        let measured = measured.collect::<Result<Vec<_>>>()?;
+        let of = |figure: fn(&Measured) -> Option<f64>| {
+            let figures = measured.iter().map(|measured| figure(measured));
+            figures.collect::<Option<_>>().map(median)
+        };
+        Ok(Spent {
+            wall: of(|measured| Some(measured.cargo.as_secs_f64())),
+            cpu: of(|measured| measured.cpu.map(|cpu| cpu.as_secs_f64())),
+            peak_memory: of(|measured| measured.peak_memory.map(|bytes| bytes as f64)),
+        })
+    }
+
+    /// Writes the tables and draws the pictures.
+    fn write(&self, layout: &Layout, sources: &[Source], report: &Report) -> Result<()> {
+        let dir = layout.bench();
+        fs::write(dir.join("bench.md"), report.markdown())?;
+        let mut json = serde_json::to_string_pretty(report)?;
+        json.push('\n');
+        fs::write(dir.join("bench.json"), json)?;
+        let overview = plot::overview(&report.means, report.cases.len())?;
+        fs::write(dir.join("overview.svg"), overview)?;
+        for (case, source) in std::iter::zip(&report.cases, sources) {
+            let name = &case.name;
+            fs::write(
+                dir.join(format!("{name}-speedup.svg")),
+                plot::speed_up(case)?,
+            )?;
+            let (side, jobs) = DRAWN;
+            let drawn = self.measured(replay(source, side, jobs))?;
+            let title = format!(
+                "{}: {}, -j{jobs}, {:.1} s",
+                case.title,
+                side.name(),
+                drawn.wall.as_secs_f64()
+            );
+            let gantt = plot::gantt(&title, &drawn.entries, |place| label(source, place))?;
+            fs::write(dir.join(format!("{name}-gantt.svg")), gantt)?;
+        }
+        shell::status(
+            "Wrote",
+            format_args!(
+                "bench.md, bench.json and {} to {}",
+                count(1 + 2 * report.cases.len(), "picture", "pictures"),
+                layout.shown(&dir)
+            ),
+        );
+        Ok(())
+    }
+}
+
+/// What a unit is called in a picture.
+fn label(source: &Source, place: usize) -> String {
+    let Some(unit) = source.recording.units.get(place) else {
+        return String::new();
+    };
+    match unit.role() {
+        Role::BuildScript | Role::Run => format!("{} build script", unit.package),
+        Role::Library | Role::ProcMacro | Role::Linked => unit.target.clone(),
+    }
+}
+
+fn remove(dir: &Path) -> Result<()> {
+    if dir.exists() {
+        fs::remove_dir_all(dir)?;
+    }
+    Ok(())
+}
+
+/// How far it is: a bar on a terminal, now and then a line elsewhere.
+struct Progress {
+    bar: ProgressBar,
+    verb: &'static str,
+    total: usize,
+    ended: usize,
+}
+
+impl Progress {
+    fn new(verb: &'static str, total: usize) -> Self {
+        let bar = ProgressBar::new(total as u64);
+        let template = "{prefix:>12.cyan.bold} [{bar:25}] {pos}/{len} {elapsed_precise} {msg}";
+        if let Ok(style) = ProgressStyle::with_template(template) {
+            bar.set_style(style.progress_chars("=> "));
+        }
+        bar.set_prefix(verb);
+        Progress {
+            bar,
+            verb,
+            total,
+            ended: 0,
+        }
+    }
+
+    fn ended(&mut self, play: Play<'_>) {
+        self.ended += 1;
+        self.bar.set_message(format!("last {play}"));
+        self.bar.set_position(self.ended as u64);
+        if self.bar.is_hidden() && self.ended.is_multiple_of(STRIDE) {
+            shell::waiting(
+                self.verb,
+                format_args!("{}/{}, last {play}", self.ended, self.total),
+            );
+        }
+    }
+
+    fn finish(&self) {
+        self.bar.finish_and_clear();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    fn layout(names: &[&str]) -> (tempfile::TempDir, Layout) {
+        let dir = tempfile::tempdir().unwrap();
+        let layout = Layout::at(dir.path().to_path_buf());
+        for (size, name) in names.iter().enumerate() {
+            fs::create_dir_all(layout.recordings()).unwrap();
+            let path = layout.recordings().join(format!("{name}{ENDING}"));
+            let recording = generate(Shape::Chain, (size + 1) * 100);
+            recording.write(&path).unwrap();
+        }
+        (dir, layout)
+    }
+
+    fn names(layout: &Layout, filter: Option<&str>, quick: bool) -> Result<Vec<String>> {
+        let request = Request {
+            quick,
+            filter: filter.map(str::to_owned),
+            network: Network::Offline,
+        };
+        let sources = sources(layout, &request)?;
+        Ok(sources.into_iter().map(|source| source.name).collect())
+    }
+
+    #[test]
+    fn cases_are_chosen_by_name_and_size() {
+        // Of 100, 200, 300 and 400 units.
+        let (_dir, layout) = layout(&["ripgrep", "cargo-dev", "cargo-release", "bat"]);
+        fs::write(layout.recordings().join("README.md"), "").unwrap();
+        let all = ["bat", "cargo-dev", "cargo-release", "ripgrep"];
+        assert_eq!(names(&layout, None, false).unwrap(), all);
+        let cargo = ["cargo-dev", "cargo-release"];
+        assert_eq!(names(&layout, Some("cargo"), false).unwrap(), cargo);
+        assert_eq!(
+            names(&layout, None, true).unwrap(),
+            ["cargo-dev", "ripgrep"]
+        );
+        assert_eq!(names(&layout, Some("bat"), true).unwrap(), ["bat"]);
+    }
+
+    #[test]
+    fn a_filter_that_fits_nothing_is_an_error() {
+        let (_dir, layout) = layout(&["ripgrep", "bat"]);
+        assert_eq!(
+            names(&layout, Some("fd"), false).unwrap_err().to_string(),
+            "no recording has a name that contains `fd`; there are: bat, ripgrep"
+        );
+    }
+
+    #[test]
+    fn no_recordings_at_all_are_an_error() {
+        let (_dir, layout) = layout(&[]);
+        let error = names(&layout, None, false).unwrap_err().to_string();
+        assert!(error.contains("traces"), "{error}");
+    }
+
+    #[test]
+    fn both_cargos_come_first_in_turn() {
+        let graphs = graphs(true).unwrap();
+        let sides: Vec<_> = growth_plays(&graphs[..1], false)
+            .into_iter()
+            .map(|play| (play.side, play.round))
+            .collect();
+        let (stock, link) = (Side::Stock, Side::Link);
+        assert_eq!(
+            sides,
+            [
+                (stock, 0),
+                (link, 0),
+                (link, 1),
+                (stock, 1),
+                (stock, 2),
+                (link, 2)
+            ]
+        );
+    }
+}
