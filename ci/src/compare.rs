@@ -17,8 +17,8 @@ use crate::build::{self, Built, Profile};
 use crate::cargo::{self, Network};
 use crate::layout::{Layout, Variant};
 use crate::series::sha256;
-use crate::shell;
 use crate::upstream::Mode;
+use crate::{shell, toolchain};
 
 /// What to compare.
 #[derive(Clone, Debug)]
@@ -133,6 +133,7 @@ impl Side {
             .args(&request.args)
             .arg("--target-dir")
             .arg(target)
+            .env("RUSTC", toolchain::rustc_itself()?)
             .env_remove("CARGO_BUILD_PIPELINING")
             .stdin(Stdio::null());
         if let Some(mode) = self.mode {

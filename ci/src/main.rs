@@ -184,8 +184,9 @@ enum Command {
     /// Replay all recorded builds with both cargos: a report with tables and pictures
     ///
     /// Each build is replayed with 1 to 64 jobs, by the released cargo and by each mode of the
-    /// replacement. Then generated graphs of up to 10,000 units show what the cargos cost. All of it
-    /// takes hours; what was measured is kept, so that it can be stopped and goes on later.
+    /// replacement. Then generated graphs of up to 10,000 units show what the cargos cost: leave the
+    /// machine alone meanwhile. What was measured is kept in target/bench/results.jsonl, so that it
+    /// can be stopped and goes on later; delete that file to measure all of it again.
     Bench {
         /// Fewer numbers of jobs, the smallest recordings and no graph of 10,000 units
         #[arg(long)]

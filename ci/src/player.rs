@@ -126,12 +126,9 @@ pub fn stand_in(layout: &Layout, network: Network) -> Result<PathBuf> {
 
 /// What all replays share: the stand-in and the compiler.
 pub fn stage(layout: &Layout, network: Network) -> Result<Stage> {
-    let rustc = format!("rustc{}", std::env::consts::EXE_SUFFIX);
-    // Not a proxy, which would look at each directory that it is run in.
-    let rustc = toolchain::sysroot()?.join("bin").join(rustc);
     Stage::new(
         stand_in(layout, network)?,
-        rustc,
+        toolchain::rustc_itself()?,
         toolchain::rustc_info()?.host,
     )
 }

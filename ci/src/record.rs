@@ -73,6 +73,7 @@ pub fn run(layout: &Layout, request: &Request) -> Result<()> {
         .prefix("record-")
         .tempdir_in(layout.replay())?;
     let session = Session {
+        rustc: toolchain::rustc_itself()?,
         cargo: built.path.clone(),
         recorder: Role::Recorder.install(&stand_in, dir.path(), "rustc")?,
         dir: dir.path().to_path_buf(),
@@ -114,6 +115,7 @@ pub fn run(layout: &Layout, request: &Request) -> Result<()> {
 
 /// The cargo and the directory of one recording.
 struct Session {
+    rustc: PathBuf,
     cargo: PathBuf,
     recorder: PathBuf,
     dir: PathBuf,
@@ -125,6 +127,7 @@ impl Session {
         cargo::isolate(&mut command);
         command
             .args(args)
+            .env("RUSTC", &self.rustc)
             .env("CARGO_TARGET_DIR", self.dir.join("target"))
             .env_remove("CARGO_BUILD_TARGET_DIR")
             .env_remove("CARGO_BUILD_BUILD_DIR");

@@ -53,6 +53,13 @@ fn parse_info(text: &str) -> Option<RustcInfo> {
     })
 }
 
+/// The compiler itself, where rustup has put a proxy in its place: that would look in each directory
+/// that it is run in for a `rust-toolchain.toml`, and packages of dependencies have such files.
+pub fn rustc_itself() -> Result<PathBuf> {
+    let rustc = format!("rustc{}", std::env::consts::EXE_SUFFIX);
+    Ok(sysroot()?.join("bin").join(rustc))
+}
+
 /// Whether the compiler is a nightly.
 pub fn is_nightly() -> Result<bool> {
     Ok(ask_rustc(&["--version"])?.contains("-nightly"))

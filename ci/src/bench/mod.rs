@@ -11,7 +11,8 @@
 //! has processors. The generated graphs are measured by the clock: one at a time, after the replays,
 //! and the two cargos in turn, because machines drift.
 //!
-//! All of it is hours of work for a slow machine, so [`results`] keeps what is known.
+//! All of it takes long, most of all the largest graph, so [`results`] keeps what is known. Whoever
+//! doubts it, because the machine was busy, deletes the file.
 
 mod plot;
 mod report;

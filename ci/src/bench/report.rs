@@ -253,6 +253,9 @@ took. Wall times are in seconds; a ratio below 1 is quicker. `stock` is the rele
 `metadata` and `link` are the modes of the replacement, whose default is `link`. The limit is the least
 time in which so many threads could do the same work. Overlap gained is what part of the time of `off`
 the mode `link` saves.
+
+Generated graphs, built by the clock: CPU time and peak memory are those of cargo's own process. The last
+columns say by how much the CPU time has grown from a tenth of the units: 10 is linear.
 ";
 
 /// A table under a heading.
