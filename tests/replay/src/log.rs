@@ -53,14 +53,7 @@ impl Log {
     ///
     /// Every stand-in opens the file for itself, and an entry is one write.
     pub fn append(path: &Path, entry: &Entry) -> Result<()> {
-        let mut line = serde_json::to_vec(entry)?;
-        line.push(b'\n');
-        let mut file = fs::OpenOptions::new()
-            .append(true)
-            .create(true)
-            .open(path)?;
-        file.write_all(&line)?;
-        Ok(())
+        append_line(path, entry)
     }
 
     /// Reads what was appended.
@@ -118,6 +111,18 @@ impl Log {
         }
         Ok(())
     }
+}
+
+/// Appends a line of JSON to a file, in one write.
+pub(crate) fn append_line(path: &Path, entry: &impl Serialize) -> Result<()> {
+    let mut line = serde_json::to_vec(entry)?;
+    line.push(b'\n');
+    let mut file = fs::OpenOptions::new()
+        .append(true)
+        .create(true)
+        .open(path)?;
+    file.write_all(&line)?;
+    Ok(())
 }
 
 /// Now, as entries have it.

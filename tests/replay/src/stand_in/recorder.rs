@@ -15,6 +15,7 @@ use serde::{Deserialize, Serialize};
 
 use super::compiler::{Invocation, expand};
 use super::{Role, become_it, exit_code, variable};
+use crate::log::append_line;
 
 /// In the environment of cargo: the file to which each compilation is appended, as [`Compiled`].
 pub const RECORDS: &str = "REPLAY_RECORDS";
@@ -139,7 +140,7 @@ pub fn run(args: Vec<OsString>) -> Result<ExitCode> {
         link_unknown,
         lto,
     };
-    append(Path::new(&variable(RECORDS)?), &record)?;
+    append_line(Path::new(&variable(RECORDS)?), &record)?;
     Ok(ExitCode::SUCCESS)
 }
 
@@ -184,19 +185,8 @@ pub fn link(args: Vec<OsString>) -> Result<ExitCode> {
         objects: expanded.iter().filter(is_object).count() as u64,
         output: output.nth(1).map(PathBuf::from).unwrap_or_default(),
     };
-    append(Path::new(&variable(LINKED)?), &linked)?;
+    append_line(Path::new(&variable(LINKED)?), &linked)?;
     Ok(exit_code(status))
-}
-
-fn append(path: &Path, record: &impl Serialize) -> Result<()> {
-    let mut line = serde_json::to_vec(record)?;
-    line.push(b'\n');
-    let mut file = fs::OpenOptions::new()
-        .append(true)
-        .create(true)
-        .open(path)?;
-    file.write_all(&line)?;
-    Ok(())
 }
 
 /// The size of a file; of one that is not there, 0.
