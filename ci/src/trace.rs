@@ -53,6 +53,13 @@ struct WaitedFor {
     all: Vec<u64>,
 }
 
+impl WaitedFor {
+    /// All of them, whatever was enough.
+    fn units(self) -> Vec<u64> {
+        [self.metadata, self.all_to_link, self.all].concat()
+    }
+}
+
 /// One unit of a build; times in microseconds.
 #[derive(Debug)]
 struct Unit {
@@ -118,11 +125,6 @@ pub fn units_that_ran(text: &str) -> Result<Vec<UnitThatRan>> {
         match (event.cat.as_str(), event.ph.as_str()) {
             ("unit", "B") if !args.package.is_empty() => {
                 let began = event.ts;
-                let WaitedFor {
-                    metadata,
-                    all_to_link,
-                    all,
-                } = args.waited_for;
                 let unit = UnitThatRan {
                     unit: args.unit,
                     package: args.package,
@@ -130,7 +132,7 @@ pub fn units_that_ran(text: &str) -> Result<Vec<UnitThatRan>> {
                     target: args.target,
                     kind: args.kind,
                     mode: args.mode,
-                    waited_for: [metadata, all_to_link, all].concat(),
+                    waited_for: args.waited_for.units(),
                     took: 0,
                 };
                 begun.insert(args.unit, (began, unit));
@@ -164,9 +166,7 @@ impl Build {
                 // It was in another lane before.
                 ("unit", "B") if units.contains_key(&args.unit) => {}
                 ("unit", "B") => {
-                    let mut waited_for = args.waited_for.metadata;
-                    waited_for.extend(args.waited_for.all_to_link);
-                    waited_for.extend(args.waited_for.all);
+                    let waited_for = args.waited_for.units();
                     units.insert(
                         args.unit,
                         Unit {

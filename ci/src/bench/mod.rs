@@ -328,11 +328,12 @@ struct Tools {
 
 impl Tools {
     fn build(layout: &Layout, network: Network) -> Result<Self> {
+        let stage = player::stage(layout, network)?;
         Ok(Tools {
             replacement: Cargo::build(layout, Variant::Patched, network)?,
             stock: Cargo::build(layout, Variant::Stock, network)?,
-            stand_in: digest(&player::stand_in(layout, network)?)?,
-            stage: player::stage(layout, network)?,
+            stand_in: digest(&stage.stand_in)?,
+            stage,
         })
     }
 

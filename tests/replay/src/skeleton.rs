@@ -234,8 +234,8 @@ impl<'r> Graph<'r> {
 
     /// What a package is called in the skeleton.
     fn name(&self, id: Id<'_>) -> String {
-        let namesakes = self.packages.keys().filter(|other| other.0 == id.0);
-        match namesakes.count() {
+        let namesakes = self.packages.range((id.0, "")..);
+        match namesakes.take_while(|(other, _)| other.0 == id.0).count() {
             1 => id.0.to_owned(),
             _ => key(id),
         }
@@ -290,7 +290,7 @@ impl<'r> Graph<'r> {
             for side in [Side::Host, Side::Target] {
                 features.insert(
                     side.feature().to_owned(),
-                    self.enabled(own, package, &normal, side),
+                    self.enabled(&normal, &build, side),
                 );
             }
         }
@@ -346,9 +346,8 @@ impl<'r> Graph<'r> {
     /// What a feature for one side enables: the dependencies of that side, and their features.
     fn enabled(
         &self,
-        own: Id<'r>,
-        package: &Package,
         normal: &BTreeMap<Id<'r>, Sides>,
+        build: &BTreeMap<Id<'r>, Sides>,
         side: Side,
     ) -> Vec<String> {
         let mut enabled = Vec::new();
@@ -360,7 +359,6 @@ impl<'r> Graph<'r> {
                 enabled.push(format!("{}/{}", key(*id), side.feature()));
             }
         }
-        let build = self.dependencies(own, package, |unit| unit.role() == Role::BuildScript);
         for id in build.keys().filter(|id| self.packages[*id].has_features) {
             enabled.push(format!("{}/{}", key(*id), Side::Host.feature()));
         }

@@ -49,7 +49,8 @@ impl Time {
 /// What all replays share.
 #[derive(Debug)]
 pub struct Stage {
-    stand_in: PathBuf,
+    /// The stand-in's program.
+    pub stand_in: PathBuf,
     rustc: PathBuf,
     host: String,
     /// What a stand-in costs that does nothing.

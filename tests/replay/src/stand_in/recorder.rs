@@ -85,8 +85,9 @@ pub fn run(args: Vec<OsString>) -> Result<ExitCode> {
         emit.push(&rmeta);
         command.arg("--emit").arg(emit);
     }
-    let link_unknown = record_linker(&mut command, &args)?;
-    let lto = linker::from_args(&args) == Err(NotGated::Lto);
+    let linker = linker::from_args(&args);
+    let lto = linker == Err(NotGated::Lto);
+    let link_unknown = record_linker(&mut command, linker)?;
 
     let began = Instant::now();
     command.stderr(Stdio::piped());
@@ -146,9 +147,12 @@ pub fn run(args: Vec<OsString>) -> Result<ExitCode> {
 
 /// Has rustc run the recording linker in the place of the one that it would run. If that is not
 /// known, says why.
-fn record_linker(command: &mut Command, args: &[OsString]) -> Result<Option<String>> {
+fn record_linker(
+    command: &mut Command,
+    linker: Result<Option<OsString>, NotGated>,
+) -> Result<Option<String>> {
     let (os, arch) = (std::env::consts::OS, std::env::consts::ARCH);
-    let real = match linker::from_args(args) {
+    let real = match linker {
         Ok(Some(linker)) => linker,
         Ok(None) => match linker::default_linker(true, os, "", arch) {
             Some(linker) => linker.into(),
