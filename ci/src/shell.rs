@@ -3,6 +3,7 @@
 use std::fmt::Display;
 
 use console::{Color, Style};
+use indicatif::{ProgressBar, ProgressStyle};
 
 /// A status line: a green verb, right-aligned, and what it is about.
 pub fn status(verb: &str, message: impl Display) {
@@ -12,6 +13,17 @@ pub fn status(verb: &str, message: impl Display) {
 /// A status line about something that is only waited for.
 pub fn waiting(verb: &str, message: impl Display) {
     line(verb, &message, Color::Cyan);
+}
+
+/// A bar that shows how much of so much is done. It is hidden where there is no terminal.
+pub fn bar(verb: &'static str, total: usize) -> ProgressBar {
+    let bar = ProgressBar::new(total as u64);
+    let template = "{prefix:>12.cyan.bold} [{bar:25}] {pos}/{len} {elapsed_precise} {msg}";
+    if let Ok(style) = ProgressStyle::with_template(template) {
+        bar.set_style(style.progress_chars("=> "));
+    }
+    bar.set_prefix(verb);
+    bar
 }
 
 /// Something one should know, which stops nothing.

@@ -10,7 +10,7 @@ use std::time::Duration;
 use anyhow::{Context, Result, bail};
 use clap::ValueEnum;
 use fs_err as fs;
-use indicatif::{ProgressBar, ProgressStyle};
+use indicatif::ProgressBar;
 
 use crate::cargo::{self, Network};
 use crate::expectations::{Expectations, Fact, Finding};
@@ -536,12 +536,7 @@ struct Progress {
 
 impl Progress {
     fn new(total: usize) -> Self {
-        let bar = ProgressBar::new(total as u64);
-        let template = "{prefix:>12.cyan.bold} [{bar:25}] {pos}/{len} {elapsed_precise} {msg}";
-        if let Ok(style) = ProgressStyle::with_template(template) {
-            bar.set_style(style.progress_chars("=> "));
-        }
-        bar.set_prefix("Testing");
+        let bar = shell::bar("Testing", total);
         Progress {
             bar,
             total,

@@ -27,7 +27,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
 use fs_err as fs;
-use indicatif::{ProgressBar, ProgressStyle};
+use indicatif::ProgressBar;
 use replay::generate::{Shape, generate};
 use replay::recording::Role;
 use replay::stage::Scene;
@@ -605,12 +605,7 @@ struct Progress {
 
 impl Progress {
     fn new(verb: &'static str, total: usize) -> Self {
-        let bar = ProgressBar::new(total as u64);
-        let template = "{prefix:>12.cyan.bold} [{bar:25}] {pos}/{len} {elapsed_precise} {msg}";
-        if let Ok(style) = ProgressStyle::with_template(template) {
-            bar.set_style(style.progress_chars("=> "));
-        }
-        bar.set_prefix(verb);
+        let bar = shell::bar(verb, total);
         Progress {
             bar,
             verb,
