@@ -45,6 +45,7 @@ pub struct Request {
 struct Side {
     name: &'static str,
     built: Built,
+    rustc: PathBuf,
     mode: Option<Mode>,
     seconds: Vec<f64>,
     artifacts: Option<BTreeMap<PathBuf, String>>,
@@ -52,6 +53,7 @@ struct Side {
 
 /// Builds with both in turn, prints the times, and compares what they made.
 pub fn run(layout: &Layout, request: &Request) -> Result<()> {
+    let rustc = toolchain::rustc_itself()?;
     let side = |name, variant, mode| -> Result<Side> {
         let built = build::cargo(
             layout,
@@ -64,6 +66,7 @@ pub fn run(layout: &Layout, request: &Request) -> Result<()> {
         Ok(Side {
             name,
             built,
+            rustc: rustc.clone(),
             mode,
             seconds: Vec::new(),
             artifacts: None,
@@ -133,7 +136,7 @@ impl Side {
             .args(&request.args)
             .arg("--target-dir")
             .arg(target)
-            .env("RUSTC", toolchain::rustc_itself()?)
+            .env("RUSTC", &self.rustc)
             .env_remove("CARGO_BUILD_PIPELINING")
             .stdin(Stdio::null());
         if let Some(mode) = self.mode {
@@ -210,6 +213,17 @@ fn is_executable(_: &std::fs::Metadata) -> bool {
     false
 }
 
+/// The figure in the middle, or the mean of the two; of none it is not a number.
+pub fn median(mut figures: Vec<f64>) -> f64 {
+    figures.sort_by(f64::total_cmp);
+    let half = figures.len() / 2;
+    match figures.get(half) {
+        None => f64::NAN,
+        Some(middle) if figures.len() % 2 == 1 => *middle,
+        Some(middle) => f64::midpoint(figures[half - 1], *middle),
+    }
+}
+
 /// The median of some figures, and between what they lie.
 struct Spread {
     median: f64,
@@ -223,12 +237,8 @@ impl Spread {
         let mut sorted = figures.to_vec();
         sorted.sort_by(f64::total_cmp);
         let at = |index: usize| sorted.get(index).copied().unwrap_or(f64::NAN);
-        let half = sorted.len() / 2;
         Spread {
-            median: match sorted.len() % 2 {
-                1 => at(half),
-                _ => f64::midpoint(at(half.saturating_sub(1)), at(half)),
-            },
+            median: median(figures.to_vec()),
             least: at(0),
             greatest: at(sorted.len().saturating_sub(1)),
             unit,
@@ -251,6 +261,13 @@ impl std::fmt::Display for Spread {
 mod tests {
     #![allow(clippy::unwrap_used)]
     use super::*;
+
+    #[test]
+    fn the_figure_in_the_middle() {
+        assert_eq!(median(vec![3.0, 1.0, 2.0]), 2.0);
+        assert_eq!(median(vec![4.0, 1.0]), 2.5);
+        assert!(median(Vec::new()).is_nan());
+    }
 
     #[test]
     fn medians() {

@@ -33,10 +33,11 @@ use replay::recording::Role;
 use replay::stage::Scene;
 use replay::{Recording, Stage, Time, limit};
 
-use self::report::{Case, Growth, Report, Row, Spent, median};
+use self::report::{Case, Growth, Report, Row, Spent};
 use self::results::{Key, Measured, Results, Side};
 use crate::build::{self, Built, Profile};
 use crate::cargo::Network;
+use crate::compare::median;
 use crate::layout::{Layout, Variant};
 use crate::player;
 use crate::series::sha256;

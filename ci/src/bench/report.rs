@@ -451,17 +451,6 @@ pub fn geometric_mean(ratios: impl IntoIterator<Item = f64>) -> f64 {
     f64::exp(logarithms / count)
 }
 
-/// The figure in the middle, or the mean of the two; of none it is not a number.
-pub fn median(mut figures: Vec<f64>) -> f64 {
-    figures.sort_by(f64::total_cmp);
-    let half = figures.len() / 2;
-    match figures.get(half) {
-        None => f64::NAN,
-        Some(middle) if figures.len() % 2 == 1 => *middle,
-        Some(middle) => f64::midpoint(figures[half - 1], *middle),
-    }
-}
-
 /// Rows of figures: the first column says what they are about.
 struct Table {
     header: Vec<String>,
@@ -542,13 +531,6 @@ mod tests {
         assert!((geometric_mean([0.5, 2.0]) - 1.0).abs() < 1e-12);
         assert!((geometric_mean([0.25, 1.0, 0.25]) - 0.396_850_262_992_05).abs() < 1e-12);
         assert!(geometric_mean([]).is_nan());
-    }
-
-    #[test]
-    fn medians() {
-        assert_eq!(median(vec![3.0, 1.0, 2.0]), 2.0);
-        assert_eq!(median(vec![4.0, 1.0]), 2.5);
-        assert!(median(Vec::new()).is_nan());
     }
 
     #[test]
