@@ -12,7 +12,7 @@
 //! │ {"artifact"… ├───────────────▶│ metadata, once,  ├───────────▶│ Mailbox ├────────────▶│ Tracker │
 //! └──────────────┘                │ before finished  │            └─────────┘  failed     └────┬────┘
 //!                                 └──────────────────┘                                         │
-//!                                          ▲                          start_next               │
+//!                                          ▲                          next                     │
 //!                                          └───────────────────────────────────────────────────┘
 //! ```
 //!
@@ -21,13 +21,19 @@
 //! | [`artifact`] | what may start now, given who needs which artifact of whom |
 //! | [`channel`] | what a running job has to say, in order, and who is heard first |
 //! | [`link_gate`] | how a compiler is held just before its linker, and what stands in for the rlibs |
+//! | [`memory`] | how much memory is available |
 //! | [`notification`] | whether a line of rustc's stderr says that *this* job's metadata is written |
+//! | [`pause`] | how a compiler that runs is stopped and continued, and what sees to it that it is |
 //! | [`pipelining`] | how far builds overlap, as the user configured it |
+//! | [`schedule`] | what should run next of all that may |
 //! | [`trace`] | what ran when, in a picture |
 
 pub mod artifact;
 pub mod channel;
 pub mod link_gate;
+pub mod memory;
 pub mod notification;
+pub mod pause;
 pub mod pipelining;
+pub mod schedule;
 pub mod trace;

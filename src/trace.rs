@@ -9,22 +9,24 @@
 //!
 //! Times (`ts`) are in µs since the build began. `pid` is always 1. `tid` is the lane, which a
 //! `thread_name` event names: each job slot is one, counted from 1, and parked jobs, which hold no
-//! slot, are in lanes of their own, counted from 1001. A job that parks leaves its slot for such a
-//! lane, and that for any free slot when it links, so it has up to three `unit` slices; every other
-//! job has one. The first has the whole `UnitInfo`, the last the outcome of the job.
+//! slot, are in lanes of their own, counted from 1001, as are paused ones, counted from 2001. A job that
+//! parks or is paused leaves its slot for such a lane, and that for any free slot when it goes on, so it
+//! has up to three `unit` slices; every other job has one. The first has the whole `UnitInfo`, the last
+//! the outcome of the job.
 //!
 //! ```text
 //!   slot 1     [ serde_derive: compile ][ syn: codegen      ]
 //!   slot 2     [ syn: frontend ][ …    ]                     [ serde_derive: link ]
 //!   parked 1                            [ serde_derive      ]
+//!   paused 1             [ libc         ]
 //! ```
 //!
 //! | `cat` | `ph` | `name` | `args` |
 //! | --- | --- | --- | --- |
 //! | `unit` | `B` | package and version | [`UnitInfo`]: `job`, `unit`, `package`, `version`, `target`, `kind`, `mode`, `waited_for` |
 //! | `unit` | `B` | the same, of a job that leaves its lane for this one | `job`, `unit` |
-//! | `unit` | `E` | the same | `job`, `unit`, `outcome`: an [`Outcome`]; `parked` and `linking` go on in another lane |
-//! | `phase` | `B`, `E` | a [`Phase`]: `frontend`, `codegen`, `compile`, `parked`, `link`, `run` or `replay` | `job`, `unit` |
+//! | `unit` | `E` | the same | `job`, `unit`, `outcome`: an [`Outcome`]; `parked`, `linking`, `paused` and `continued` go on in another lane |
+//! | `phase` | `B`, `E` | a [`Phase`]: `frontend`, `codegen`, `compile`, `paused`, `parked`, `link`, `run` or `replay` | `job`, `unit` |
 //! | `artifact` | `i` | an [`Artifact`]: `metadata` or `all` | `job`, `unit` |
 //! | `tokens` | `C` | `tokens in use` | `tokens`: how many jobs run, each on one jobserver token or on cargo's own |
 //!
@@ -55,6 +57,8 @@ pub enum Phase {
     Codegen,
     /// A compiler, or rustdoc, that announces no metadata.
     Compile,
+    /// A compiler that is stopped, because something more urgent has its slot.
+    Paused,
     /// A compiler that waits for what it links.
     Parked,
     /// A linker, of a compiler that was parked.
@@ -73,6 +77,10 @@ pub enum Outcome {
     Parked,
     /// It was parked and links.
     Linking,
+    /// Its compiler is stopped.
+    Paused,
+    /// Its compiler was stopped and goes on.
+    Continued,
     /// It was parked, and will never link: what it links failed, or the build stops.
     Aborted,
     /// It made what it produces.
@@ -146,6 +154,7 @@ struct Recording {
     began: Instant,
     slots: Lanes,
     parked: Lanes,
+    paused: Lanes,
     output: Output,
 }
 
@@ -229,6 +238,11 @@ impl Trace {
                     first_tid: 1001,
                     jobs: Vec::new(),
                 },
+                paused: Lanes {
+                    name: "paused",
+                    first_tid: 2001,
+                    jobs: Vec::new(),
+                },
                 output,
             }),
         })
@@ -263,6 +277,20 @@ impl Trace {
     pub fn linking(&mut self, job: u32) {
         if let Some(recording) = &mut self.recording {
             recording.moved(job, Outcome::Linking, Phase::Link);
+        }
+    }
+
+    /// The compiler of a job is stopped, and leaves its slot to something else.
+    pub fn paused(&mut self, job: u32) {
+        if let Some(recording) = &mut self.recording {
+            recording.moved(job, Outcome::Paused, Phase::Paused);
+        }
+    }
+
+    /// The compiler of a job was stopped and goes on.
+    pub fn continued(&mut self, job: u32) {
+        if let Some(recording) = &mut self.recording {
+            recording.moved(job, Outcome::Continued, Phase::Codegen);
         }
     }
 
@@ -344,14 +372,12 @@ impl Recording {
     }
 
     fn leave_lane(&mut self, job: u32) -> Option<Running> {
-        self.slots.take(job).or_else(|| self.parked.take(job))
+        let mut lanes = [&mut self.slots, &mut self.parked, &mut self.paused].into_iter();
+        lanes.find_map(|lanes| lanes.take(job))
     }
 
     fn enter_lane(&mut self, mut running: Running, args: impl Serialize) {
-        let lanes = match running.phase {
-            Phase::Parked => &mut self.parked,
-            _ => &mut self.slots,
-        };
+        let lanes = self.lanes_of(running.phase);
         let free = lanes.jobs.iter().position(Option::is_none);
         let lane = free.unwrap_or(lanes.jobs.len());
         running.tid = lanes.first_tid + lane;
@@ -362,12 +388,17 @@ impl Recording {
         }
         self.emit(&running.name, Some("unit"), 'B', running.tid, args);
         self.emit_phase(&running, 'B');
-        let lanes = match running.phase {
-            Phase::Parked => &mut self.parked,
-            _ => &mut self.slots,
-        };
+        let lanes = self.lanes_of(running.phase);
         lanes.jobs[lane] = Some(running);
         self.emit_tokens();
+    }
+
+    fn lanes_of(&mut self, phase: Phase) -> &mut Lanes {
+        match phase {
+            Phase::Parked => &mut self.parked,
+            Phase::Paused => &mut self.paused,
+            _ => &mut self.slots,
+        }
     }
 
     fn emit_end(&mut self, running: &Running, outcome: Outcome) {
@@ -387,6 +418,7 @@ impl Recording {
             Phase::Frontend => "frontend",
             Phase::Codegen => "codegen",
             Phase::Compile => "compile",
+            Phase::Paused => "paused",
             Phase::Parked => "parked",
             Phase::Link => "link",
             Phase::Run => "run",

@@ -171,6 +171,9 @@ enum Command {
         /// `build.pipelining` for the replacement
         #[arg(long, value_enum)]
         mode: Option<upstream::Mode>,
+        /// `build.schedule` for the replacement
+        #[arg(long, value_enum)]
+        schedule: Option<player::Schedule>,
         /// Another cargo than the replacement, for example the released one
         #[arg(long, value_name = "BIN")]
         cargo: Option<PathBuf>,
@@ -183,10 +186,11 @@ enum Command {
     },
     /// Replay all recorded builds with both cargos: a report with tables and pictures
     ///
-    /// Each build is replayed with 1 to 64 jobs, by the released cargo and by each mode of the
-    /// replacement. Then generated graphs of up to 10,000 units show what the cargos cost: leave the
-    /// machine alone meanwhile. What was measured is kept in target/bench/results.jsonl, so that it
-    /// can be stopped and goes on later; delete that file to measure all of it again.
+    /// Each build is replayed with 1 to 64 jobs: by the released cargo, by each mode of the replacement
+    /// in the order of the released cargo, and by the replacement with its defaults, once where nobody
+    /// has built the units before (cold) and once after an earlier build (warm). What was measured is kept in target/bench/results.jsonl, so that it can be stopped
+    /// and goes on later; delete that file to measure all of it again. Then generated graphs of up to
+    /// 10,000 units show what the two job queues cost: leave the machine alone meanwhile.
     Bench {
         /// Fewer numbers of jobs, the smallest recordings and no graph of 10,000 units
         #[arg(long)]
@@ -337,6 +341,7 @@ fn execute(cli: Cli) -> Result<ExitCode> {
             recording,
             jobs,
             mode,
+            schedule,
             cargo,
             speed,
         } => player::run(
@@ -345,6 +350,7 @@ fn execute(cli: Cli) -> Result<ExitCode> {
                 recording,
                 jobs,
                 mode,
+                schedule,
                 cargo,
                 time: speed.map_or_else(Time::best, |speed| Time::Wall { speed }),
                 network,

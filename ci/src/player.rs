@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
 use fs_err as fs;
+use replay::stage::Settings;
 use replay::{Recording, Stage, Time, limit};
 
 use crate::build::{self, Profile};
@@ -13,6 +14,25 @@ use crate::layout::{Layout, Variant};
 use crate::shell::{self, count};
 use crate::toolchain;
 use crate::upstream::Mode;
+
+/// `build.schedule`
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+pub enum Schedule {
+    /// What is on the longest path through the rest of the build goes first.
+    CriticalPath,
+    /// What most others wait for goes first, as in the released cargo.
+    Stock,
+}
+
+impl Schedule {
+    /// Its name in Cargo's configuration.
+    pub fn name(self) -> &'static str {
+        match self {
+            Schedule::CriticalPath => "critical-path",
+            Schedule::Stock => "stock",
+        }
+    }
+}
 
 /// What to replay.
 #[derive(Clone, Debug)]
@@ -23,6 +43,8 @@ pub struct Request {
     pub jobs: Option<u64>,
     /// `build.pipelining`.
     pub mode: Option<Mode>,
+    /// `build.schedule`.
+    pub schedule: Option<Schedule>,
     /// Another cargo than the replacement.
     pub cargo: Option<PathBuf>,
     /// By which clock.
@@ -70,7 +92,11 @@ pub fn run(layout: &Layout, request: &Request) -> Result<()> {
     }
     let scene = stage.prepare(&recording, &dir)?;
     shell::status("Replaying", format_args!("{}, -j{jobs}", recording.name));
-    let played = scene.play(&cargo, jobs, request.mode.map(Mode::name), request.time)?;
+    let settings = Settings {
+        pipelining: request.mode.map(Mode::name),
+        schedule: request.schedule.map(Schedule::name),
+    };
+    let played = scene.play(&cargo, jobs, settings, request.time)?;
 
     let seconds = |time: Duration| time.as_secs_f64() * request.time.speed();
     let recorded = |micros: u64| micros as f64 / 1e6;

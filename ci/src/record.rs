@@ -289,6 +289,8 @@ impl Recorded {
                 unit.codegen_units = compiled.codegen_units;
                 unit.metadata_size = compiled.metadata_size;
                 unit.output_size = compiled.output_size;
+                unit.source_size = compiled.source_size;
+                unit.memory = compiled.memory;
                 // Libraries are told of it, too; it happens where they are linked.
                 recording.lto |= compiled.lto && unit.role() == recording::Role::Linked;
                 if let Some(reason) = compiled.link_unknown {

@@ -7,14 +7,14 @@
 //! # The life of a job
 //!
 //! ```text
-//!            all that it
-//!            needs is there      start_next           Metadata                All
-//!   Waiting ───────────────▶ Ready ───────▶ Frontend ──────────▶ Codegen ──────────▶ Done
-//!      │                                     │ │ │ │                │                ▲ ▲
-//!      │                         found_fresh │ │ │ │      All       │                │ │
-//!      │                                     ▼ │ │ └────────────────┼────────────────┘ │
-//!      │                                  Fresh│ └───────────────┐  │          All     │
-//!      │                                     │ │          parked ▼  │   next_link      │ All
+//!            all that it                                      paused ┌─────────▶ Paused
+//!            needs is there         next           Metadata          │    next      │
+//!   Waiting ───────────────▶ Ready ───────▶ Frontend ──────────▶ Codegen ◀──────────┤
+//!      │                                     │ │ │ │                │   All        │ All
+//!      │                         found_fresh │ │ │ │      All       ├──────────▶ Done ◀─┐
+//!      │                                     ▼ │ │ └────────────────┼──────────────┘ ▲  │
+//!      │                                  Fresh│ └───────────────┐  │          All   │  │
+//!      │                                     │ │          parked ▼  │   next         │  │ All
 //!      │ what it needs will                  │ │              Parked┼─────────────▶ Linking
 //!      ▼ never be produced                   ▼ ▼ failed         │   │                  │
 //!   Failed                                  Failed ◀────────────┴───┴──────────────────┘
@@ -29,8 +29,7 @@
 //! What a job links it needs whole, but not before it links: until then their metadata is enough. An
 //! edge [`AllToLink`](Need::AllToLink) says so. A job whose missing needs are all of that kind can
 //! start *early*, if the caller has room for it: it compiles, and [parks](State::Parked) when it has
-//! come as far as the linker. [`next_link`](Tracker::next_link) lets it go once everything it links
-//! is there. A job that is not started early is Ready all the same, and once everything is there it
+//! come as far as the linker. It can [link](Next::Link) once everything it links is there. A job that is not started early is Ready all the same, and once everything is there it
 //! is like any other.
 //!
 //! ```text
@@ -39,6 +38,12 @@
 //! ```
 //!
 //! A parked job does nothing but hold memory, so it counts as no [working](Tracker::working) job.
+//!
+//! # Jobs that are paused
+//!
+//! Once its metadata is written, the rest of a job holds up only links. If there is no slot for
+//! something more urgent, its compiler [is stopped](Tracker::should_pause) and goes on when nothing more
+//! urgent is left. It, too, only holds memory meanwhile.
 //!
 //! # Why a job that never announces its metadata needs no special case
 //!
@@ -51,6 +56,20 @@
 use std::collections::{BinaryHeap, HashMap};
 use std::fmt;
 use std::hash::Hash;
+
+use crate::schedule::work::{Correction, Estimate, Measured, Phase, Work, scaled};
+use crate::schedule::{Clock, Schedule, Urgency, pausing, urgencies};
+
+/// Where costs are guessed, the jobs are ranked again when so many phases have ended, or one for so many
+/// jobs if that is more, and each time that the number has doubled.
+const FIRST_RANKED_ANEW: usize = 16;
+
+/// Differences in urgency that are smaller than this, in µs, are none: they are not worth an order that
+/// differs from one build of the same small project to the next.
+const NOTICEABLE: u64 = 250_000;
+
+/// By what factor an estimate of codegen is corrected at most when the frontend has ended.
+const MOST_WRONG: u64 = 4;
 
 /// What a job produces, in the order in which it appears.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -105,6 +124,9 @@ pub enum State {
     Frontend,
     /// It runs, its metadata is written, and dependents that need no more than that may start.
     Codegen,
+    /// Its metadata is written and its compiler is stopped, because something more urgent runs in its
+    /// place.
+    Paused,
     /// It started early, has compiled, and waits with an idle compiler until it may link.
     Parked,
     /// It was parked and links.
@@ -140,11 +162,15 @@ impl State {
                 | (Ready, Frontend)
                 | (Frontend, Fresh | Codegen | Parked | Done)
                 | (Parked, Linking)
+                | (Codegen, Paused)
+                | (Paused, Codegen)
+                // Somebody else than the queue has continued it.
+                | (Paused, Done)
                 | (Codegen | Fresh | Linking, Done)
                 | (Waiting | Ready | Parked, Failed(Cause::Dependency))
                 | (Parked, Failed(Cause::Stopped))
                 | (
-                    Frontend | Codegen | Fresh | Parked | Linking,
+                    Frontend | Codegen | Paused | Fresh | Parked | Linking,
                     Failed(Cause::ItsOwn)
                 )
         )
@@ -168,7 +194,7 @@ impl State {
             | State::Parked
             | State::Linking
             | State::Failed(_) => None,
-            State::Codegen => Some(Artifact::Metadata),
+            State::Codegen | State::Paused => Some(Artifact::Metadata),
             State::Done => Some(Artifact::All),
         }
     }
@@ -221,6 +247,7 @@ struct Planned<U, J> {
     unit: U,
     job: J,
     needs: Vec<(U, Need)>,
+    estimate: Estimate,
 }
 
 impl<U, J> Default for Plan<U, J> {
@@ -230,15 +257,35 @@ impl<U, J> Default for Plan<U, J> {
 }
 
 impl<U: Clone + Eq + Hash, J> Plan<U, J> {
-    /// Adds the job of `unit` and what it needs. The units that it needs may be added later.
+    /// Adds the job of `unit`, what it needs and what it probably has to do. The units that it needs may
+    /// be added later.
     ///
     /// Where the same dependency is named twice, the greater [`Need`] counts.
-    pub fn add(&mut self, unit: U, job: J, needs: impl IntoIterator<Item = (U, Need)>) {
+    pub fn add(
+        &mut self,
+        unit: U,
+        job: J,
+        needs: impl IntoIterator<Item = (U, Need)>,
+        estimate: Estimate,
+    ) {
         self.jobs.push(Planned {
             unit,
             job,
             needs: needs.into_iter().collect(),
+            estimate,
         });
+    }
+
+    /// The units and their jobs, in the order in which they were added.
+    pub fn jobs(&self) -> impl Iterator<Item = (&U, &J)> {
+        (self.jobs.iter()).map(|planned| (&planned.unit, &planned.job))
+    }
+
+    /// Estimates anew what each unit has to do, when all are known.
+    pub fn estimate(&mut self, mut estimate: impl FnMut(&U, &J) -> Estimate) {
+        for planned in &mut self.jobs {
+            planned.estimate = estimate(&planned.unit, &planned.job);
+        }
     }
 
     /// The number of jobs added so far.
@@ -251,12 +298,13 @@ impl<U: Clone + Eq + Hash, J> Plan<U, J> {
         self.jobs.is_empty()
     }
 
-    /// Ends the collecting and works out what can start at once.
+    /// Ends the collecting and works out what can start at once, and what is how urgent. How long things
+    /// take is measured by `clock`.
     ///
     /// # Errors
     ///
     /// Where an edge has no other end, a unit was added twice, or no order satisfies all needs.
-    pub fn seal(self) -> Result<Tracker<U, J>, PlanError<U>> {
+    pub fn seal(self, schedule: Schedule, clock: Clock) -> Result<Tracker<U, J>, PlanError<U>> {
         let mut ids = HashMap::with_capacity(self.jobs.len());
         for (id, planned) in self.jobs.iter().enumerate() {
             if ids.insert(planned.unit.clone(), id).is_some() {
@@ -265,8 +313,14 @@ impl<U: Clone + Eq + Hash, J> Plan<U, J> {
         }
 
         let mut nodes = Vec::with_capacity(self.jobs.len());
-        for Planned { unit, job, needs } in self.jobs {
-            let mut strongest = HashMap::with_capacity(needs.len());
+        for Planned {
+            unit,
+            job,
+            needs,
+            estimate,
+        } in self.jobs
+        {
+            let mut strongest = Vec::with_capacity(needs.len());
             for (dependency, need) in needs {
                 let Some(&id) = ids.get(&dependency) else {
                     return Err(PlanError::Unknown {
@@ -274,9 +328,10 @@ impl<U: Clone + Eq + Hash, J> Plan<U, J> {
                         dependency,
                     });
                 };
-                let known = strongest.entry(id).or_insert(need);
-                *known = need.max(*known);
+                strongest.push((id, need));
             }
+            strongest.sort_unstable_by(|one, other| other.cmp(one));
+            strongest.dedup_by_key(|(id, _)| *id);
             nodes.push(Node {
                 unit,
                 job: Some(job),
@@ -284,9 +339,14 @@ impl<U: Clone + Eq + Hash, J> Plan<U, J> {
                 missing_to_start: strongest.len(),
                 missing: strongest.len(),
                 started_early: false,
-                needs: strongest.into_iter().collect(),
+                needs: strongest,
                 dependents: Vec::new(),
-                priority: 0,
+                estimate,
+                work: estimate.work(),
+                since: 0,
+                codegen_until_paused: 0,
+                measured: Measured::default(),
+                urgency: Urgency::default(),
             });
         }
         // In the order of adding, so that what becomes ready at the same moment is reported in the
@@ -299,20 +359,32 @@ impl<U: Clone + Eq + Hash, J> Plan<U, J> {
         }
 
         let order = dependencies_first(&nodes)?;
-        set_priorities(&mut nodes, &order);
-
+        let has_guesses = (nodes.iter()).any(|node| matches!(node.estimate, Estimate::Guessed(_)));
         let mut tracker = Tracker {
             waiting_or_ready: nodes.len(),
             nodes,
             ids,
-            ready: BinaryHeap::new(),
+            dependencies_first: order,
+            schedule,
+            clock,
+            correction: Correction::default(),
+            has_guesses,
+            phases_ended: 0,
+            codegen_left: 0,
+            runnable: BinaryHeap::new(),
+            runnable_len: 0,
             ready_early: BinaryHeap::new(),
             ready_early_len: 0,
-            linkable: BinaryHeap::new(),
             working: 0,
             early: 0,
+            paused: 0,
+            is_stopping: false,
             reports: 0,
         };
+        tracker.codegen_left = (tracker.nodes.iter())
+            .map(|node| u128::from(node.codegen_left()))
+            .sum();
+        tracker.rank();
         for id in 0..tracker.nodes.len() {
             if tracker.nodes[id].missing == 0 {
                 tracker.set(id, State::Ready);
@@ -347,13 +419,14 @@ fn dependencies_first<U: Clone, J>(nodes: &[Node<U, J>]) -> Result<Vec<usize>, P
     ))
 }
 
-/// Sets each priority to the number of jobs that wait for the job, directly or not, and the job
-/// itself: the order in which Cargo has always started jobs.
+/// For each job the number of jobs that wait for it, directly or not, and the job itself: the order
+/// in which Cargo has always started jobs.
 ///
 /// One bit per pair of jobs, 12 MB for 10,000 of them, held only while this runs.
-fn set_priorities<U, J>(nodes: &mut [Node<U, J>], dependencies_first: &[usize]) {
+fn dependents_of<U, J>(nodes: &[Node<U, J>], dependencies_first: &[usize]) -> Vec<u64> {
     let words = nodes.len().div_ceil(64);
     let mut reached = vec![0u64; words * nodes.len()];
+    let mut counts = vec![0; nodes.len()];
     for &id in dependencies_first.iter().rev() {
         let mut row = vec![0u64; words];
         row[id / 64] |= 1 << (id % 64);
@@ -363,9 +436,10 @@ fn set_priorities<U, J>(nodes: &mut [Node<U, J>], dependencies_first: &[usize]) 
                 *word |= more;
             }
         }
-        nodes[id].priority = row.iter().map(|word| word.count_ones()).sum();
+        counts[id] = row.iter().map(|word| u64::from(word.count_ones())).sum();
         reached[id * words..][..words].copy_from_slice(&row);
     }
+    counts
 }
 
 #[derive(Debug)]
@@ -384,10 +458,50 @@ struct Node<U, J> {
     needs: Vec<(usize, Need)>,
     /// Who needs what of this job, by id, no dependent twice.
     dependents: Vec<(usize, Need)>,
-    priority: u32,
+    estimate: Estimate,
+    /// The estimate, as far as this build has not shown it wrong.
+    work: Work,
+    urgency: Urgency,
+    /// When its state was last changed. µs.
+    since: u64,
+    /// How much codegen was done before it was paused. µs.
+    codegen_until_paused: u64,
+    measured: Measured,
 }
 
 impl<U, J> Node<U, J> {
+    /// Whether it could go on at once, if it had a slot: start, continue, or link.
+    fn is_runnable(&self) -> bool {
+        match self.state {
+            State::Ready | State::Parked => self.missing == 0,
+            State::Paused => true,
+            _ => false,
+        }
+    }
+
+    /// How urgent what it would do next is.
+    fn urgency(&self) -> u64 {
+        match self.state {
+            State::Codegen | State::Paused => self.urgency.codegen,
+            State::Parked => self.urgency.link,
+            _ => self.urgency.start,
+        }
+    }
+
+    /// How much codegen, in µs, is left that somebody need not wait for.
+    fn codegen_left(&self) -> u64 {
+        use State::*;
+        let mut ends = self.dependents.iter().map(|(_, need)| need.to_start());
+        match self.state {
+            Waiting | Ready | Frontend | Codegen | Paused
+                if ends.any(|end| end == Artifact::Metadata) =>
+            {
+                self.work.codegen
+            }
+            _ => 0,
+        }
+    }
+
     /// Whether it can start, but only early.
     fn is_ready_early(&self) -> bool {
         self.state == State::Ready && self.missing > 0
@@ -399,12 +513,12 @@ impl<U, J> Node<U, J> {
     }
 }
 
-/// A job that may start or link. The greatest is the most urgent one: the one that most others wait
-/// for, among equals the one that was let go last, as Cargo has always done it, and among those the
-/// one that was added first.
+/// A job that may start, continue or link. The greatest goes first: the most urgent one, among equals
+/// the one that was let go last, as Cargo has always done it, and among those the one that was added
+/// first.
 #[derive(Debug, PartialEq, Eq, PartialOrd, Ord)]
 struct Candidate {
-    priority: u32,
+    urgency: u64,
     let_go: u64,
     added_last: std::cmp::Reverse<usize>,
 }
@@ -415,7 +529,18 @@ impl Candidate {
     }
 }
 
-/// A job that [starts](Tracker::start_next).
+/// What is to be done [next](Tracker::next).
+#[derive(Debug)]
+pub enum Next<U, J> {
+    /// Start a job.
+    Start(Started<U, J>),
+    /// Continue the compiler of a [paused](State::Paused) job.
+    Continue(U),
+    /// Let a [parked](State::Parked) job link.
+    Link(U),
+}
+
+/// A job that [starts](Next::Start).
 #[derive(Debug)]
 pub struct Started<U, J> {
     /// The unit whose job it is.
@@ -436,17 +561,26 @@ pub struct Started<U, J> {
 pub struct Tracker<U, J> {
     nodes: Vec<Node<U, J>>,
     ids: HashMap<U, usize>,
-    /// Jobs that are ready and miss nothing.
-    ready: BinaryHeap<Candidate>,
-    /// Jobs that can start early, and some that no longer are what they were when they came here:
-    /// those are skipped when they come to the top.
+    dependencies_first: Vec<usize>,
+    schedule: Schedule,
+    clock: Clock,
+    correction: Correction,
+    has_guesses: bool,
+    phases_ended: usize,
+    /// How much codegen is left, in µs, of jobs whose dependents need not wait for it.
+    codegen_left: u128,
+    /// Jobs that could start, continue or link, and some that no longer are what they were when they
+    /// came here: those are skipped when they come to the top.
+    runnable: BinaryHeap<Candidate>,
+    runnable_len: usize,
+    /// Likewise, jobs that can start early.
     ready_early: BinaryHeap<Candidate>,
     ready_early_len: usize,
-    /// Parked jobs that miss nothing.
-    linkable: BinaryHeap<Candidate>,
     waiting_or_ready: usize,
     working: usize,
     early: usize,
+    paused: usize,
+    is_stopping: bool,
     /// How often something was reported that can let others go.
     reports: u64,
 }
@@ -469,13 +603,24 @@ impl<U: Clone + Eq + Hash, J> Tracker<U, J> {
 
     /// How many jobs could start if they started early.
     pub fn ready_early_len(&self) -> usize {
-        self.ready_early_len
+        match self.is_stopping {
+            true => 0,
+            false => self.ready_early_len,
+        }
     }
 
-    /// How many jobs could start or link now, not counting those that would
+    /// How many jobs are paused.
+    pub fn paused_len(&self) -> usize {
+        self.paused
+    }
+
+    /// How many jobs could start, continue or link now, not counting those that would
     /// [start early](Self::ready_early_len).
     pub fn ready_len(&self) -> usize {
-        self.ready.len() + self.linkable.len()
+        match self.is_stopping {
+            true => self.paused,
+            false => self.runnable_len,
+        }
     }
 
     /// Where the job of `unit` is in its life, or `None` for a unit that was never added.
@@ -508,35 +653,181 @@ impl<U: Clone + Eq + Hash, J> Tracker<U, J> {
             .any(|&(_, need)| need == Need::AllToLink)
     }
 
-    /// Lets the most urgent parked job link that can.
-    pub fn next_link(&mut self) -> Option<U> {
-        let id = self.linkable.pop()?.id();
-        self.set(id, State::Linking);
-        Some(self.nodes[id].unit.clone())
+    /// Decides what to do next, and notes it as done. `None` if nothing could run.
+    ///
+    /// Of all that could start, continue or link, the most urgent goes first. A job that would start
+    /// early does so only if `allow_early` says yes, which is asked only then, with the number of jobs
+    /// that are [early](Self::early) already.
+    pub fn next(&mut self, allow_early: impl FnOnce(usize) -> bool) -> Option<Next<U, J>> {
+        let id = self.most_urgent(allow_early).pop()?.id();
+        let unit = self.nodes[id].unit.clone();
+        Some(match self.nodes[id].state {
+            State::Paused => {
+                self.set(id, State::Codegen);
+                Next::Continue(unit)
+            }
+            State::Parked => {
+                self.set(id, State::Linking);
+                Next::Link(unit)
+            }
+            _ => {
+                let is_early = self.nodes[id].missing > 0;
+                self.nodes[id].started_early = is_early;
+                self.set(id, State::Frontend);
+                let job = self.nodes[id].job.take();
+                Next::Start(Started {
+                    unit,
+                    job: job.expect("a job starts only once"),
+                    is_early,
+                })
+            }
+        })
     }
 
-    /// Starts the most urgent job that can start, and hands it out. A job that would start early does
-    /// so only if `allow_early` says yes, which is asked only then, with the number of jobs that are
-    /// [early](Self::early) already.
-    pub fn start_next(&mut self, allow_early: impl FnOnce(usize) -> bool) -> Option<Started<U, J>> {
+    /// The heap that has the most urgent job of all that could run at its top, or nothing.
+    fn most_urgent(
+        &mut self,
+        allow_early: impl FnOnce(usize) -> bool,
+    ) -> &mut BinaryHeap<Candidate> {
+        let goes_on = |node: &Node<U, J>| !self.is_stopping || node.state == State::Paused;
+        while let Some(candidate) = self.runnable.peek()
+            && let node = &self.nodes[candidate.id()]
+            && !(node.is_runnable() && goes_on(node))
+        {
+            self.runnable.pop();
+        }
         while let Some(candidate) = self.ready_early.peek()
-            && !self.nodes[candidate.id()].is_ready_early()
+            && let node = &self.nodes[candidate.id()]
+            && !(node.is_ready_early() && goes_on(node))
         {
             self.ready_early.pop();
         }
-        let is_early = self.ready_early.peek() > self.ready.peek() && allow_early(self.early);
-        let id = match is_early {
-            true => self.ready_early.pop()?.id(),
-            false => self.ready.pop()?.id(),
-        };
-        self.nodes[id].started_early = is_early;
-        self.set(id, State::Frontend);
+        let is_early = self.ready_early.peek() > self.runnable.peek() && allow_early(self.early);
+        match is_early {
+            true => &mut self.ready_early,
+            false => &mut self.runnable,
+        }
+    }
+
+    /// Whether the build ends sooner if the compiler of this job, which has just written its metadata,
+    /// is stopped and something else has its slot. To be asked if there is no other slot.
+    ///
+    /// At most `places` are to be paused at the same time; `allow_early` as for [`next`](Self::next).
+    /// See [`pausing`](crate::schedule::pausing) for the rule.
+    pub fn should_pause(
+        &mut self,
+        unit: &U,
+        places: usize,
+        allow_early: impl FnOnce(usize) -> bool,
+    ) -> bool {
+        let id = self.ids[unit];
+        let node = &self.nodes[id];
+        if node.state != State::Codegen
+            || self.paused >= places
+            || !pausing::is_worth_a_place(node.work.codegen, self.codegen_left, places)
+        {
+            return false;
+        }
+        let own = self.urgency(id);
+        let other = self.most_urgent(allow_early).peek();
+        other.is_some_and(|other| other.urgency > own)
+    }
+
+    /// The compiler of this job has been stopped. The job goes on when it is [next](Self::next).
+    pub fn paused(&mut self, unit: &U) {
+        self.set(self.ids[unit], State::Paused);
+    }
+
+    /// What was measured of the jobs that are done, in the order in which they were added. What was
+    /// [fresh](State::Fresh), and what was paused and continued by somebody else, tells nothing.
+    pub fn measured(&self) -> impl Iterator<Item = (&U, Measured)> {
+        let done = self.nodes.iter().filter(|node| node.state == State::Done);
+        done.map(|node| (&node.unit, node.measured))
+    }
+
+    /// Measures what ends with this change of state.
+    fn measure(&mut self, id: usize, last: State, next: State) {
+        use State::*;
+        let now = self.clock.now();
         let node = &mut self.nodes[id];
-        Some(Started {
-            unit: node.unit.clone(),
-            job: node.job.take().expect("a job starts only once"),
-            is_early,
-        })
+        let passed = now.saturating_sub(node.since);
+        node.since = now;
+        match (last, next) {
+            (Codegen, Paused) => node.codegen_until_paused += passed,
+            (Frontend, Codegen | Parked) => self.took(id, Phase::Frontend, passed),
+            // It linked as well, if it does.
+            (Frontend, Done) => {
+                let link = node.work.link;
+                self.took(id, Phase::Frontend, passed.saturating_sub(link));
+            }
+            (Codegen, Done) => {
+                let all = node.codegen_until_paused.saturating_add(passed);
+                self.took(id, Phase::Codegen, all);
+            }
+            (Linking, Done) => self.took(id, Phase::Link, passed),
+            _ => {}
+        }
+    }
+
+    /// A phase of a job has ended, and has taken so many µs.
+    ///
+    /// What is guessed of other units is corrected by it, and now and then all jobs are ranked again.
+    fn took(&mut self, id: usize, phase: Phase, took: u64) {
+        self.nodes[id].measured.note(phase, took);
+        if let Estimate::Guessed(guess) = self.nodes[id].estimate {
+            self.correction.note(phase, guess.of(phase), took);
+        }
+        if phase == Phase::Frontend {
+            self.expect_codegen_like(id, took);
+        }
+        self.phases_ended += 1;
+        let first = FIRST_RANKED_ANEW.max(self.nodes.len() / FIRST_RANKED_ANEW);
+        if self.has_guesses && self.phases_ended >= first && self.phases_ended.is_power_of_two() {
+            self.rank_anew();
+        }
+    }
+
+    /// Who was wrong about the frontend is wrong about codegen in the same way.
+    fn expect_codegen_like(&mut self, id: usize, frontend: u64) {
+        let node = &mut self.nodes[id];
+        if node.work.frontend == 0 || frontend == 0 {
+            return;
+        }
+        let codegen = node.work.codegen;
+        let most = codegen.saturating_mul(MOST_WRONG);
+        let expected =
+            scaled(codegen, frontend, node.work.frontend).clamp(codegen / MOST_WRONG, most);
+        let before = node.codegen_left();
+        node.work.codegen = expected;
+        if self.schedule == Schedule::CriticalPath {
+            node.urgency.codegen = expected.saturating_add(node.urgency.link);
+        }
+        self.codegen_left += u128::from(node.codegen_left());
+        self.codegen_left -= u128::from(before);
+    }
+
+    /// Ranks all jobs by what is known by now.
+    fn rank_anew(&mut self) {
+        self.codegen_left = 0;
+        for node in &mut self.nodes {
+            if let (Estimate::Guessed(guess), State::Waiting | State::Ready) =
+                (node.estimate, node.state)
+            {
+                node.work = self.correction.apply(guess);
+            }
+            self.codegen_left += u128::from(node.codegen_left());
+        }
+        self.rank();
+        self.runnable = self.ranked_anew(&self.runnable);
+        self.ready_early = self.ranked_anew(&self.ready_early);
+    }
+
+    fn ranked_anew(&self, heap: &BinaryHeap<Candidate>) -> BinaryHeap<Candidate> {
+        let ranked = heap.iter().map(|candidate| Candidate {
+            urgency: self.urgency(candidate.id()),
+            ..*candidate
+        });
+        ranked.collect()
     }
 
     /// The job that just started has nothing to do but to repeat what an earlier build said.
@@ -585,13 +876,12 @@ impl<U: Clone + Eq + Hash, J> Tracker<U, J> {
             return;
         }
         match node.state {
-            State::Ready if could_only_start_early => {
-                self.ready_early_len -= 1;
-                self.ready.push(self.candidate(id));
-            }
-            State::Parked => self.linkable.push(self.candidate(id)),
-            _ => {}
+            State::Ready if could_only_start_early => self.ready_early_len -= 1,
+            State::Parked => {}
+            _ => return,
         }
+        self.runnable_len += 1;
+        self.runnable.push(self.candidate(id));
     }
 
     /// One need of the job no longer keeps it from starting. Whether that makes it ready.
@@ -606,7 +896,7 @@ impl<U: Clone + Eq + Hash, J> Tracker<U, J> {
         is_ready
     }
 
-    /// The job, started early, has compiled and waits for [`next_link`](Self::next_link). Answers who
+    /// The job, started early, has compiled and waits until it may [link](Next::Link). Answers who
     /// is lost, itself to begin with, if something that it links will never be there.
     ///
     /// A job that says so again, because its compiler has ended without having linked, is still parked,
@@ -627,8 +917,10 @@ impl<U: Clone + Eq + Hash, J> Tracker<U, J> {
         }
     }
 
-    /// The build stops: no parked job will link. Answers which were parked.
-    pub fn stop_parked(&mut self) -> Vec<&U> {
+    /// The build stops: nothing starts any more, and no parked job will link. What is paused is
+    /// [continued](Self::next), as what runs runs on. Answers which were parked.
+    pub fn stop(&mut self) -> Vec<&U> {
+        self.is_stopping = true;
         let parked: Vec<usize> = (0..self.nodes.len())
             .filter(|&id| self.nodes[id].state == State::Parked)
             .collect();
@@ -683,9 +975,18 @@ impl<U: Clone + Eq + Hash, J> Tracker<U, J> {
 
     fn candidate(&self, id: usize) -> Candidate {
         Candidate {
-            priority: self.nodes[id].priority,
+            urgency: self.urgency(id),
             let_go: self.reports,
             added_last: std::cmp::Reverse(id),
+        }
+    }
+
+    /// How urgent it is what the job would do next, as far as that makes a difference.
+    fn urgency(&self, id: usize) -> u64 {
+        let urgency = self.nodes[id].urgency();
+        match self.schedule {
+            Schedule::Stock => urgency,
+            Schedule::CriticalPath => urgency / NOTICEABLE,
         }
     }
 
@@ -693,6 +994,8 @@ impl<U: Clone + Eq + Hash, J> Tracker<U, J> {
     fn set(&mut self, id: usize, next: State) {
         let was_early = self.nodes[id].is_early();
         let was_ready_early = self.nodes[id].is_ready_early();
+        let was_runnable = self.nodes[id].is_runnable();
+        let codegen_left = self.nodes[id].codegen_left();
         let last = std::mem::replace(&mut self.nodes[id].state, next);
         assert!(
             last.may_become(next),
@@ -704,15 +1007,43 @@ impl<U: Clone + Eq + Hash, J> Tracker<U, J> {
             - usize::from(was_ready_early);
         self.working =
             self.working + usize::from(next.is_working()) - usize::from(last.is_working());
+        self.paused =
+            self.paused + usize::from(next == State::Paused) - usize::from(last == State::Paused);
+        self.runnable_len =
+            self.runnable_len + usize::from(node.is_runnable()) - usize::from(was_runnable);
+        self.codegen_left += u128::from(node.codegen_left());
+        self.codegen_left -= u128::from(codegen_left);
         let waits = |state| matches!(state, State::Waiting | State::Ready);
         self.waiting_or_ready -= usize::from(waits(last) && !waits(next));
-        let misses_nothing = node.missing == 0;
-        match (last, next) {
-            (_, State::Ready) if misses_nothing => self.ready.push(self.candidate(id)),
-            (_, State::Ready) => self.ready_early.push(self.candidate(id)),
-            (_, State::Parked) if misses_nothing => self.linkable.push(self.candidate(id)),
-            (State::Parked, State::Failed(_)) => self.linkable.retain(|other| other.id() != id),
-            _ => {}
+        if node.is_runnable() {
+            self.runnable.push(self.candidate(id));
+        } else if node.is_ready_early() {
+            self.ready_early.push(self.candidate(id));
+        }
+        self.measure(id, last, next);
+    }
+
+    /// Works out how urgent everything is.
+    fn rank(&mut self) {
+        let nodes = &self.nodes;
+        let urgencies = match self.schedule {
+            Schedule::Stock => dependents_of(nodes, &self.dependencies_first)
+                .into_iter()
+                .map(|count| Urgency {
+                    start: count,
+                    codegen: count,
+                    // What is parked has done its work, and holds memory until it has linked.
+                    link: u64::MAX,
+                })
+                .collect(),
+            Schedule::CriticalPath => urgencies(
+                |id| nodes[id].work,
+                |id| &nodes[id].dependents,
+                &self.dependencies_first,
+            ),
+        };
+        for (node, urgency) in std::iter::zip(&mut self.nodes, urgencies) {
+            node.urgency = urgency;
         }
     }
 }
@@ -724,13 +1055,23 @@ mod properties;
 mod tests {
     use super::*;
     use Need::{AllToLink, AllToStart, MetadataToStart};
+    use std::sync::Arc;
+    use std::sync::atomic::AtomicU64;
+    use std::sync::atomic::Ordering::Relaxed;
+
+    const SECOND: u64 = 1_000_000;
+
+    /// A clock that stands still.
+    fn still() -> Clock {
+        Clock::new(|| 0)
+    }
 
     fn tracker(jobs: &[(&'static str, &[(&'static str, Need)])]) -> Tracker<&'static str, ()> {
         let mut plan = Plan::default();
         for (unit, needs) in jobs {
-            plan.add(*unit, (), needs.iter().copied());
+            plan.add(*unit, (), needs.iter().copied(), Estimate::default());
         }
-        plan.seal().unwrap()
+        plan.seal(Schedule::Stock, still()).unwrap()
     }
 
     fn start(tracker: &mut Tracker<&'static str, ()>) -> Option<&'static str> {
@@ -741,8 +1082,17 @@ mod tests {
         tracker: &mut Tracker<&'static str, ()>,
         allow_early: bool,
     ) -> Option<(&'static str, bool)> {
-        let started = tracker.start_next(|_| allow_early)?;
-        Some((started.unit, started.is_early))
+        match tracker.next(|_| allow_early)? {
+            Next::Start(started) => Some((started.unit, started.is_early)),
+            other => panic!("{other:?} instead of a start"),
+        }
+    }
+
+    fn next_link(tracker: &mut Tracker<&'static str, ()>) -> Option<&'static str> {
+        match tracker.next(|_| true)? {
+            Next::Link(unit) => Some(unit),
+            other => panic!("{other:?} instead of a link"),
+        }
     }
 
     #[test]
@@ -859,10 +1209,10 @@ mod tests {
         assert_eq!(queue.parked(&"bin"), [] as [&&str; 0]);
         assert_eq!((queue.working(), queue.early()), (2, 1));
         assert_eq!(queue.produced(&"core", Artifact::All), [] as [&&str; 0]);
-        assert_eq!(queue.next_link(), None);
+        assert_eq!(next_link(&mut queue), None);
         assert_eq!(queue.produced(&"lib", Artifact::All), [] as [&&str; 0]);
         assert_eq!((queue.ready_len(), queue.working()), (1, 0));
-        assert_eq!(queue.next_link(), Some("bin"));
+        assert_eq!(next_link(&mut queue), Some("bin"));
         assert_eq!(
             (queue.ready_len(), queue.working(), queue.early()),
             (0, 1, 0)
@@ -905,7 +1255,7 @@ mod tests {
             assert_eq!(queue.parked(&"bin"), [&"bin"]);
             assert_eq!((queue.working(), queue.early()), (1, 0));
             queue.produced(&"lib", Artifact::All);
-            assert_eq!(queue.next_link(), None);
+            assert_eq!(next_link(&mut queue), None);
             assert!(queue.is_drained());
         }
     }
@@ -949,7 +1299,7 @@ mod tests {
             queue.produced(&"lib", Artifact::All);
             let cause = match stop {
                 true => {
-                    assert_eq!(queue.stop_parked(), [&"bin"]);
+                    assert_eq!(queue.stop(), [&"bin"]);
                     Cause::Stopped
                 }
                 false => {
@@ -958,8 +1308,200 @@ mod tests {
                 }
             };
             assert_eq!(queue.state(&"bin"), Some(State::Failed(cause)));
-            assert_eq!((queue.next_link(), queue.early()), (None, 0));
+            assert_eq!((next_link(&mut queue), queue.early()), (None, 0));
         }
+    }
+
+    /// In seconds.
+    fn work(frontend: u64, codegen: u64) -> Estimate {
+        Estimate::Measured(Work {
+            frontend: frontend * SECOND,
+            codegen: codegen * SECOND,
+            ..Work::default()
+        })
+    }
+
+    /// `core` is the metadata that `lib` reads; `other` has nothing to do with them. On one slot.
+    fn core_lib_and_other(schedule: Schedule) -> Tracker<&'static str, ()> {
+        let mut plan = Plan::default();
+        plan.add("other", (), [], work(20, 0));
+        plan.add("core", (), [], work(10, 50));
+        plan.add("lib", (), [("core", MetadataToStart)], work(100, 30));
+        plan.seal(schedule, still()).unwrap()
+    }
+
+    #[test]
+    fn the_longest_path_goes_first() {
+        let mut queue = core_lib_and_other(Schedule::CriticalPath);
+        assert_eq!(start(&mut queue), Some("core"));
+        assert_eq!(queue.produced(&"core", Artifact::Metadata), [&"lib"]);
+        assert_eq!(start(&mut queue), Some("lib"));
+        assert_eq!(start(&mut queue), Some("other"));
+    }
+
+    #[test]
+    fn codegen_waits_for_what_is_more_urgent() {
+        let mut queue = core_lib_and_other(Schedule::CriticalPath);
+        start(&mut queue);
+        queue.produced(&"core", Artifact::Metadata);
+        assert!(!queue.should_pause(&"core", 0, |_| true));
+        assert!(queue.should_pause(&"core", 4, |_| true));
+        queue.paused(&"core");
+        assert_eq!((queue.working(), queue.paused_len()), (0, 1));
+        assert_eq!(start(&mut queue), Some("lib"));
+        queue.produced(&"lib", Artifact::Metadata);
+        assert!(!queue.should_pause(&"lib", 1, |_| true), "no place is left");
+        assert!(
+            queue.should_pause(&"lib", 4, |_| true),
+            "core is more urgent"
+        );
+        queue.produced(&"lib", Artifact::All);
+        assert!(matches!(queue.next(|_| true), Some(Next::Continue("core"))));
+        assert_eq!((queue.working(), queue.paused_len()), (1, 0));
+        queue.produced(&"core", Artifact::All);
+        assert_eq!(start(&mut queue), Some("other"));
+    }
+
+    #[test]
+    fn codegen_goes_on_where_nothing_is_more_urgent() {
+        let mut plan = Plan::default();
+        plan.add("other", (), [], work(20, 0));
+        plan.add("core", (), [], work(10, 50));
+        plan.add("lib", (), [("core", MetadataToStart)], work(1, 1));
+        let mut queue = plan.seal(Schedule::CriticalPath, still()).unwrap();
+        start(&mut queue);
+        queue.produced(&"core", Artifact::Metadata);
+        assert!(!queue.should_pause(&"core", 4, |_| true));
+    }
+
+    #[test]
+    fn who_is_paused_can_be_done_and_can_fail() {
+        for fails in [true, false] {
+            let mut queue = core_lib_and_other(Schedule::CriticalPath);
+            start(&mut queue);
+            queue.produced(&"core", Artifact::Metadata);
+            queue.paused(&"core");
+            match fails {
+                true => assert_eq!(queue.failed(&"core"), [] as [&&str; 0]),
+                false => assert_eq!(queue.produced(&"core", Artifact::All), [] as [&&str; 0]),
+            }
+            assert_eq!(
+                (queue.working(), queue.paused_len(), queue.ready_len()),
+                (0, 0, 2)
+            );
+            assert_eq!(start(&mut queue), Some("lib"));
+        }
+    }
+
+    /// A clock, and what sets it.
+    fn clock() -> (Clock, Arc<AtomicU64>) {
+        let now = Arc::new(AtomicU64::new(0));
+        let shown = Arc::clone(&now);
+        (Clock::new(move || shown.load(Relaxed)), now)
+    }
+
+    #[test]
+    fn a_frontend_that_takes_longer_makes_its_codegen_more_urgent() {
+        for (took, pauses) in [(10, true), (30, false)] {
+            let (clock, now) = clock();
+            let mut plan = Plan::default();
+            plan.add("core", (), [], work(10, 50));
+            plan.add("lib", (), [("core", MetadataToStart)], work(100, 30));
+            let mut queue = plan.seal(Schedule::CriticalPath, clock).unwrap();
+            start(&mut queue);
+            now.store(took * SECOND, Relaxed);
+            queue.produced(&"core", Artifact::Metadata);
+            assert_eq!(queue.should_pause(&"core", 4, |_| true), pauses, "{took}");
+        }
+    }
+
+    #[test]
+    fn guesses_are_corrected_by_what_was_seen() {
+        let guess = |frontend| {
+            Estimate::Guessed(Work {
+                frontend: frontend * SECOND,
+                ..Work::default()
+            })
+        };
+        let names = [
+            "a", "b", "c", "d", "e", "f", "g", "h", "i", "j", "k", "l", "m", "n", "o", "p",
+        ];
+        let (clock, now) = clock();
+        let mut plan = Plan::default();
+        for name in names {
+            plan.add(name, (), [], guess(1_000));
+        }
+        plan.add("guessed", (), [], guess(100));
+        plan.add("known", (), [], work(500, 0));
+        let mut queue = plan.seal(Schedule::CriticalPath, clock).unwrap();
+        for name in names {
+            assert_eq!(start(&mut queue), Some(name));
+            now.fetch_add(10_000 * SECOND, Relaxed);
+            queue.produced(&name, Artifact::All);
+        }
+        assert_eq!(
+            start(&mut queue),
+            Some("guessed"),
+            "ten times as much as guessed"
+        );
+    }
+
+    #[test]
+    fn pauses_are_no_codegen() {
+        let (clock, now) = clock();
+        let mut plan = Plan::default();
+        plan.add("core", (), [], work(10, 50));
+        plan.add("lib", (), [("core", MetadataToStart)], work(100, 30));
+        plan.add(
+            "bin",
+            (),
+            [("core", AllToLink), ("lib", AllToLink)],
+            work(100, 0),
+        );
+        let mut queue = plan.seal(Schedule::CriticalPath, clock).unwrap();
+        let pass = |time| now.fetch_add(time * SECOND, Relaxed);
+        start(&mut queue);
+        pass(3);
+        queue.produced(&"core", Artifact::Metadata);
+        pass(2);
+        queue.paused(&"core");
+        start(&mut queue);
+        pass(100);
+        queue.produced(&"lib", Artifact::All);
+        start(&mut queue);
+        pass(5);
+        queue.parked(&"bin");
+        assert!(matches!(queue.next(|_| true), Some(Next::Continue("core"))));
+        pass(7);
+        queue.produced(&"core", Artifact::All);
+        pass(1_000);
+        assert_eq!(next_link(&mut queue), Some("bin"));
+        pass(4);
+        queue.produced(&"bin", Artifact::All);
+        let seconds = |time: Option<u64>| time.map(|time| time * SECOND);
+        let measured = |frontend, codegen, link| Measured {
+            frontend: seconds(Some(frontend)),
+            codegen: seconds(codegen),
+            link: seconds(link),
+        };
+        let expected = [
+            (&"core", measured(3, Some(9), None)),
+            (&"lib", measured(100, None, None)),
+            (&"bin", measured(5, None, Some(4))),
+        ];
+        assert_eq!(queue.measured().collect::<Vec<_>>(), expected);
+    }
+
+    #[test]
+    fn a_build_that_stops_continues_what_is_paused_and_starts_nothing() {
+        let mut queue = core_lib_and_other(Schedule::CriticalPath);
+        start(&mut queue);
+        queue.produced(&"core", Artifact::Metadata);
+        queue.paused(&"core");
+        assert_eq!(queue.stop(), [] as [&&str; 0]);
+        assert_eq!(queue.ready_len(), 1);
+        assert!(matches!(queue.next(|_| true), Some(Next::Continue("core"))));
+        assert!(queue.next(|_| true).is_none());
     }
 
     #[test]
@@ -981,13 +1523,14 @@ mod tests {
     }
 
     #[test]
-    fn no_state_comes_back() {
+    fn no_state_comes_back_but_codegen_from_a_pause() {
         use State::*;
         let onwards = [
             Waiting,
             Ready,
             Frontend,
             Codegen,
+            Paused,
             Fresh,
             Parked,
             Linking,
@@ -998,7 +1541,8 @@ mod tests {
         ];
         for (at, state) in onwards.iter().enumerate() {
             for earlier in &onwards[..=at] {
-                assert!(!state.may_become(*earlier), "{state:?} to {earlier:?}");
+                let may = (*state, *earlier) == (Paused, Codegen);
+                assert_eq!(state.may_become(*earlier), may, "{state:?} to {earlier:?}");
             }
         }
     }
@@ -1006,14 +1550,17 @@ mod tests {
     #[test]
     fn plans_that_cannot_run() {
         let mut twice = Plan::default();
-        twice.add("a", (), []);
-        twice.add("a", (), []);
-        assert_eq!(twice.seal().unwrap_err(), PlanError::Duplicate("a"));
+        twice.add("a", (), [], Estimate::default());
+        twice.add("a", (), [], Estimate::default());
+        assert_eq!(
+            twice.seal(Schedule::Stock, still()).unwrap_err(),
+            PlanError::Duplicate("a")
+        );
 
         let mut unknown = Plan::default();
-        unknown.add("a", (), [("b", AllToStart)]);
+        unknown.add("a", (), [("b", AllToStart)], Estimate::default());
         assert_eq!(
-            unknown.seal().unwrap_err(),
+            unknown.seal(Schedule::Stock, still()).unwrap_err(),
             PlanError::Unknown {
                 dependent: "a",
                 dependency: "b"
@@ -1021,9 +1568,12 @@ mod tests {
         );
 
         let mut cycle = Plan::default();
-        cycle.add("a", (), [("b", MetadataToStart)]);
-        cycle.add("b", (), [("a", AllToStart)]);
-        cycle.add("c", (), []);
-        assert_eq!(cycle.seal().unwrap_err(), PlanError::Cycle(vec!["a", "b"]));
+        cycle.add("a", (), [("b", MetadataToStart)], Estimate::default());
+        cycle.add("b", (), [("a", AllToStart)], Estimate::default());
+        cycle.add("c", (), [], Estimate::default());
+        assert_eq!(
+            cycle.seal(Schedule::Stock, still()).unwrap_err(),
+            PlanError::Cycle(vec!["a", "b"])
+        );
     }
 }

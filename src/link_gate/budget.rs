@@ -4,47 +4,32 @@
 //! has learned about its crate. So the number is bounded, and no more are started while memory is
 //! short.
 
-use std::fmt;
-use std::io;
-use std::path::{Path, PathBuf};
+use crate::memory::{Bound, Bounds};
 
 /// How many compilers may be started early for each job slot.
 const EARLY_PER_JOB: usize = 2;
 /// One part in so many of all memory must be available.
 const AVAILABLE_SHARE: u64 = 4;
 
-type Read = Box<dyn Fn(&Path) -> io::Result<String> + Send + Sync>;
-
 /// Says whether one more compiler may be started before its rlibs are there.
+#[derive(Debug)]
 pub struct Budget {
     max_early: usize,
-    /// The control groups that this process is in, from its own up to the root of those it can see.
-    groups: Vec<PathBuf>,
-    read: Read,
+    memory: Bounds,
 }
 
 impl Budget {
     /// A budget for a build with so many job slots.
     pub fn new(jobs: u32) -> Self {
-        Budget::reading(jobs, Box::new(|path| std::fs::read_to_string(path)))
+        Budget::within(jobs, Bounds::of_this_process())
     }
 
-    fn reading(jobs: u32, read: Read) -> Self {
-        let own = read(Path::new("/proc/self/cgroup")).ok();
-        let groups = own.as_deref().and_then(control_group).map(|own| {
-            let own = Path::new(own);
-            let root = Path::new("/sys/fs/cgroup");
-            let above = own.ancestors();
-            above
-                .map(|group| root.join(group.strip_prefix("/").unwrap_or(group)))
-                .collect()
-        });
+    fn within(jobs: u32, memory: Bounds) -> Self {
         Budget {
             max_early: usize::try_from(jobs)
                 .unwrap_or(usize::MAX)
                 .saturating_mul(EARLY_PER_JOB),
-            groups: groups.unwrap_or_default(),
-            read,
+            memory,
         }
     }
 
@@ -58,93 +43,24 @@ impl Budget {
     ///
     /// Reads a handful of files that the kernel makes up; it does not block.
     pub fn allows(&self, early: usize) -> bool {
-        if early >= self.max_early {
-            return false;
-        }
-        let machine = (self.read)(Path::new("/proc/meminfo"));
-        let machine = machine.ok().as_deref().and_then(machine_memory);
-        let groups = self.groups.iter().filter_map(|dir| self.group_memory(dir));
-        machine.into_iter().chain(groups).all(Memory::is_enough)
-    }
-
-    fn group_memory(&self, dir: &Path) -> Option<Memory> {
-        let read = |name| (self.read)(&dir.join(name)).ok();
-        // Most often "max": no limit.
-        let all = read("memory.max")?.trim().parse().ok()?;
-        let used: u64 = read("memory.current")?.trim().parse().ok()?;
-        let reclaimable = field(&read("memory.stat")?, "inactive_file")?;
-        let used = used.saturating_sub(reclaimable);
-        Some(Memory {
-            available: u64::saturating_sub(all, used),
-            all,
-        })
+        early < self.max_early && self.memory.now().all(is_enough)
     }
 }
 
-impl fmt::Debug for Budget {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Budget")
-            .field("max_early", &self.max_early)
-            .field("groups", &self.groups)
-            .finish_non_exhaustive()
-    }
-}
-
-/// In the same unit.
-#[derive(Clone, Copy, Debug, PartialEq)]
-struct Memory {
-    available: u64,
-    all: u64,
-}
-
-impl Memory {
-    fn is_enough(self) -> bool {
-        self.available.saturating_mul(AVAILABLE_SHARE) >= self.all
-    }
-}
-
-/// Reads `/proc/meminfo` (proc_meminfo(5)).
-fn machine_memory(meminfo: &str) -> Option<Memory> {
-    Some(Memory {
-        available: field(meminfo, "MemAvailable:")?,
-        all: field(meminfo, "MemTotal:")?,
-    })
-}
-
-/// Reads the number after a name at the beginning of a line.
-fn field(text: &str, name: &str) -> Option<u64> {
-    let mut lines = text.lines().map(str::split_whitespace);
-    let mut line = lines.find_map(|mut line| (line.next()? == name).then_some(line))?;
-    line.next()?.parse().ok()
-}
-
-/// Reads the path of the version 2 group from `/proc/self/cgroup` (cgroups(7)).
-fn control_group(text: &str) -> Option<&str> {
-    text.lines().find_map(|line| line.strip_prefix("0::"))
+fn is_enough(memory: Bound) -> bool {
+    memory.available.saturating_mul(AVAILABLE_SHARE) >= memory.all
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::collections::HashMap;
+    use crate::memory::bounds_in;
 
     const MEMINFO: &str = "MemTotal:       16000000 kB\nMemFree:          100000 kB\n\
         MemAvailable:    4000000 kB\n";
 
     fn budget(jobs: u32, files: &[(&str, &str)]) -> Budget {
-        let files: HashMap<PathBuf, String> = files
-            .iter()
-            .map(|(path, text)| (PathBuf::from(path), (*text).to_owned()))
-            .collect();
-        Budget::reading(
-            jobs,
-            Box::new(move |path| {
-                files
-                    .get(path)
-                    .cloned()
-                    .ok_or(io::ErrorKind::NotFound.into())
-            }),
-        )
+        Budget::within(jobs, bounds_in(files))
     }
 
     #[test]

@@ -17,6 +17,9 @@ mod link_safety;
 mod modes;
 mod order;
 #[cfg(target_os = "linux")]
+mod pause;
+#[cfg(target_os = "linux")]
 mod replay;
+mod schedule;
 mod trace;
 mod xtask;

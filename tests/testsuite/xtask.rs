@@ -105,7 +105,7 @@ fn local_work_is_never_thrown_away() {
 #[cargo_test]
 fn a_patch_that_does_not_apply_is_named_with_its_file() {
     let checkout = checkout();
-    let patch = checkout.join("patches").join(first_patch(&checkout));
+    let patch = checkout.join("patches/build-depend-on-cargo-pipelining.patch");
     let text = std::fs::read_to_string(&patch).unwrap();
     let damaged = text.replace(
         "\n [dependencies.cargo-platform]",
@@ -117,6 +117,7 @@ fn a_patch_that_does_not_apply_is_named_with_its_file() {
         .with_status(101)
         .with_stderr_data(str![[r#"
 [UNPACKING] cargo 0.98.0
+    Applying perf-sbom-list-what-is-below-a-unit-only-where-an-sbom-is-written.patch
     Applying build-depend-on-cargo-pipelining.patch
 [ERROR] patches/build-depend-on-cargo-pipelining.patch does not apply to Cargo.toml
 target/upstream/cargo-0.98.0 has the patches that come before it. To mend it, run there
@@ -144,7 +145,7 @@ fn a_series_that_disagrees_with_the_files() {
     xtask_in(&checkout, "assemble")
         .with_status(101)
         .with_stderr_data(str![[r#"
-[ERROR] patches/build-depend-on-cargo-pipelining.patch is not listed in patches/series; add a line for it or remove the file
+[ERROR] patches/perf-sbom-list-what-is-below-a-unit-only-where-an-sbom-is-written.patch is not listed in patches/series; add a line for it or remove the file
 
 "#]])
         .run();
@@ -152,7 +153,7 @@ fn a_series_that_disagrees_with_the_files() {
     xtask_in(&checkout, "assemble --upto 99")
         .with_status(101)
         .with_stderr_data(str![[r#"
-[ERROR] there is no patch 99: the series has 8 patches
+[ERROR] there is no patch 99: the series has 11 patches
 
 "#]])
         .run();

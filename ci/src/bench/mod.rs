@@ -3,18 +3,21 @@
 //! Two questions, and builds of two kinds to answer them:
 //!
 //! ```text
-//!   recordings ──> replays: stock, off, metadata, link × jobs ──> wall time, limit
-//!   generated  ──> plays by the clock: stock, link            ──> CPU time and memory of cargo
+//!   recordings ──> replays: each side × jobs, with real cargos    ──> wall time, limit
+//!              ──> simulate: places × jobs, with decisions alone  ──> what pauses are worth
+//!   generated  ──> the two queues alone, without a cargo          ──> CPU time and memory
 //! ```
 //!
-//! Where time is virtual, replays do not disturb each other, and as many run at once as the machine
-//! has processors. The generated graphs are measured by the clock: one at a time, after the replays,
-//! and the two cargos in turn, because machines drift.
+//! The sides, [`Side::ALL`], differ first in how early a unit may start, and then in which goes first:
+//! by the order of the released cargo, by guessed costs (cold), or by measured ones (warm).
 //!
-//! All of it takes long, most of all the largest graph, so [`results`] keeps what is known. Whoever
-//! doubts it, because the machine was busy, deletes the file.
+//! Where time is virtual, replays do not disturb each other, and as many run at once as the machine
+//! has processors. They take long, so [`results`] keeps what is known. The queues are measured by the
+//! clock, after the replays and each time anew: see [`queue`].
 
+mod pauses;
 mod plot;
+mod queue;
 mod report;
 mod results;
 
@@ -28,35 +31,33 @@ use std::time::Duration;
 use anyhow::{Context, Result, bail};
 use fs_err as fs;
 use indicatif::ProgressBar;
-use replay::generate::{Shape, generate};
 use replay::recording::Role;
-use replay::stage::Scene;
+use replay::stage::{Scene, Settings};
 use replay::{Recording, Stage, Time, limit};
 
-use self::report::{Case, Growth, Report, Row, Spent};
+use self::pauses::most_paused;
+use self::report::{Case, Report, Row};
 use self::results::{Key, Measured, Results, Side};
 use crate::build::{self, Built, Profile};
 use crate::cargo::Network;
-use crate::compare::median;
 use crate::layout::{Layout, Variant};
-use crate::player;
+use crate::player::{self, Schedule};
 use crate::series::sha256;
 use crate::shell::{self, count};
 use crate::upstream::Mode;
 
 /// How many jobs the replays have.
 const JOBS: [u64; 7] = [1, 2, 4, 8, 16, 32, 64];
-const QUICK_JOBS: [u64; 3] = [1, 8, 64];
+const QUICK_JOBS: [u64; 4] = [1, 2, 8, 64];
 
 /// How many units the cases of a quick run have, all together.
-const QUICK_UNITS: usize = 400;
+const QUICK_UNITS: usize = 300;
 
 /// The replay of each recording that is drawn.
 const DRAWN: (Side, u64) = (Side::Link, 8);
 
-/// How many jobs the generated graphs are built with, and by whom.
-const GROWTH_JOBS: u64 = 8;
-const GROWTH_SIDES: [Side; 2] = [Side::Stock, Side::Link];
+/// What it says it does.
+const VERB: &str = "Replaying";
 
 /// How many plays pass between two lines of progress where there is no terminal.
 const STRIDE: usize = 10;
@@ -93,18 +94,12 @@ pub fn run(layout: &Layout, request: &Request) -> Result<()> {
             1
         }
     };
-    bench.play("Replaying", &replays(&sources, jobs), time, at_once)?;
-    let graphs = graphs(request.quick)?;
-    bench.play(
-        "Growing",
-        &growth_plays(&graphs, request.quick),
-        Time::Wall { speed: 1.0 },
-        1,
-    )?;
+    bench.play(&replays(&sources, jobs), time, at_once)?;
+    let queues = queue::measure(layout, request.network, request.quick)?;
 
     let cases = sources.iter().map(|source| bench.case(source, jobs));
     let cases = cases.collect::<Result<_>>()?;
-    let report = Report::new(request.quick, cases, bench.growth(&graphs, request.quick)?);
+    let report = Report::new(request.quick, cases, queues);
     print!("{}", report.plain());
     for note in report.notes() {
         shell::note(note);
@@ -114,7 +109,7 @@ pub fn run(layout: &Layout, request: &Request) -> Result<()> {
 
 /// A build that can be played.
 struct Source {
-    /// Of the file, or of the shape.
+    /// Of the file.
     name: String,
     /// The SHA-256 of the recording.
     digest: String,
@@ -197,41 +192,12 @@ fn digest(path: &Path) -> Result<String> {
     Ok(sha256(&fs::read(path)?))
 }
 
-/// How many units the graphs of a shape have.
-///
-/// Deep ones end at 1,000. Also where nobody asks for SBOMs, the released cargo makes for each unit a
-/// list of all the units below it, and has them all in memory at once: 0.3 GB for these, and a hundred
-/// times as much for 10,000. On a chain of 10,000 its stack overflows before that.
-fn sizes(shape: Shape, quick: bool) -> &'static [usize] {
-    match shape {
-        Shape::Fan if !quick => &[100, 1_000, 10_000],
-        Shape::Chain | Shape::Fan | Shape::Layers => &[100, 1_000],
-    }
-}
-
-/// The generated graphs, smaller ones before larger ones of the same shape.
-fn graphs(quick: bool) -> Result<Vec<Source>> {
-    let mut graphs = Vec::new();
-    for shape in Shape::ALL {
-        for size in sizes(shape, quick) {
-            let recording = generate(shape, *size);
-            graphs.push(Source {
-                name: shape.name().to_owned(),
-                digest: sha256(&serde_json::to_vec(&recording)?),
-                recording,
-            });
-        }
-    }
-    Ok(graphs)
-}
-
 /// What is to be played, and how.
 #[derive(Clone, Copy)]
 struct Play<'s> {
     source: &'s Source,
     side: Side,
     jobs: u64,
-    round: u64,
     /// Whether its phases are to be kept.
     is_drawn: bool,
 }
@@ -249,7 +215,6 @@ fn replay(source: &Source, side: Side, jobs: u64) -> Play<'_> {
         source,
         side,
         jobs,
-        round: 0,
         is_drawn: (side, jobs) == DRAWN,
     }
 }
@@ -259,39 +224,9 @@ fn replays<'s>(sources: &'s [Source], jobs: &[u64]) -> Vec<Play<'s>> {
     let mut plays = Vec::new();
     for source in sources {
         for jobs in jobs {
-            plays.extend(Side::ALL.map(|side| replay(source, side, *jobs)));
-        }
-    }
-    plays
-}
-
-/// A graph, built some times by one side.
-fn rounds(source: &Source, side: Side, quick: bool) -> impl Iterator<Item = Play<'_>> {
-    // The largest ones take minutes.
-    let rounds = match source.recording.units.len() {
-        _ if quick => 1,
-        ..10_000 => 3,
-        _ => 2,
-    };
-    (0..rounds).map(move |round| Play {
-        source,
-        side,
-        jobs: GROWTH_JOBS,
-        round,
-        is_drawn: false,
-    })
-}
-
-/// Each graph, by both sides, which take turns in coming first.
-fn growth_plays(graphs: &[Source], quick: bool) -> Vec<Play<'_>> {
-    let mut plays = Vec::new();
-    for graph in graphs {
-        let [stock, link] = GROWTH_SIDES.map(|side| rounds(graph, side, quick));
-        for (round, (stock, link)) in std::iter::zip(stock, link).enumerate() {
-            plays.extend(match round % 2 {
-                0 => [stock, link],
-                _ => [link, stock],
-            });
+            // The build that `Warm` needs to come after is that of `Cold`.
+            let sides = Side::ALL.into_iter().filter(|side| *side != Side::Cold);
+            plays.extend(sides.map(|side| replay(source, side, *jobs)));
         }
     }
     plays
@@ -341,7 +276,7 @@ impl Tools {
     fn cargo(&self, side: Side) -> &Cargo {
         match side {
             Side::Stock => &self.stock,
-            Side::Off | Side::Metadata | Side::Link => &self.replacement,
+            Side::Off | Side::Metadata | Side::Link | Side::Cold | Side::Warm => &self.replacement,
         }
     }
 
@@ -352,7 +287,6 @@ impl Tools {
             cargo: self.cargo(play.side).digest.clone(),
             side: play.side,
             jobs: play.jobs,
-            round: play.round,
         }
     }
 }
@@ -365,7 +299,8 @@ struct Player<'t> {
     dir: PathBuf,
 }
 
-type Outcome<'s> = (Play<'s>, Result<Measured>);
+/// What was played, and what came of each side that it shows.
+type Outcome<'s> = (Play<'s>, Result<Vec<(Side, Measured)>>);
 
 impl Player<'_> {
     /// Plays what comes next, until nothing does or nobody listens.
@@ -386,7 +321,7 @@ impl Player<'_> {
         &'t self,
         play: Play<'s>,
         scene: &mut Option<(&'s str, Scene<'t>)>,
-    ) -> Result<Measured> {
+    ) -> Result<Vec<(Side, Measured)>> {
         let digest = play.source.digest.as_str();
         let scene = match scene {
             Some((of, scene)) if *of == digest => scene,
@@ -400,20 +335,31 @@ impl Player<'_> {
             }
         };
         let cargo = &self.tools.cargo(play.side).built.path;
-        let mode = play.side.mode().map(Mode::name);
-        let played = scene.play(cargo, play.jobs, mode, self.time)?;
-        let wall = played.log.wall();
-        Ok(Measured {
-            wall,
-            cargo: played.cargo,
-            cpu: played.usage.map(|usage| usage.cpu),
-            peak_memory: played.usage.map(|usage| usage.peak_memory),
-            entries: if play.is_drawn {
-                played.log.entries
-            } else {
-                Vec::new()
-            },
-        })
+        let settings = Settings {
+            pipelining: play.side.mode().map(Mode::name),
+            schedule: play.side.schedule().map(Schedule::name),
+        };
+        // Whatever was played here before, by whichever side, must make no difference.
+        scene.forget_costs()?;
+        let sides = match play.side {
+            Side::Warm => &[Side::Cold, Side::Warm][..],
+            _ => std::slice::from_ref(&play.side),
+        };
+        let mut measured = Vec::with_capacity(sides.len());
+        for side in sides {
+            let played = scene.play(cargo, play.jobs, settings, self.time)?;
+            let figures = Measured {
+                wall: played.log.wall(),
+                most_paused: played.trace.as_deref().map(most_paused).transpose()?,
+                entries: if play.is_drawn {
+                    played.log.entries
+                } else {
+                    Vec::new()
+                },
+            };
+            measured.push((*side, figures));
+        }
+        Ok(measured)
     }
 }
 
@@ -441,13 +387,7 @@ impl Bench {
     }
 
     /// Plays all that was not played before, so many at once, and writes down what comes of it.
-    fn play(
-        &mut self,
-        verb: &'static str,
-        plays: &[Play<'_>],
-        time: Time,
-        at_once: usize,
-    ) -> Result<()> {
+    fn play(&mut self, plays: &[Play<'_>], time: Time, at_once: usize) -> Result<()> {
         let Bench {
             tools,
             results,
@@ -468,7 +408,7 @@ impl Bench {
         }
         // What a run that was stopped has left.
         remove(scenes)?;
-        let mut progress = Progress::new(verb, new.len());
+        let mut progress = Progress::new(new.len());
         let next = AtomicUsize::new(0);
         let (sender, outcomes) = mpsc::channel();
         std::thread::scope(|scope| -> Result<()> {
@@ -484,7 +424,9 @@ impl Bench {
             drop(sender);
             // If this ends early, nobody listens to the players any more, and they end, too.
             for (play, outcome) in outcomes {
-                results.add(tools.key(play), outcome?)?;
+                for (side, measured) in outcome? {
+                    results.add(tools.key(Play { side, ..play }), measured)?;
+                }
                 progress.ended(play);
             }
             Ok(())
@@ -496,12 +438,14 @@ impl Bench {
     fn case(&self, source: &Source, jobs: &[u64]) -> Result<Case> {
         let recording = &source.recording;
         let rows = jobs.iter().map(|&jobs| {
+            let measured = |side| self.measured(replay(source, side, jobs));
             let mut walls = [Duration::ZERO; Side::ALL.len()];
             for (wall, side) in std::iter::zip(&mut walls, Side::ALL) {
-                *wall = self.measured(replay(source, side, jobs))?.wall;
+                *wall = measured(side)?.wall;
             }
             let limit = Duration::from_micros(limit::limit(recording, jobs));
-            Ok(Row::new(jobs, limit, walls))
+            let most_paused = measured(Side::Warm)?.most_paused;
+            Ok(Row::new(jobs, limit, walls, most_paused))
         });
         Ok(Case {
             name: source.name.clone(),
@@ -509,34 +453,6 @@ impl Bench {
             units: recording.units.len(),
             work: Duration::from_micros(recording.work()).as_secs_f64(),
             rows: rows.collect::<Result<_>>()?,
-        })
-    }
-
-    fn growth(&self, graphs: &[Source], quick: bool) -> Result<Vec<Growth>> {
-        let mut growth: Vec<Growth> = Vec::new();
-        for graph in graphs {
-            let units = graph.recording.units.len();
-            let tenth = growth
-                .iter()
-                .find(|tenth| tenth.shape == graph.name && tenth.units * 10 == units);
-            let [stock, link] = GROWTH_SIDES.map(|side| self.spent(graph, side, quick));
-            growth.push(Growth::new(&graph.name, units, [&stock?, &link?], tenth));
-        }
-        Ok(growth)
-    }
-
-    /// The medians of what one side has spent on a graph.
-    fn spent(&self, graph: &Source, side: Side, quick: bool) -> Result<Spent> {
-        let measured = rounds(graph, side, quick).map(|play| self.measured(play));
-        let measured = measured.collect::<Result<Vec<_>>>()?;
-        let of = |figure: fn(&Measured) -> Option<f64>| {
-            let figures = measured.iter().map(|measured| figure(measured));
-            figures.collect::<Option<_>>().map(median)
-        };
-        Ok(Spent {
-            wall: of(|measured| Some(measured.cargo.as_secs_f64())),
-            cpu: of(|measured| measured.cpu.map(|cpu| cpu.as_secs_f64())),
-            peak_memory: of(|measured| measured.peak_memory.map(|bytes| bytes as f64)),
         })
     }
 
@@ -549,6 +465,8 @@ impl Bench {
         fs::write(dir.join("bench.json"), json)?;
         let overview = plot::overview(&report.means, report.cases.len())?;
         fs::write(dir.join("overview.svg"), overview)?;
+        let pauses = plot::pauses(&pauses::simulated(sources)?)?;
+        fs::write(dir.join("pauses.svg"), pauses)?;
         for (case, source) in std::iter::zip(&report.cases, sources) {
             let name = &case.name;
             fs::write(
@@ -570,7 +488,7 @@ impl Bench {
             "Wrote",
             format_args!(
                 "bench.md, bench.json and {} to {}",
-                count(1 + 2 * report.cases.len(), "picture", "pictures"),
+                count(2 + 2 * report.cases.len(), "picture", "pictures"),
                 layout.shown(&dir)
             ),
         );
@@ -599,17 +517,14 @@ fn remove(dir: &Path) -> Result<()> {
 /// How far it is: a bar on a terminal, now and then a line elsewhere.
 struct Progress {
     bar: ProgressBar,
-    verb: &'static str,
     total: usize,
     ended: usize,
 }
 
 impl Progress {
-    fn new(verb: &'static str, total: usize) -> Self {
-        let bar = shell::bar(verb, total);
+    fn new(total: usize) -> Self {
         Progress {
-            bar,
-            verb,
+            bar: shell::bar(VERB, total),
             total,
             ended: 0,
         }
@@ -621,7 +536,7 @@ impl Progress {
         self.bar.set_position(self.ended as u64);
         if self.bar.is_hidden() && self.ended.is_multiple_of(STRIDE) {
             shell::waiting(
-                self.verb,
+                VERB,
                 format_args!("{}/{}, last {play}", self.ended, self.total),
             );
         }
@@ -636,6 +551,7 @@ impl Progress {
 mod tests {
     #![allow(clippy::unwrap_used)]
     use super::*;
+    use replay::generate::{Shape, generate};
 
     fn layout(names: &[&str]) -> (tempfile::TempDir, Layout) {
         let dir = tempfile::tempdir().unwrap();
@@ -689,26 +605,5 @@ mod tests {
         let (_dir, layout) = layout(&[]);
         let error = names(&layout, None, false).unwrap_err().to_string();
         assert!(error.contains("traces"), "{error}");
-    }
-
-    #[test]
-    fn both_cargos_come_first_in_turn() {
-        let graphs = graphs(true).unwrap();
-        let sides: Vec<_> = growth_plays(&graphs[..1], false)
-            .into_iter()
-            .map(|play| (play.side, play.round))
-            .collect();
-        let (stock, link) = (Side::Stock, Side::Link);
-        assert_eq!(
-            sides,
-            [
-                (stock, 0),
-                (link, 0),
-                (link, 1),
-                (stock, 1),
-                (stock, 2),
-                (link, 2)
-            ]
-        );
     }
 }

@@ -11,6 +11,7 @@ use plotters::prelude::*;
 use plotters::style::text_anchor::{HPos, Pos, VPos};
 use replay::log::{Entry, Phase};
 
+use super::pauses::{Line, PLACES};
 use super::report::{Case, Mean};
 use super::results::Side;
 
@@ -67,12 +68,14 @@ pub fn speed_up(case: &Case) -> Result<String> {
     let mut curves = vec![curve("limit", CurveStyle::Dashed, &|place| {
         case.rows[place].limit
     })];
-    for side in Side::ALL {
+    // A seventh line could not be told from the others; the tables have it.
+    for side in Side::ALL.into_iter().filter(|side| *side != Side::Cold) {
         let wall = |place: usize| case.rows[place].side(side).wall;
         curves.push(curve(side.name(), style(side), &wall));
     }
     draw(
         &format!("{}: speed-up", case.title),
+        &JOBS,
         "times as quick as stock with -j1",
         &curves,
     )
@@ -92,12 +95,59 @@ pub fn overview(means: &[Mean], cases: usize) -> Result<String> {
         curve(Side::Stock, |_| 1.0),
         curve(Side::Metadata, |mean| mean.metadata_to_stock),
         curve(Side::Link, |mean| mean.link_to_stock),
+        curve(Side::Warm, |mean| mean.warm_to_stock),
     ];
     let title = match cases {
         1 => "Speed-up over the released cargo".to_owned(),
         _ => format!("Speed-up over the released cargo: geometric mean of {cases} builds"),
     };
-    draw(&title, "times as quick as stock", &curves)
+    draw(&title, &JOBS, "times as quick as stock", &curves)
+}
+
+/// How close simulated builds come to their limits, by how many compilers may be paused at once.
+pub fn pauses(lines: &[Line]) -> Result<String> {
+    let colors = [ORANGE, BLUE, VERMILLION];
+    let curves = std::iter::zip(lines, colors).map(|(line, color)| Curve {
+        label: format!("-j{}", line.jobs),
+        style: CurveStyle::Line(color),
+        points: (line.to_limit.iter().enumerate())
+            .map(|(step, ratio)| (step_to_x(step), *ratio))
+            .collect(),
+    });
+    draw(
+        "Wall time to the limit: geometric mean of simulated builds",
+        &PAUSED,
+        "wall time / limit",
+        &curves.collect::<Vec<_>>(),
+    )
+}
+
+/// What is on the logarithmic axis.
+struct Axis {
+    name: &'static str,
+    /// What a value is called.
+    label: fn(f64) -> String,
+}
+
+const JOBS: Axis = Axis {
+    name: "jobs (-j)",
+    label: |jobs| format!("{jobs:.0}"),
+};
+
+/// The steps of [`PLACES`], with the same distance between all of them: neither no place nor as many as
+/// one likes has a logarithm.
+const PAUSED: Axis = Axis {
+    name: "compilers that may be paused at once",
+    label: |x| match PLACES.get(x.log2().round() as usize) {
+        Some(Some(places)) => places.to_string(),
+        Some(None) => "unbounded".to_owned(),
+        None => String::new(),
+    },
+};
+
+/// Where a step of [`PLACES`] is on the axis.
+fn step_to_x(step: usize) -> f64 {
+    (step as f64).exp2()
 }
 
 fn style(side: Side) -> CurveStyle {
@@ -106,6 +156,8 @@ fn style(side: Side) -> CurveStyle {
         Side::Off => CurveStyle::Line(ORANGE),
         Side::Metadata => CurveStyle::Line(BLUE),
         Side::Link => CurveStyle::Line(VERMILLION),
+        Side::Cold => CurveStyle::Line(SKY_BLUE),
+        Side::Warm => CurveStyle::Line(GREEN),
     }
 }
 
@@ -119,13 +171,13 @@ impl CurveStyle {
     }
 }
 
-/// Curves over the number of jobs, the axis of which is logarithmic.
-fn draw(title: &str, y_label: &str, curves: &[Curve]) -> Result<String> {
+/// Curves over a logarithmic axis.
+fn draw(title: &str, x_axis: &Axis, y_label: &str, curves: &[Curve]) -> Result<String> {
     let points = || {
         let points = curves.iter().flat_map(|curve| &curve.points);
         points.filter(|(_, times)| times.is_finite())
     };
-    let most_jobs = points().map(|(jobs, _)| *jobs).fold(2.0, f64::max);
+    let most_x = points().map(|(x, _)| *x).fold(2.0, f64::max);
     let least = points().map(|(_, times)| *times).fold(1.0, f64::min);
     let most = points().map(|(_, times)| *times).fold(1.0, f64::max);
     // Where all is close to 1, an axis from 0 would show nothing.
@@ -151,15 +203,15 @@ fn draw(title: &str, y_label: &str, curves: &[Curve]) -> Result<String> {
             .x_label_area_size(48)
             .y_label_area_size(64)
             .build_cartesian_2d(
-                (0.94..most_jobs * 1.06).log_scale().base(2.0),
+                (0.94..most_x * 1.06).log_scale().base(2.0),
                 bottom..most + margin,
             )?;
         chart
             .configure_mesh()
             .light_line_style(TRANSPARENT)
-            .x_labels(most_jobs.log2().ceil() as usize + 1)
-            .x_label_formatter(&|jobs| format!("{jobs:.0}"))
-            .x_desc("jobs (-j)")
+            .x_labels(most_x.log2().ceil() as usize + 1)
+            .x_label_formatter(&|x| (x_axis.label)(*x))
+            .x_desc(x_axis.name)
             .y_desc(y_label)
             .label_style((FONT, 16))
             .axis_desc_style((FONT, 17))
@@ -436,12 +488,30 @@ mod tests {
     }
 
     #[test]
+    fn places_that_have_no_logarithm_are_on_the_axis() {
+        let line = Line {
+            jobs: 4,
+            to_limit: [1.3, 1.2, 1.1, 1.1, 1.1, 1.0, 1.0, 1.0],
+        };
+        let drawn = pauses(&[line]).unwrap();
+        for label in ["-j4", "unbounded"] {
+            assert!(drawn.contains(label), "{label}: {drawn}");
+        }
+        let labels: Vec<_> = (0..PLACES.len())
+            .map(|step| (PAUSED.label)(step_to_x(step)))
+            .collect();
+        let expected = ["0", "1", "2", "4", "8", "16", "32", "unbounded"];
+        assert_eq!(labels, expected);
+    }
+
+    #[test]
     fn pictures_are_drawn() {
-        let row = |jobs, seconds: [u64; 4]| {
+        let row = |jobs, seconds: [u64; 6]| {
             Row::new(
                 jobs,
                 Duration::from_secs(4),
                 seconds.map(Duration::from_secs),
+                None,
             )
         };
         let case = Case {
@@ -449,11 +519,11 @@ mod tests {
             title: "a & b".to_owned(),
             units: 3,
             work: 40.0,
-            rows: vec![row(1, [40, 40, 40, 40]), row(8, [10, 15, 10, 8])],
+            rows: vec![row(1, [40; 6]), row(8, [10, 15, 10, 8, 8, 7])],
         };
         let curves = speed_up(&case).unwrap();
         assert!(curves.contains("a &amp; b: speed-up"), "{curves}");
-        for label in ["limit", "stock", "off", "metadata", "link"] {
+        for label in ["limit", "stock", "off", "metadata", "link", "warm"] {
             assert!(curves.contains(label), "{label}: {curves}");
         }
         let report = Report::new(false, vec![case], vec![]);

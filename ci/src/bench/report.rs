@@ -10,7 +10,8 @@
 //! | `quick` | whether it was a quick run: fewer cases, fewer numbers of jobs |
 //! | `cases` | the recorded builds |
 //! | `means` | the geometric means of their ratios, for each number of jobs |
-//! | `growth` | the generated graphs |
+//! | `to_limit` | how close each side comes to the limit with two jobs and more |
+//! | `queues` | what the queues alone cost, on generated graphs |
 //!
 //! | field of a case | |
 //! | --- | --- |
@@ -21,8 +22,11 @@
 //! | field of a row | |
 //! | --- | --- |
 //! | `jobs` | `-j` |
-//! | `limit` | the least time in which so many threads could build it |
-//! | `stock`, `off`, `metadata`, `link` | the released cargo, and the modes of the replacement |
+//! | `limit` | what the work and the longest path through it leave to any scheduler: [`replay::limit`] |
+//! | `stock` | the released cargo |
+//! | `off`, `metadata`, `link` | the modes of the replacement, in the order of the released cargo |
+//! | `cold`, `warm` | the replacement with its defaults, without and with an earlier build of the same |
+//! | `most_paused` | the most compilers that were paused at the same time in `warm` |
 //!
 //! | field of one of these | |
 //! | --- | --- |
@@ -33,33 +37,51 @@
 //! | field of a mean | |
 //! | --- | --- |
 //! | `jobs` | `-j` |
-//! | `off_to_stock`, `metadata_to_stock`, `link_to_stock`, `link_to_limit` | of the ratios of all cases |
+//! | `off_to_stock`, `metadata_to_stock`, `link_to_stock`, `cold_to_stock`, `warm_to_stock` | of the ratios of all cases |
+//! | `link_to_limit`, `cold_to_limit`, `warm_to_limit` | the same |
 //!
-//! | field of a graph | |
+//! | field of `to_limit` | |
+//! | --- | --- |
+//! | `side` | `stock`, `off`, … |
+//! | `mean`, `worst` | the geometric mean of the ratios of all cases with two jobs and more, and the greatest |
+//!
+//! | field of a queue | |
 //! | --- | --- |
 //! | `shape`, `units` | what was generated |
-//! | `stock`, `replacement` | what each cargo spends on it, with 8 jobs; the medians of some rounds |
-//! | `cpu_ratio`, `memory_ratio` | the replacement to the released cargo |
+//! | `stock`, `ours` | what the released queue and that of the replacement cost |
+//! | `time_ratio`, `memory_ratio` | `ours` to `stock` |
 //!
 //! | field of one of these | |
 //! | --- | --- |
-//! | `wall` | how long cargo ran |
-//! | `cpu`, `peak_memory` | the CPU time of cargo alone, and the most memory that it had, in bytes |
-//! | `cpu_per_unit`, `memory_per_unit` | in µs, and in KiB |
-//! | `cpu_growth` | how many times the CPU time of a tenth of the units it is: 10 is linear |
+//! | `time`, `time_per_unit` | how long it took, the median of some rounds; for each unit, in µs |
+//! | `peak_memory`, `memory_per_unit` | the most memory that it had, in bytes; for each unit |
+//! | `growth` | how many times the time for a tenth of the units `time` is: 10 is linear |
 
 use std::fmt::Write as _;
 use std::time::Duration;
 
 use serde::Serialize;
 
+use super::queue::{Line, Spent};
 use super::results::Side;
 
 /// From how many jobs on more overlap must not make a build slower.
 const MANY_JOBS: u64 = 8;
 
-/// By what factor it may, nevertheless: the order of the jobs changes, too.
+/// By what factor it may, nevertheless: the order of the jobs changes, too. The same is granted to the
+/// replacement with its defaults, with any number of jobs.
 const TOLERANCE: f64 = 1.01;
+
+/// From how many jobs on the distance to the limit is that of a scheduler: with one, any order is as
+/// good.
+const FEWEST_SCHEDULED: u64 = 2;
+
+/// How many times the limit a build may take: the geometric mean of all cases, and the worst of them.
+const MOST_TO_LIMIT: [(Side, f64, f64); 2] = [(Side::Cold, 1.09, 1.20), (Side::Warm, 1.06, 1.15)];
+
+/// How many times as long ten times the units may keep the queue: it is linear, but for the sizes of
+/// caches and for the logarithm in a heap.
+const MOST_GROWTH: f64 = 12.0;
 
 /// Everything that was found.
 #[derive(Debug, Serialize)]
@@ -70,8 +92,10 @@ pub struct Report {
     pub cases: Vec<Case>,
     /// What they have in common, for each number of jobs.
     pub means: Vec<Mean>,
-    /// The generated graphs.
-    pub growth: Vec<Growth>,
+    /// How close each side comes to the limit.
+    pub to_limit: Vec<ToLimit>,
+    /// What the queues alone cost, on generated graphs.
+    pub queues: Vec<Queues>,
 }
 
 /// A recorded build.
@@ -94,12 +118,16 @@ pub struct Case {
 pub struct Row {
     /// How many jobs.
     pub jobs: u64,
-    /// The least time in which they could build it, in seconds.
+    /// What the work and the longest path through it leave to any scheduler, in seconds.
     pub limit: f64,
     stock: Build,
     off: Build,
     metadata: Build,
     link: Build,
+    cold: Build,
+    warm: Build,
+    /// The most compilers that were paused at the same time in [`Side::Warm`], if that is known.
+    most_paused: Option<usize>,
 }
 
 /// One replay.
@@ -126,59 +154,72 @@ pub struct Mean {
     pub metadata_to_stock: f64,
     /// [`Side::Link`] to [`Side::Stock`].
     pub link_to_stock: f64,
+    /// [`Side::Cold`] to [`Side::Stock`].
+    pub cold_to_stock: f64,
+    /// [`Side::Warm`] to [`Side::Stock`].
+    pub warm_to_stock: f64,
     /// [`Side::Link`] to the limit.
     pub link_to_limit: f64,
+    /// [`Side::Cold`] to the limit.
+    pub cold_to_limit: f64,
+    /// [`Side::Warm`] to the limit.
+    pub warm_to_limit: f64,
 }
 
-/// What the two cargos spend on a generated graph.
+/// How close one side comes to the limit, over all cases with two jobs and more.
 #[derive(Debug, Serialize)]
-pub struct Growth {
+pub struct ToLimit {
+    /// Which side.
+    pub side: Side,
+    /// The geometric mean of the ratios; not a number if there are none.
+    pub mean: f64,
+    /// The greatest of the ratios; not a number if there are none.
+    pub worst: f64,
+}
+
+/// What the two queues cost on a generated graph.
+#[derive(Debug, Serialize)]
+pub struct Queues {
     /// The shape of the graph.
     pub shape: String,
     /// How many units it has.
     pub units: usize,
     stock: Cost,
-    replacement: Cost,
-    cpu_ratio: Option<f64>,
-    memory_ratio: Option<f64>,
+    ours: Cost,
+    time_ratio: f64,
+    memory_ratio: f64,
 }
 
-/// What one cargo spends on a generated graph: time in seconds, memory in bytes. What the system
-/// does not tell is absent.
-#[derive(Clone, Copy, Debug, Default)]
-pub struct Spent {
-    /// How long it ran.
-    pub wall: Option<f64>,
-    /// How long it ran on a processor.
-    pub cpu: Option<f64>,
-    /// The most memory that it had.
-    pub peak_memory: Option<f64>,
-}
-
-/// The same, in proportion.
+/// What one queue costs.
 #[derive(Clone, Copy, Debug, Serialize)]
 struct Cost {
-    wall: Option<f64>,
-    cpu: Option<f64>,
-    peak_memory: Option<f64>,
-    cpu_per_unit: Option<f64>,
-    memory_per_unit: Option<f64>,
-    cpu_growth: Option<f64>,
+    time: f64,
+    time_per_unit: f64,
+    peak_memory: u64,
+    memory_per_unit: f64,
+    growth: Option<f64>,
 }
 
 impl Report {
     /// Puts together what was found.
-    pub fn new(quick: bool, cases: Vec<Case>, growth: Vec<Growth>) -> Self {
+    ///
+    /// Of two graphs of one shape the smaller one comes first in `queues`.
+    pub fn new(quick: bool, cases: Vec<Case>, queues: Vec<Line>) -> Self {
         let rows = cases.first().map_or(&[][..], |case| &case.rows);
         Report {
             quick,
             means: rows.iter().map(|row| Mean::of(&cases, row.jobs)).collect(),
+            to_limit: Side::ALL
+                .map(|side| ToLimit::of(&cases, side))
+                .into_iter()
+                .collect(),
             cases,
-            growth,
+            queues: Queues::of(queues),
         }
     }
 
-    /// Where more overlap has made a build slower, which it should not.
+    /// Where more overlap or another order has made a build slower, where builds stay too far from the
+    /// limit, and where the queue costs too much.
     pub fn notes(&self) -> Vec<String> {
         let mut notes = Vec::new();
         for case in &self.cases {
@@ -195,6 +236,9 @@ impl Report {
                 }
             }
         }
+        notes.extend(self.cases.iter().flat_map(Case::slower_than_stock));
+        notes.extend(self.to_limit.iter().flat_map(ToLimit::notes));
+        notes.extend(self.queues.iter().flat_map(Queues::notes));
         notes
     }
 
@@ -222,7 +266,7 @@ impl Report {
         }
         let notes = self.notes();
         if !notes.is_empty() {
-            text.push_str("\n## Where more overlap is slower\n\n");
+            text.push_str("\n## What should not be so\n\n");
             for note in notes {
                 let _ = writeln!(text, "- {note}");
             }
@@ -238,9 +282,16 @@ impl Report {
             case: None,
         });
         sections.push(Section {
-            heading: "What cargo itself costs: graphs in which nothing takes any time, -j8"
+            heading: format!(
+                "All builds with -j{FEWEST_SCHEDULED} and more: wall time to the limit"
+            ),
+            table: to_limit(&self.to_limit),
+            case: None,
+        });
+        sections.push(Section {
+            heading: "What the queue alone costs: graphs in which nothing takes any time, -j8"
                 .to_owned(),
-            table: growth(&self.growth),
+            table: queues(&self.queues),
             case: None,
         });
         sections
@@ -249,13 +300,22 @@ impl Report {
 
 const EXPLANATION: &str = "\
 Recorded builds, replayed: the real cargos, and compilers that only wait as long as the recorded ones
-took. Wall times are in seconds; a ratio below 1 is quicker. `stock` is the released cargo; `off`,
-`metadata` and `link` are the modes of the replacement, whose default is `link`. The limit is the least
-time in which so many threads could do the same work. Overlap gained is what part of the time of `off`
-the mode `link` saves.
+took. Wall times are in seconds; a ratio below 1 is quicker. `stock` is the released cargo. `off`,
+`metadata` and `link` are the modes of the replacement, with jobs in the order of the released cargo.
+`cold` and `warm` are the replacement with its defaults, `link` and `critical-path`: `cold` where nobody
+has built the units before, `warm` where one earlier build with as many jobs has. The limit is what the
+work and the longest path through it leave to any scheduler. Paused is the most compilers that were
+paused at the same time in `warm`. Overlap gained is what part of the time of `off` the mode `link`
+saves.
 
-Generated graphs, built by the clock: CPU time and peak memory are those of cargo's own process. The last
-columns say by how much the CPU time has grown from a tenth of the units: 10 is linear.
+What more pauses are worth was simulated, with costs known exactly: all builds, and the release builds
+once more with one codegen unit in each library.
+
+![Wall time to the limit, by how many compilers may be paused](pauses.svg)
+
+On generated graphs the two queues are measured alone, without the rest of cargo: the time that they take,
+and the most memory that they have. Growth is how many times the time for a tenth of the units that is: 10
+is linear.
 ";
 
 /// A table under a heading.
@@ -274,15 +334,22 @@ impl Case {
             "off",
             "metadata",
             "link",
-            "link/stock",
+            "cold",
+            "warm",
+            "warm/stock",
             "link/limit",
+            "cold/limit",
+            "warm/limit",
+            "paused",
             "overlap gained",
         ]);
         for row in &self.rows {
             let mut cells = vec![format!("-j{}", row.jobs)];
             cells.extend(Side::ALL.map(|side| format!("{:.2}", row.side(side).wall)));
-            cells.push(ratio(row.link.to_stock));
-            cells.push(ratio(row.link.to_limit));
+            cells.push(ratio(row.warm.to_stock));
+            cells.extend([row.link, row.cold, row.warm].map(|build| ratio(build.to_limit)));
+            let paused = row.most_paused.map(|paused| paused.to_string());
+            cells.push(paused.unwrap_or_else(|| "-".to_owned()));
             cells.push(format!("{:.1}%", row.link.overlap_gained * 100.0));
             table.rows.push(cells);
         }
@@ -295,14 +362,39 @@ impl Case {
             case: Some(&self.name),
         }
     }
+
+    /// Where the replacement with its defaults is slower than the released cargo.
+    fn slower_than_stock(&self) -> Vec<String> {
+        let mut notes = Vec::new();
+        for row in &self.rows {
+            for side in [Side::Cold, Side::Warm] {
+                let ratio = row.side(side).to_stock;
+                if ratio > TOLERANCE {
+                    notes.push(format!(
+                        "{}, -j{}: `{}` takes {ratio:.3} times as long as `stock`",
+                        self.name,
+                        row.jobs,
+                        side.name()
+                    ));
+                }
+            }
+        }
+        notes
+    }
 }
 
 impl Row {
-    /// Puts together what the four builds took, in the order of [`Side::ALL`].
-    pub fn new(jobs: u64, limit: Duration, walls: [Duration; 4]) -> Self {
+    /// Puts together what the builds took, in the order of [`Side::ALL`], and how many compilers were
+    /// paused at most in the last of them.
+    pub fn new(
+        jobs: u64,
+        limit: Duration,
+        walls: [Duration; Side::ALL.len()],
+        most_paused: Option<usize>,
+    ) -> Self {
         let limit = limit.as_secs_f64();
         let walls @ [stock, off, ..] = walls.map(|wall| wall.as_secs_f64());
-        let [stock, off, metadata, link] = walls.map(|wall| Build {
+        let [stock, off, metadata, link, cold, warm] = walls.map(|wall| Build {
             wall,
             to_stock: wall / stock,
             to_limit: wall / limit,
@@ -315,16 +407,21 @@ impl Row {
             off,
             metadata,
             link,
+            cold,
+            warm,
+            most_paused,
         }
     }
 
-    /// One of the four builds.
+    /// One of the builds.
     pub fn side(&self, side: Side) -> &Build {
         match side {
             Side::Stock => &self.stock,
             Side::Off => &self.off,
             Side::Metadata => &self.metadata,
             Side::Link => &self.link,
+            Side::Cold => &self.cold,
+            Side::Warm => &self.warm,
         }
     }
 }
@@ -340,18 +437,85 @@ impl Mean {
             off_to_stock: mean(|row| row.off.to_stock),
             metadata_to_stock: mean(|row| row.metadata.to_stock),
             link_to_stock: mean(|row| row.link.to_stock),
+            cold_to_stock: mean(|row| row.cold.to_stock),
+            warm_to_stock: mean(|row| row.warm.to_stock),
             link_to_limit: mean(|row| row.link.to_limit),
+            cold_to_limit: mean(|row| row.cold.to_limit),
+            warm_to_limit: mean(|row| row.warm.to_limit),
         }
     }
 }
 
+impl ToLimit {
+    fn of(cases: &[Case], side: Side) -> Self {
+        let rows = cases.iter().flat_map(|case| &case.rows);
+        let ratios: Vec<f64> = rows
+            .filter(|row| row.jobs >= FEWEST_SCHEDULED)
+            .map(|row| row.side(side).to_limit)
+            .collect();
+        ToLimit {
+            side,
+            worst: ratios.iter().copied().fold(f64::NAN, f64::max),
+            mean: geometric_mean(ratios),
+        }
+    }
+
+    /// Where it is further from the limit than it should be.
+    fn notes(&self) -> Vec<String> {
+        let mut notes = Vec::new();
+        let name = self.side.name();
+        for (_, most_mean, most_worst) in
+            MOST_TO_LIMIT.iter().filter(|(side, ..)| *side == self.side)
+        {
+            if self.mean > *most_mean {
+                notes.push(format!(
+                    "`{name}` takes {:.3} times the limit on average, more than {most_mean:.2}",
+                    self.mean
+                ));
+            }
+            if self.worst > *most_worst {
+                notes.push(format!(
+                    "`{name}` takes {:.3} times the limit at worst, more than {most_worst:.2}",
+                    self.worst
+                ));
+            }
+        }
+        notes
+    }
+}
+
+fn to_limit(sides: &[ToLimit]) -> Table {
+    let mut table = Table::new(&["", "geometric mean", "worst"]);
+    for side in sides {
+        table.rows.push(vec![
+            side.side.name().to_owned(),
+            ratio(side.mean),
+            ratio(side.worst),
+        ]);
+    }
+    table
+}
+
 fn means(means: &[Mean]) -> Table {
-    let mut table = Table::new(&["", "metadata/stock", "link/stock", "link/limit"]);
+    let mut table = Table::new(&[
+        "",
+        "metadata/stock",
+        "link/stock",
+        "cold/stock",
+        "warm/stock",
+        "link/limit",
+        "cold/limit",
+        "warm/limit",
+    ]);
     for mean in means {
         let ratios = [
             mean.metadata_to_stock,
             mean.link_to_stock,
+            mean.cold_to_stock,
+            mean.warm_to_stock,
             mean.link_to_limit,
+            mean.cold_to_limit,
+            mean.warm_to_limit,
         ];
         let mut cells = vec![format!("-j{}", mean.jobs)];
         cells.extend(ratios.map(ratio));
@@ -360,78 +524,100 @@ fn means(means: &[Mean]) -> Table {
     table
 }
 
-impl Growth {
-    /// Puts together what the released cargo and the replacement have spent on a graph; `tenth` is
-    /// the graph with a tenth of the units.
-    pub fn new(
-        shape: &str,
-        units: usize,
-        [stock, replacement]: [&Spent; 2],
-        tenth: Option<&Growth>,
-    ) -> Self {
-        Growth {
-            shape: shape.to_owned(),
+impl Queues {
+    /// Puts each graph into proportion, also to the one with a tenth of its units.
+    fn of(lines: Vec<Line>) -> Vec<Self> {
+        let mut all: Vec<Queues> = Vec::new();
+        for Line {
+            shape,
             units,
-            stock: Cost::new(units, stock, tenth.map(|tenth| &tenth.stock)),
-            replacement: Cost::new(units, replacement, tenth.map(|tenth| &tenth.replacement)),
-            cpu_ratio: quotient(replacement.cpu, stock.cpu),
-            memory_ratio: quotient(replacement.peak_memory, stock.peak_memory),
+            stock,
+            ours,
+        } in lines
+        {
+            let tenth = all
+                .iter()
+                .find(|tenth| tenth.shape == shape && tenth.units * 10 == units);
+            let stock = Cost::new(units, stock, tenth.map(|tenth| &tenth.stock));
+            let ours = Cost::new(units, ours, tenth.map(|tenth| &tenth.ours));
+            all.push(Queues {
+                shape,
+                units,
+                stock,
+                ours,
+                time_ratio: ours.time / stock.time,
+                memory_ratio: ours.peak_memory as f64 / stock.peak_memory as f64,
+            });
         }
+        all
+    }
+
+    /// Where ours costs more than the released one, or more than it should with ten times the units.
+    fn notes(&self) -> Vec<String> {
+        let mut notes = Vec::new();
+        let graph = format!("the queue, {} of {}", self.shape, self.units);
+        if self.time_ratio > 1.0 {
+            notes.push(format!(
+                "{graph}: ours takes {:.3} times as long as the released one",
+                self.time_ratio
+            ));
+        }
+        if let Some(growth) = self.ours.growth
+            && growth > MOST_GROWTH
+        {
+            notes.push(format!(
+                "{graph}: ours takes {growth:.1} times as long as for a tenth of the units"
+            ));
+        }
+        notes
     }
 }
 
 impl Cost {
-    fn new(units: usize, spent: &Spent, tenth: Option<&Cost>) -> Self {
-        let Spent {
-            wall,
-            cpu,
-            peak_memory,
-        } = *spent;
+    fn new(units: usize, spent: Spent, tenth: Option<&Cost>) -> Self {
         let per_unit = |figure: f64| figure / units.max(1) as f64;
+        let micros = spent.nanos as f64 / 1e3;
+        let time = micros / 1e6;
         Cost {
-            wall,
-            cpu,
-            peak_memory,
-            cpu_per_unit: cpu.map(|seconds| per_unit(seconds * 1e6)),
-            memory_per_unit: peak_memory.map(|bytes| per_unit(bytes / 1024.0)),
-            cpu_growth: quotient(cpu, tenth.and_then(|tenth| tenth.cpu)),
+            time,
+            time_per_unit: per_unit(micros),
+            peak_memory: spent.peak_bytes,
+            memory_per_unit: per_unit(spent.peak_bytes as f64),
+            growth: tenth.map(|tenth| time / tenth.time),
         }
     }
 }
 
-fn quotient(dividend: Option<f64>, divisor: Option<f64>) -> Option<f64> {
-    Some(dividend? / divisor?)
-}
-
-fn growth(graphs: &[Growth]) -> Table {
+fn queues(queues: &[Queues]) -> Table {
     let mut table = Table::new(&[
         "",
         "units",
-        "stock, CPU µs/unit",
+        "stock, µs/unit",
         "ours",
         "ours/stock",
-        "stock, KiB/unit",
+        "stock, growth",
+        "ours",
+        "stock, bytes/unit",
         "ours",
         "ours/stock",
-        "stock, ×10 units costs",
-        "ours",
     ]);
-    let known = |figure: Option<f64>, decimals: usize| {
-        figure.map_or("-".to_owned(), |figure| format!("{figure:.decimals$}"))
+    let growth = |cost: &Cost| {
+        cost.growth
+            .map_or("-".to_owned(), |growth| format!("{growth:.1}"))
     };
-    for graph in graphs {
-        let (stock, ours) = (&graph.stock, &graph.replacement);
+    for row in queues {
+        let (stock, ours) = (&row.stock, &row.ours);
         table.rows.push(vec![
-            graph.shape.to_owned(),
-            graph.units.to_string(),
-            known(stock.cpu_per_unit, 0),
-            known(ours.cpu_per_unit, 0),
-            known(graph.cpu_ratio, 3),
-            known(stock.memory_per_unit, 1),
-            known(ours.memory_per_unit, 1),
-            known(graph.memory_ratio, 3),
-            known(stock.cpu_growth, 1),
-            known(ours.cpu_growth, 1),
+            row.shape.clone(),
+            row.units.to_string(),
+            format!("{:.2}", stock.time_per_unit),
+            format!("{:.2}", ours.time_per_unit),
+            ratio(row.time_ratio),
+            growth(stock),
+            growth(ours),
+            format!("{:.0}", stock.memory_per_unit),
+            format!("{:.0}", ours.memory_per_unit),
+            ratio(row.memory_ratio),
         ]);
     }
     table
@@ -509,12 +695,13 @@ impl Table {
 mod tests {
     use super::*;
 
-    fn case(name: &str, seconds: [u64; 4]) -> Case {
+    fn case(name: &str, seconds: [u64; 6]) -> Case {
         let row = |jobs| {
             Row::new(
                 jobs,
                 Duration::from_secs(5),
                 seconds.map(Duration::from_secs),
+                Some(3),
             )
         };
         Case {
@@ -561,7 +748,7 @@ mod tests {
     fn ratios() {
         let report = Report::new(
             false,
-            vec![case("a", [20, 40, 20, 10]), case("b", [20; 4])],
+            vec![case("a", [20, 40, 20, 10, 10, 5]), case("b", [20; 6])],
             vec![],
         );
         let link = report.cases[0].rows[0].side(Side::Link);
@@ -577,7 +764,7 @@ mod tests {
 
     #[test]
     fn slower_with_more_overlap() {
-        let report = Report::new(false, vec![case("a", [20, 40, 41, 20])], vec![]);
+        let report = Report::new(false, vec![case("a", [20, 40, 41, 20, 5, 5])], vec![]);
         assert_eq!(
             report.notes(),
             ["a, -j8: `metadata` takes 1.025 times as long as `off`"]
@@ -590,22 +777,72 @@ mod tests {
     }
 
     #[test]
-    fn growth_is_to_a_tenth_of_the_units() {
-        let spent = |cpu, peak_memory| Spent {
-            cpu: Some(cpu),
-            peak_memory,
-            ..Spent::default()
+    fn slower_than_the_released_cargo_or_far_from_the_limit() {
+        let cases = vec![case("a", [5, 5, 5, 5, 5, 6]), case("b", [6, 6, 6, 6, 6, 5])];
+        let report = Report::new(false, cases, vec![]);
+        assert_eq!(
+            report.notes(),
+            [
+                "a, -j1: `warm` takes 1.200 times as long as `stock`",
+                "a, -j8: `warm` takes 1.200 times as long as `stock`",
+                "`cold` takes 1.095 times the limit on average, more than 1.09",
+                "`warm` takes 1.095 times the limit on average, more than 1.06",
+                "`warm` takes 1.200 times the limit at worst, more than 1.15",
+            ]
+        );
+    }
+
+    #[test]
+    fn one_job_says_nothing_about_a_scheduler() {
+        let mut case = case("a", [5; 6]);
+        let walls = [Duration::from_secs(50); Side::ALL.len()];
+        case.rows[0] = Row::new(1, Duration::from_secs(5), walls, None);
+        let report = Report::new(false, vec![case], vec![]);
+        for side in &report.to_limit {
+            assert_eq!((side.mean, side.worst), (1.0, 1.0), "{side:?}");
+        }
+    }
+
+    fn line(units: usize, stock: u64, ours: u64) -> Line {
+        let spent = |nanos| Spent {
+            nanos,
+            peak_bytes: 100 * units as u64,
         };
-        let stock = spent(0.5, Some(1024.0 * 100.0));
-        let tenth = Growth::new("fan", 100, [&stock, &spent(0.75, None)], None);
-        assert_eq!(tenth.stock.cpu_per_unit, Some(5000.0));
-        assert_eq!(tenth.stock.memory_per_unit, Some(1.0));
-        assert_eq!(tenth.stock.cpu_growth, None);
-        assert_eq!((tenth.cpu_ratio, tenth.memory_ratio), (Some(1.5), None));
-        let stock = spent(6.0, None);
-        let whole = Growth::new("fan", 1000, [&stock, &stock], Some(&tenth));
-        assert_eq!(whole.stock.cpu_growth, Some(12.0));
-        assert_eq!(whole.replacement.cpu_growth, Some(8.0));
-        assert!(growth(&[tenth]).plain().contains("1.500"));
+        Line {
+            shape: "fan".to_owned(),
+            units,
+            stock: spent(stock),
+            ours: spent(ours),
+        }
+    }
+
+    #[test]
+    fn growth_is_to_a_tenth_of_the_units() {
+        let lines = vec![line(100, 200_000, 100_000), line(1000, 2_400_000, 800_000)];
+        let report = Report::new(false, vec![], lines);
+        let [tenth, whole] = &report.queues[..] else {
+            panic!("{report:?}");
+        };
+        assert_eq!(tenth.stock.time_per_unit, 2.0);
+        assert_eq!(tenth.stock.memory_per_unit, 100.0);
+        assert_eq!(tenth.stock.growth, None);
+        assert_eq!((tenth.time_ratio, tenth.memory_ratio), (0.5, 1.0));
+        let growth = |cost: &Cost| cost.growth.map(f64::round);
+        assert_eq!(growth(&whole.stock), Some(12.0));
+        assert_eq!(growth(&whole.ours), Some(8.0));
+        assert_eq!(report.notes(), [""; 0]);
+        assert!(report.plain().contains("0.333"), "{}", report.plain());
+    }
+
+    #[test]
+    fn a_queue_that_costs_too_much() {
+        let lines = vec![line(100, 100_000, 50_000), line(1000, 500_000, 1_000_000)];
+        assert_eq!(
+            Report::new(false, vec![], lines).notes(),
+            [
+                "the queue, fan of 1000: ours takes 2.000 times as long as the released one",
+                "the queue, fan of 1000: ours takes 20.0 times as long as for a tenth of the units"
+            ]
+        );
     }
 }

@@ -16,38 +16,66 @@ use fs_err as fs;
 use replay::log::Entry;
 use serde::{Deserialize, Serialize};
 
+use crate::player::Schedule;
 use crate::upstream::Mode;
 
-/// Which cargo plays, and in which mode.
+/// Which cargo plays, and how.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Side {
     /// The released cargo.
     Stock,
-    /// The replacement, as [`Mode::Off`].
+    /// The replacement, as [`Mode::Off`], in the order of the released cargo.
     Off,
-    /// The replacement, as [`Mode::Metadata`].
+    /// The replacement, as [`Mode::Metadata`], in the same order.
     Metadata,
-    /// The replacement, as [`Mode::Link`], which is its default.
+    /// The replacement, as [`Mode::Link`], in the same order.
     Link,
+    /// The replacement with its defaults, which are [`Mode::Link`] and [`Schedule::CriticalPath`], where
+    /// nobody has built the units before: what they cost is guessed.
+    Cold,
+    /// The same where one earlier build with as many jobs has measured what they cost.
+    Warm,
 }
 
 impl Side {
     /// All of them.
-    pub const ALL: [Side; 4] = [Side::Stock, Side::Off, Side::Metadata, Side::Link];
+    pub const ALL: [Side; 6] = [
+        Side::Stock,
+        Side::Off,
+        Side::Metadata,
+        Side::Link,
+        Side::Cold,
+        Side::Warm,
+    ];
 
     /// What it is called.
     pub fn name(self) -> &'static str {
-        self.mode().map_or("stock", Mode::name)
+        match self {
+            Side::Stock => "stock",
+            Side::Off => "off",
+            Side::Metadata => "metadata",
+            Side::Link => "link",
+            Side::Cold => "cold",
+            Side::Warm => "warm",
+        }
     }
 
-    /// `build.pipelining`, which the released cargo does not have.
+    /// `build.pipelining`, where it is not left to its default, and the cargo has it.
     pub fn mode(self) -> Option<Mode> {
         match self {
-            Side::Stock => None,
+            Side::Stock | Side::Cold | Side::Warm => None,
             Side::Off => Some(Mode::Off),
             Side::Metadata => Some(Mode::Metadata),
             Side::Link => Some(Mode::Link),
+        }
+    }
+
+    /// `build.schedule`, where it is not left to its default, and the cargo has it.
+    pub fn schedule(self) -> Option<Schedule> {
+        match self {
+            Side::Stock | Side::Cold | Side::Warm => None,
+            Side::Off | Side::Metadata | Side::Link => Some(Schedule::Stock),
         }
     }
 }
@@ -65,8 +93,6 @@ pub struct Key {
     pub side: Side,
     /// How many jobs it had.
     pub jobs: u64,
-    /// Which of several plays of the same it was.
-    pub round: u64,
 }
 
 /// What came of it.
@@ -74,12 +100,9 @@ pub struct Key {
 pub struct Measured {
     /// From the beginning of the first phase to the end of the last, in the time of the recording.
     pub wall: Duration,
-    /// How long cargo ran, by the clock.
-    pub cargo: Duration,
-    /// The CPU time of cargo alone, where it is known.
-    pub cpu: Option<Duration>,
-    /// The most memory that cargo had, in bytes, where it is known.
-    pub peak_memory: Option<u64>,
+    /// The most compilers that were paused at the same time, if the cargo writes a trace.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub most_paused: Option<usize>,
     /// The phases, where they are to be drawn.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub entries: Vec<Entry>,
@@ -166,16 +189,13 @@ mod tests {
             cargo: "c".to_owned(),
             side: Side::Link,
             jobs,
-            round: 0,
         }
     }
 
     fn measured(seconds: u64) -> Measured {
         Measured {
             wall: Duration::from_secs(seconds),
-            cargo: Duration::from_millis(5),
-            cpu: Some(Duration::from_micros(7)),
-            peak_memory: None,
+            most_paused: Some(2),
             entries: vec![Entry {
                 place: 0,
                 phase: Phase::Frontend,

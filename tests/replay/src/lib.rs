@@ -17,6 +17,7 @@
 //! - [`plan`]: what the skeleton tells the stand-ins; [`log`]: what they tell.
 //! - `virtual_clock`, on Linux: has a replay take no time, and the same each time.
 //! - [`stage`]: runs a real cargo among them.
+//! - [`simulate`]: the same with nothing but the queue's decisions, for comparing rules.
 //! - [`limit`]: how soon the build could be done at all.
 //!
 //! # What the model leaves out
@@ -28,11 +29,13 @@
 //! and build scripts take one thread, also those that would use more. Each phase takes as long as it
 //! took alone, with one token, on the machine of the recording.
 
+mod edges;
 pub mod generate;
 pub mod limit;
 pub mod log;
 pub mod plan;
 pub mod recording;
+pub mod simulate;
 pub mod skeleton;
 pub mod stage;
 pub mod stand_in;

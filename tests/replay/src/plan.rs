@@ -23,6 +23,11 @@ pub const OVERHEAD: &str = "REPLAY_OVERHEAD";
 pub const TARGET_LEVEL: u32 = 1;
 /// The optimization level of what is built for the host.
 pub const HOST_LEVEL: u32 = 0;
+/// The codegen units asked for of what is built for the target, where the host's are
+/// [`HOST_CODEGEN_UNITS`]. No run of a build script depends on it.
+pub const TARGET_CODEGEN_UNITS: u32 = 16;
+/// The codegen units asked for of what is built for the host.
+pub const HOST_CODEGEN_UNITS: u32 = 17;
 /// The plan of a build script's run, in the directory of its package.
 pub const RUN: &str = "run.json";
 
@@ -57,7 +62,15 @@ pub struct Planned {
 }
 
 impl Side {
-    /// The side with this optimization level, as rustc and build scripts are told it.
+    /// The side with so many codegen units, as rustc is told them.
+    pub fn of_codegen_units(units: &str) -> Self {
+        match units.parse() {
+            Ok(HOST_CODEGEN_UNITS) => Side::Host,
+            _ => Side::Target,
+        }
+    }
+
+    /// The side with this optimization level, as build scripts are told it.
     pub fn of_level(level: &str) -> Self {
         match level.parse() {
             Ok(HOST_LEVEL) => Side::Host,

@@ -21,6 +21,8 @@
 //! | `frontend`, `codegen`, `link` | of a compiler: until its metadata, until its last object, in the linker; what a unit does not do is absent |
 //! | `codegen_units` | how many object files the codegen made |
 //! | `metadata_size`, `output_size` | of the metadata, and of the library or program |
+//! | `source_size` | of the source files, as [`source_size`](cargo_pipelining::schedule::source_size) counts them |
+//! | `memory` | resident in the compiler when its metadata was written; absent where the system does not tell |
 //! | `run`, `stdout` | of a build script, with [`OUT_DIR`], [`PACKAGE_DIR`] and [`ELSEWHERE`] for paths |
 //!
 //! Nothing else is in it: no source, no path and no environment of the machine.
@@ -99,6 +101,12 @@ pub struct Unit {
     /// Of the library or program. Bytes.
     #[serde(skip_serializing_if = "is_zero")]
     pub output_size: u64,
+    /// Of the source files. Bytes.
+    #[serde(skip_serializing_if = "is_zero")]
+    pub source_size: u64,
+    /// Resident in the compiler when its metadata was written. Bytes.
+    #[serde(skip_serializing_if = "is_zero")]
+    pub memory: u64,
     /// A build script's run. µs.
     #[serde(skip_serializing_if = "is_zero")]
     pub run: u64,

@@ -15,7 +15,8 @@
 //!
 //! - The profile has one optimization level for the target and another one for the host, as soon as
 //!   anything was built twice. What was built only once and is used on both sides is put back on one
-//!   level by name.
+//!   level by name. So that a library can be built twice whose build script ran once, the sides also
+//!   differ in their codegen units, which are nothing to the run of a build script.
 //! - Where the build script was compiled twice, or the two need different packages, it was features
 //!   that made the difference. Such a package has the features `host` and `target`, which whoever
 //!   uses it on one side only asks for.
@@ -28,7 +29,9 @@ use anyhow::{Result, bail};
 use fs_err as fs;
 use serde::Serialize;
 
-use crate::plan::{HOST_LEVEL, Plan, Planned, RUN, Side, TARGET_LEVEL};
+use crate::plan::{
+    HOST_CODEGEN_UNITS, HOST_LEVEL, Plan, Planned, RUN, Side, TARGET_CODEGEN_UNITS, TARGET_LEVEL,
+};
 use crate::recording::{Recording, Role, Unit};
 
 /// A workspace, and how cargo builds of it what was recorded.
@@ -52,7 +55,9 @@ impl Skeleton {
             let manifest = graph.manifest(*id, package);
             fs::write(dir.join("Cargo.toml"), toml::to_string(&manifest)?)?;
             for (file, plan) in graph.plans(package) {
-                fs::write(dir.join(file), serde_json::to_vec(&plan)?)?;
+                let path = dir.join(file);
+                fs::write(&path, serde_json::to_vec(&plan)?)?;
+                lay_out_modules(&path, &plan)?;
             }
         }
         let manifest = toml::to_string(&graph.workspace())?;
@@ -72,6 +77,20 @@ impl Skeleton {
     pub fn args(&self) -> &[OsString] {
         &self.args
     }
+}
+
+/// Has the crate with this root, whose own file is no Rust, as much source as was recorded.
+fn lay_out_modules(root: &Path, plan: &Plan) -> Result<()> {
+    let recorded = plan.units.iter().map(|planned| planned.unit.source_size);
+    let size = recorded.max().unwrap_or(0);
+    let missing = size.saturating_sub(fs::metadata(root)?.len());
+    if missing > 0 {
+        let modules = root.with_extension("");
+        fs::create_dir_all(&modules)?;
+        // Without content, so it takes no space.
+        fs::File::create(modules.join("modules.rs"))?.set_len(missing)?;
+    }
+    Ok(())
 }
 
 /// A name and a version.
@@ -446,18 +465,22 @@ impl<'r> Graph<'r> {
                     let sides = self.sides[*place];
                     sides.host && sides.target
                 };
-                if package.units.iter().any(is_shared) {
+                let shared_units = || package.units.iter().filter(|place| is_shared(place));
+                if shared_units().next().is_some() {
+                    let is_run = |place: &usize| self.units[*place].role() == Role::Run;
                     let level = Level {
                         opt_level: TARGET_LEVEL,
+                        codegen_units: (!shared_units().all(is_run))
+                            .then_some(TARGET_CODEGEN_UNITS),
                     };
                     shared.insert(self.name(*id), level);
                 }
             }
         }
-        let host = if self.is_split {
-            HOST_LEVEL
+        let (host, host_codegen_units) = if self.is_split {
+            (HOST_LEVEL, HOST_CODEGEN_UNITS)
         } else {
-            TARGET_LEVEL
+            (TARGET_LEVEL, TARGET_CODEGEN_UNITS)
         };
         Workspace {
             workspace: Members {
@@ -468,11 +491,11 @@ impl<'r> Graph<'r> {
                 dev: Dev {
                     debug: false,
                     incremental: false,
-                    codegen_units: 16,
+                    codegen_units: TARGET_CODEGEN_UNITS,
                     lto: self.lto,
                     opt_level: TARGET_LEVEL,
                     build_override: BuildOverride {
-                        codegen_units: 16,
+                        codegen_units: host_codegen_units,
                         opt_level: host,
                     },
                     package: shared,
@@ -532,7 +555,7 @@ fn file_of(unit: &Unit) -> String {
         (_, Some(kind @ ("bin" | "example" | "test" | "bench"))) => {
             format!("{kind}-{}.json", unit.target)
         }
-        _ => "lib.json".to_owned(),
+        _ => "library.json".to_owned(),
     }
 }
 
@@ -646,4 +669,6 @@ struct BuildOverride {
 #[serde(rename_all = "kebab-case")]
 struct Level {
     opt_level: u32,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    codegen_units: Option<u32>,
 }

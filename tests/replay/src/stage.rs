@@ -131,13 +131,40 @@ pub struct Usage {
     pub peak_memory: u64,
 }
 
+/// What the replacement is told, where it is not to go by its defaults.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Settings<'s> {
+    /// `build.pipelining`
+    pub pipelining: Option<&'s str>,
+    /// `build.schedule`
+    pub schedule: Option<&'s str>,
+}
+
 impl Scene<'_> {
+    /// Has the next replay be of a build whose units nobody has built before.
+    pub fn forget_costs(&self) -> Result<()> {
+        match fs::remove_file(self.home().join(".build-costs")) {
+            Err(error) if error.kind() != std::io::ErrorKind::NotFound => Err(error.into()),
+            _ => Ok(()),
+        }
+    }
+
+    fn home(&self) -> PathBuf {
+        self.dir.join("home")
+    }
+
     /// Builds everything with this cargo.
     ///
     /// # Errors
     ///
     /// Cargo failed, or did not build exactly what was recorded.
-    pub fn play(&self, cargo: &Path, jobs: u64, mode: Option<&str>, time: Time) -> Result<Played> {
+    pub fn play(
+        &self,
+        cargo: &Path,
+        jobs: u64,
+        settings: Settings<'_>,
+        time: Time,
+    ) -> Result<Played> {
         let [target, log, trace, output] =
             ["target", "log", "trace.json", "output"].map(|name| self.dir.join(name));
         if target.exists() {
@@ -163,7 +190,7 @@ impl Scene<'_> {
             .args(self.skeleton.args())
             .arg(format!("-j{jobs}"))
             .args(["--quiet", "--offline"])
-            .env("CARGO_HOME", self.dir.join("home"))
+            .env("CARGO_HOME", self.home())
             .env("CARGO_TARGET_DIR", &target)
             .env("CARGO_BUILD_TRACE", &trace)
             .env("RUSTC", &self.rustc)
@@ -177,8 +204,13 @@ impl Scene<'_> {
             .stdin(Stdio::null())
             .stdout(out.try_clone()?)
             .stderr(out);
-        if let Some(mode) = mode {
-            command.env("CARGO_BUILD_PIPELINING", mode);
+        for (key, value) in [
+            ("CARGO_BUILD_PIPELINING", settings.pipelining),
+            ("CARGO_BUILD_SCHEDULE", settings.schedule),
+        ] {
+            if let Some(value) = value {
+                command.env(key, value);
+            }
         }
         let began = Instant::now();
         let (status, usage) = run_by(time, command)
@@ -207,6 +239,7 @@ impl Scene<'_> {
 #[cfg(target_os = "linux")]
 fn run_by(time: Time, mut command: Command) -> Result<(ExitStatus, Option<Usage>)> {
     use crate::virtual_clock::{CLOCK, VirtualClock};
+    use cargo_pipelining::schedule::CLOCK_FILE;
     match time {
         Time::Wall { .. } => {
             let mut cargo = command.spawn()?;
@@ -216,7 +249,10 @@ fn run_by(time: Time, mut command: Command) -> Result<(ExitStatus, Option<Usage>
         Time::Virtual => {
             let dir = tempfile::tempdir()?;
             let clock = VirtualClock::new(dir.path())?;
-            let mut cargo = command.env(CLOCK, clock.address()).spawn()?;
+            command
+                .env(CLOCK, clock.address())
+                .env(CLOCK_FILE, clock.file());
+            let mut cargo = command.spawn()?;
             Ok((clock.run(&mut cargo)?, None))
         }
     }

@@ -17,6 +17,11 @@
 //! Nor do stand-ins race for jobserver tokens. When all is quiet, whatever token is left is one that
 //! cargo does not want; it goes to the unit with the fewest threads that could use another.
 //!
+//! # Who is stopped
+//!
+//! Cargo stops compilers and continues them. For a stand-in that is stopped no time passes: whatever it
+//! has asked for is put off by as much as the others move on.
+//!
 //! # How it is known that all is quiet
 //!
 //! Linux shows the state of each thread, and how often it was scheduled. One thread wakes another, or a
@@ -38,6 +43,9 @@ use anyhow::{Context, Result, bail};
 use fs_err as fs;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
+/// The file in which the clock shows cargo what time it is.
+const NOW: &str = "now";
+
 /// In the environment of cargo: where the clock listens.
 pub const CLOCK: &str = "REPLAY_CLOCK";
 
@@ -52,8 +60,9 @@ const STANDSTILL: Duration = Duration::from_secs(60);
 /// A question of a stand-in: the place of the unit, after how many ns to answer, how many threads it
 /// has if it could use another (otherwise 0), and whether it was just offered one and found none (1).
 const QUESTION: usize = 32;
-/// What time it is, and whether the time has not come yet and it may take another token (1).
-const ANSWER: usize = 16;
+/// What time it is, whether the time has not come yet and it may take another token (1), and how many
+/// ns are left of what was asked for.
+const ANSWER: usize = 24;
 
 /// The clock of one replay. It begins at 0.
 #[derive(Debug)]
@@ -68,6 +77,8 @@ pub struct VirtualClock {
 
 #[derive(Debug)]
 struct Client {
+    /// Its number.
+    process: i32,
     stream: UnixStream,
     /// What has arrived of the next question.
     partial: Vec<u8>,
@@ -100,6 +111,7 @@ impl VirtualClock {
         let listener = UnixListener::bind(dir.join("clock"))
             .with_context(|| format!("could not listen in {}", dir.display()))?;
         listener.set_nonblocking(true)?;
+        show(dir, 0)?;
         Ok(VirtualClock {
             listener,
             dir: dir.to_path_buf(),
@@ -107,6 +119,11 @@ impl VirtualClock {
             clients: Vec::new(),
             is_dry: false,
         })
+    }
+
+    /// What [`CLOCK_FILE`](cargo_pipelining::schedule::CLOCK_FILE) has to be for cargo.
+    pub fn file(&self) -> PathBuf {
+        self.dir.join(NOW)
     }
 
     /// What [`CLOCK`] has to be for cargo.
@@ -175,7 +192,7 @@ impl VirtualClock {
             match self.listener.accept() {
                 Ok((stream, _)) => {
                     stream.set_nonblocking(true)?;
-                    self.clients.push(Client::new(stream));
+                    self.clients.push(Client::new(stream)?);
                     self.is_dry = false;
                     heard = true;
                 }
@@ -197,7 +214,8 @@ impl VirtualClock {
 
     /// Whether a stand-in is at something between two questions.
     fn is_anyone_awake(&self) -> bool {
-        self.clients.iter().any(|client| client.asleep.is_none())
+        let mut awake = self.clients.iter().filter(|it| it.asleep.is_none());
+        awake.any(|client| !client.is_stopped())
     }
 
     /// Has a stand-in try to take a token. `false` if there is none, or nobody for it.
@@ -207,27 +225,38 @@ impl VirtualClock {
         }
         let wanting = self.clients.iter_mut().filter_map(|client| {
             let sleep = client.asleep?;
-            Some(((sleep.threads?, sleep.place), client))
+            let key = (sleep.threads?, sleep.place);
+            (!client.is_stopped()).then_some((key, client))
         });
         let Some((_, client)) = wanting.min_by_key(|(key, _)| *key) else {
             return Ok(false);
         };
-        client.asleep = None;
-        client.answer(self.now, true)?;
+        let left = client
+            .asleep
+            .take()
+            .map_or(0, |sleep| sleep.until.saturating_sub(self.now));
+        client.answer(self.now, Some(left))?;
         Ok(true)
     }
 
     /// Goes to the next alarm. `false` if there is none.
     fn wake_next(&mut self) -> Result<bool> {
-        let asleep = self.clients.iter_mut().filter(|it| it.asleep.is_some());
-        let Some(client) = asleep.min_by_key(|client| client.asleep) else {
+        let sleeping = self.clients.iter_mut().filter(|it| it.asleep.is_some());
+        let (stopped, asleep): (Vec<_>, Vec<_>) = sleeping.partition(|it| it.is_stopped());
+        let Some(client) = asleep.into_iter().min_by_key(|client| client.asleep) else {
             return Ok(false);
         };
-        if let Some(sleep) = client.asleep.take() {
-            self.now = self.now.max(sleep.until);
-            self.is_dry = false;
-            client.answer(self.now, false)?;
+        let Some(sleep) = client.asleep.take() else {
+            return Ok(false);
+        };
+        let passes = sleep.until.saturating_sub(self.now);
+        for sleep in stopped.into_iter().filter_map(|it| it.asleep.as_mut()) {
+            sleep.until += passes;
         }
+        self.now += passes;
+        show(&self.dir, self.now)?;
+        self.is_dry = false;
+        client.answer(self.now, None)?;
         Ok(true)
     }
 
@@ -244,13 +273,24 @@ impl VirtualClock {
 }
 
 impl Client {
-    fn new(stream: UnixStream) -> Self {
-        Client {
+    fn new(stream: UnixStream) -> Result<Self> {
+        let peer = rustix::net::sockopt::socket_peercred(&stream);
+        let peer = peer
+            .map_err(io::Error::from)
+            .context("nobody knows who a stand-in is")?;
+        Ok(Client {
+            process: peer.pid.as_raw_nonzero().get(),
             stream,
             partial: Vec::new(),
             asleep: None,
             has_left: false,
-        }
+        })
+    }
+
+    /// Whether somebody has stopped it. One that is gone is not.
+    fn is_stopped(&self) -> bool {
+        let stat = fs::read_to_string(format!("/proc/{}/stat", self.process));
+        stat.is_ok_and(|stat| state(&stat) == Some('T'))
     }
 
     fn hear(&mut self, now: u64) -> Result<Heard> {
@@ -275,7 +315,7 @@ impl Client {
                     heard = Heard::NoToken;
                 }
                 if after == 0 {
-                    self.answer(now, false)?;
+                    self.answer(now, None)?;
                 } else {
                     self.asleep = Some(Sleep {
                         until: now.saturating_add(after),
@@ -288,16 +328,29 @@ impl Client {
         Ok(heard)
     }
 
-    fn answer(&mut self, now: u64, is_offer: bool) -> Result<()> {
+    /// It is so late, and the client may take a token if that is before its time, with so much left.
+    fn answer(&mut self, now: u64, left: Option<u64>) -> Result<()> {
         let mut answer = [0; ANSWER];
-        answer[..8].copy_from_slice(&now.to_le_bytes());
-        answer[8..].copy_from_slice(&u64::from(is_offer).to_le_bytes());
+        let numbers = [now, u64::from(left.is_some()), left.unwrap_or(0)];
+        for (bytes, number) in answer.chunks_exact_mut(8).zip(numbers) {
+            bytes.copy_from_slice(&number.to_le_bytes());
+        }
         match self.stream.write_all(&answer) {
             // It was killed, which its reader will see.
             Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
             other => other.context("could not answer a stand-in"),
         }
     }
+}
+
+/// Lets cargo read what time it is. ns.
+fn show(dir: &Path, now: u64) -> Result<()> {
+    let path = dir.join(NOW);
+    // It may be read at any time, but never half.
+    let beside = path.with_extension("new");
+    fs::write(&beside, now.to_le_bytes())?;
+    fs::rename(&beside, &path)?;
+    Ok(())
 }
 
 /// What has arrived of a stand-in.
@@ -392,6 +445,8 @@ pub struct Woken {
     pub now: u64,
     /// Whether the time that was asked for has not come yet, and there may be a token to take.
     pub may_take_token: bool,
+    /// How much of what was asked for is left. ns. Nothing passes for one that is stopped.
+    pub left: u64,
 }
 
 /// What a stand-in would do with a jobserver token.
@@ -425,9 +480,8 @@ impl Alarm {
     }
 
     /// Blocks until so many ns have passed.
-    pub fn sleep(&mut self, ns: u64) -> Result<()> {
-        self.ask(ns, Wish::NoToken)?;
-        Ok(())
+    pub fn sleep(&mut self, ns: u64) -> Result<Woken> {
+        self.ask(ns, Wish::NoToken)
     }
 
     /// Blocks until so many ns have passed, or there may be a token for what it wishes.
@@ -453,10 +507,11 @@ impl Alarm {
         self.stream.write_all(&question).context(gone)?;
         let mut answer = [0; ANSWER];
         self.stream.read_exact(&mut answer).context(gone)?;
-        let [now, may_take_token] = self::numbers(&answer);
+        let [now, may_take_token, left] = self::numbers(&answer);
         Ok(Woken {
             now,
             may_take_token: may_take_token != 0,
+            left,
         })
     }
 }

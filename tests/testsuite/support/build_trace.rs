@@ -31,6 +31,10 @@ pub struct UnitRun {
     pub parked: Option<usize>,
     /// When it went on.
     pub linking: Option<usize>,
+    /// When its compiler was stopped, if it was.
+    pub paused: Option<usize>,
+    /// When the compiler went on.
+    pub continued: Option<usize>,
     pub metadata: Option<usize>,
     pub all: Option<usize>,
     pub outcome: Option<String>,
@@ -60,7 +64,8 @@ impl BuildTrace {
                 ("unit", "B") if args.get("package").is_none() => {
                     let run = &units[&id];
                     let left = run.outcome.as_deref();
-                    assert!(matches!(left, Some("parked" | "linking")), "{event}");
+                    let goes_on = ["parked", "linking", "paused", "continued"].map(Some);
+                    assert!(goes_on.contains(&left), "{event}");
                 }
                 ("unit", "B") => {
                     let run = UnitRun {
@@ -85,6 +90,10 @@ impl BuildTrace {
                     match &*phase {
                         "parked" => assert!(run.parked.replace(at).is_none(), "{event}"),
                         "link" => assert!(run.linking.replace(at).is_none(), "{event}"),
+                        "paused" => assert!(run.paused.replace(at).is_none(), "{event}"),
+                        "codegen" if run.paused.is_some() => {
+                            assert!(run.continued.replace(at).is_none(), "{event}");
+                        }
                         _ => {}
                     }
                     run.phases.push(phase);
@@ -151,6 +160,12 @@ impl BuildTrace {
         self.units().filter(|unit| unit.parked.is_some()).count()
     }
 
+    /// The packages of those that were paused.
+    pub fn paused(&self) -> Vec<&str> {
+        let paused = self.units().filter(|unit| unit.paused.is_some());
+        paused.map(|unit| unit.package.as_str()).collect()
+    }
+
     fn find(&self, package: &str, is: impl Fn(&UnitRun) -> bool) -> &UnitRun {
         self.one(|unit| unit.package == package && is(unit))
     }
@@ -175,6 +190,14 @@ impl BuildTrace {
             }
             assert_eq!(unit.parked.is_some(), unit.linking.is_some(), "{unit:#?}");
             assert!(unit.parked <= unit.linking, "{unit:#?}");
+            // One that has nearly ended when it is stopped ends.
+            let goes_on = unit.continued.is_none_or(|at| unit.paused < Some(at));
+            assert!(goes_on, "{unit:#?}");
+            // Nobody waits for what is left of it but those who link.
+            assert!(
+                unit.paused.is_none() || unit.metadata < unit.paused,
+                "{unit:#?}"
+            );
             for dependency in &unit.waited_for_all {
                 let dependency = &self.units[dependency];
                 assert!(

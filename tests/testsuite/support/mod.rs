@@ -3,6 +3,10 @@
 pub mod build_trace;
 #[cfg(target_os = "linux")]
 pub mod gated;
+#[cfg(target_os = "linux")]
+pub mod graph;
+#[cfg(target_os = "linux")]
+pub mod pausing;
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};

@@ -77,13 +77,14 @@ impl Clock {
     /// Returns when the phase ends, which takes so many µs on one thread.
     pub fn pass(&mut self, phase: Phase, recorded: u64) -> Result<()> {
         let took = self.scaled(recorded);
-        let end = self.at + took;
+        let mut end = self.at + took;
         match &mut self.time {
             Time::Wall { .. } => thread::sleep(until(end)),
             #[cfg(target_os = "linux")]
             Time::Virtual(_) if took == 0 => {}
             #[cfg(target_os = "linux")]
-            Time::Virtual(alarm) => alarm.sleep(took)?,
+            // Later, if it was stopped meanwhile.
+            Time::Virtual(alarm) => end = alarm.sleep(took)?.now,
         }
         self.finish(phase, end)
     }
@@ -169,7 +170,12 @@ impl Work {
     /// Takes off what was done until now.
     fn account(&mut self, now: u64) {
         let now = now.clamp(self.at, self.end());
-        self.left = self.left.saturating_sub((now - self.at) * self.threads());
+        self.did_for(now - self.at, now);
+    }
+
+    /// Takes off what was done in so many ns, until now.
+    fn did_for(&mut self, passed: u64, now: u64) {
+        self.left = self.left.saturating_sub(passed * self.threads());
         self.at = now;
     }
 
@@ -218,16 +224,17 @@ impl Work {
                 },
                 _ => Wish::NoToken,
             };
-            let woken = alarm.sleep_or_take(self.end() - self.at, wish)?;
+            let asked = self.end() - self.at;
+            let woken = alarm.sleep_or_take(asked, wish)?;
             if !woken.may_take_token {
+                self.at = woken.now;
                 break;
             }
             let token = jobserver.try_acquire()?;
             found_none = token.is_none();
-            self.account(woken.now);
+            self.did_for(asked.saturating_sub(woken.left), woken.now);
             self.tokens.extend(token);
         }
-        self.done();
         let outcome = (self.at, self.threads());
         // They are back before any time passes.
         self.tokens.clear();

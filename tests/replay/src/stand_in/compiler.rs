@@ -22,6 +22,8 @@ const EMPTY_ARCHIVE: &[u8] = b"!<arch>\n";
 pub struct Invocation {
     /// The file in the place of the source.
     plan: Option<PathBuf>,
+    /// The root of the crate.
+    pub source: Option<PathBuf>,
     /// The name of the crate.
     pub crate_name: String,
     crate_types: Vec<String>,
@@ -29,7 +31,7 @@ pub struct Invocation {
     out_dir: PathBuf,
     extra_filename: String,
     linker: Option<String>,
-    opt_level: String,
+    codegen_units: String,
     features: Vec<String>,
     externs: Vec<PathBuf>,
     /// Whether it is compiled as a test.
@@ -41,10 +43,7 @@ pub struct Invocation {
 impl Invocation {
     /// Reads the arguments as cargo spells them.
     pub fn parse(args: &[String]) -> Self {
-        let mut found = Invocation {
-            opt_level: "0".to_owned(),
-            ..Invocation::default()
-        };
+        let mut found = Invocation::default();
         let mut args = args.iter();
         while let Some(arg) = args.next() {
             let (name, value) = match arg.split_once('=') {
@@ -91,6 +90,8 @@ impl Invocation {
                         found.codegen_option(value);
                     } else if !arg.starts_with('-') && arg.ends_with(".json") {
                         found.plan = Some(arg.into());
+                    } else if !arg.starts_with('-') && arg.ends_with(".rs") {
+                        found.source = Some(arg.into());
                     }
                 }
             }
@@ -102,7 +103,7 @@ impl Invocation {
         match option.split_once('=') {
             Some(("extra-filename", value)) => self.extra_filename = value.to_owned(),
             Some(("linker", value)) => self.linker = Some(value.to_owned()),
-            Some(("opt-level", value)) => self.opt_level = value.to_owned(),
+            Some(("codegen-units", value)) => self.codegen_units = value.to_owned(),
             _ => {}
         }
     }
@@ -116,7 +117,7 @@ impl Invocation {
                 false => Side::Host,
             };
         }
-        Side::of_level(&self.opt_level)
+        Side::of_codegen_units(&self.codegen_units)
     }
 
     /// Whether cargo wants this output of it.

@@ -9,6 +9,7 @@ use std::time::Instant;
 use anyhow::{Context, Result};
 use cargo_pipelining::link_gate::linker::{self, NotGated};
 use cargo_pipelining::notification::Notification;
+use cargo_pipelining::schedule::source_size;
 use fs_err as fs;
 use object::read::archive::ArchiveFile;
 use serde::{Deserialize, Serialize};
@@ -44,6 +45,10 @@ pub struct Compiled {
     pub metadata_size: u64,
     /// Of the library or program.
     pub output_size: u64,
+    /// Of the source files.
+    pub source_size: u64,
+    /// Resident when the metadata was written.
+    pub memory: u64,
     /// Why the linker could not be told from the rest.
     pub link_unknown: Option<String>,
     /// Whether that is link-time optimization across crates.
@@ -94,6 +99,7 @@ pub fn run(args: Vec<OsString>) -> Result<ExitCode> {
     let mut child = command.spawn().context("could not run rustc")?;
     let stderr = child.stderr.take().context("rustc has no stderr")?;
     let mut frontend = None;
+    let mut memory = 0;
     let mut stderr = BufReader::new(stderr);
     let mut line = Vec::new();
     while stderr.read_until(b'\n', &mut line)? > 0 {
@@ -101,6 +107,7 @@ pub fn run(args: Vec<OsString>) -> Result<ExitCode> {
             && Notification::parse(text).is_some_and(|it| it.is_metadata(&rmeta))
         {
             frontend = Some(micros(began));
+            memory = resident(child.id());
         }
         std::io::stderr().write_all(&line)?;
         line.clear();
@@ -138,6 +145,8 @@ pub fn run(args: Vec<OsString>) -> Result<ExitCode> {
         codegen_units,
         metadata_size: size(&rmeta),
         output_size,
+        source_size: invocation.source.as_deref().map_or(0, source_size),
+        memory,
         link_unknown,
         lto,
     };
@@ -191,6 +200,21 @@ pub fn link(args: Vec<OsString>) -> Result<ExitCode> {
     };
     append_line(Path::new(&variable(LINKED)?), &linked)?;
     Ok(exit_code(status))
+}
+
+/// How much memory a process has, in bytes; 0 where nobody tells.
+#[cfg(target_os = "linux")]
+fn resident(process: u32) -> u64 {
+    // The second number counts pages (proc_pid_statm(5)).
+    let statm = fs::read_to_string(format!("/proc/{process}/statm")).unwrap_or_default();
+    let pages = statm.split_whitespace().nth(1);
+    let pages: u64 = pages.and_then(|pages| pages.parse().ok()).unwrap_or(0);
+    pages * rustix::param::page_size() as u64
+}
+
+#[cfg(not(target_os = "linux"))]
+fn resident(_: u32) -> u64 {
+    0
 }
 
 /// The size of a file; of one that is not there, 0.

@@ -1,0 +1,200 @@
+//! How much memory there is for this process, and how much of it is available.
+//!
+//! Several things bound it at once: the machine, and each control group (version 2) that the process is
+//! in, directly or through one above. Linux tells all of them; on other systems nothing is known.
+
+use std::fmt;
+use std::io;
+use std::path::{Path, PathBuf};
+
+type Read = Box<dyn Fn(&Path) -> io::Result<String> + Send + Sync>;
+
+/// How many bytes of memory are available to this process, before something has to be swapped out or
+/// killed. `None` if that is not known, as on other systems than Linux.
+///
+/// Reads a handful of files that the kernel makes up; it does not block.
+pub fn available() -> Option<u64> {
+    Bounds::of_this_process().available()
+}
+
+/// What bounds the memory of a process.
+pub(crate) struct Bounds {
+    /// The control groups that it is in, from its own up to the root of those that can be seen.
+    groups: Vec<PathBuf>,
+    read: Read,
+}
+
+/// One of the bounds. In bytes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Bound {
+    pub available: u64,
+    pub all: u64,
+}
+
+impl Bounds {
+    pub fn of_this_process() -> Self {
+        Bounds::reading(Box::new(|path| std::fs::read_to_string(path)))
+    }
+
+    /// `read` has the text of a file.
+    pub fn reading(read: Read) -> Self {
+        let own = read(Path::new("/proc/self/cgroup")).ok();
+        let groups = own.as_deref().and_then(control_group).map(|own| {
+            let own = Path::new(own);
+            let root = Path::new("/sys/fs/cgroup");
+            let above = own.ancestors();
+            above
+                .map(|group| root.join(group.strip_prefix("/").unwrap_or(group)))
+                .collect()
+        });
+        Bounds {
+            groups: groups.unwrap_or_default(),
+            read,
+        }
+    }
+
+    /// The bounds that there are now: the machine's, as `/proc/meminfo` has it, and that of each control
+    /// group that has one. Those that are not known are left out.
+    ///
+    /// Reads a handful of files that the kernel makes up; it does not block.
+    pub fn now(&self) -> impl Iterator<Item = Bound> {
+        let machine = (self.read)(Path::new("/proc/meminfo"));
+        let machine = machine.ok().as_deref().and_then(machine_bound);
+        let groups = self.groups.iter().filter_map(|dir| self.group(dir));
+        machine.into_iter().chain(groups)
+    }
+
+    fn available(&self) -> Option<u64> {
+        self.now().map(|bound| bound.available).min()
+    }
+
+    fn group(&self, dir: &Path) -> Option<Bound> {
+        let read = |name| (self.read)(&dir.join(name)).ok();
+        // Most often "max": no limit.
+        let all = read("memory.max")?.trim().parse().ok()?;
+        let used: u64 = read("memory.current")?.trim().parse().ok()?;
+        let reclaimable = field(&read("memory.stat")?, "inactive_file")?;
+        let used = used.saturating_sub(reclaimable);
+        Some(Bound {
+            available: u64::saturating_sub(all, used),
+            all,
+        })
+    }
+}
+
+impl fmt::Debug for Bounds {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Bounds")
+            .field("groups", &self.groups)
+            .finish_non_exhaustive()
+    }
+}
+
+/// Reads `/proc/meminfo` (proc_meminfo(5)).
+fn machine_bound(meminfo: &str) -> Option<Bound> {
+    Some(Bound {
+        available: kib_field(meminfo, "MemAvailable:")?,
+        all: kib_field(meminfo, "MemTotal:")?,
+    })
+}
+
+/// Reads the number after a name at the beginning of a line, where it counts what `/proc` calls kB.
+/// Answers in bytes.
+pub(crate) fn kib_field(text: &str, name: &str) -> Option<u64> {
+    field(text, name)?.checked_mul(1024)
+}
+
+/// Reads the number after a name at the beginning of a line.
+fn field(text: &str, name: &str) -> Option<u64> {
+    let mut lines = text.lines().map(str::split_whitespace);
+    let mut line = lines.find_map(|mut line| (line.next()? == name).then_some(line))?;
+    line.next()?.parse().ok()
+}
+
+/// Reads the path of the version 2 group from `/proc/self/cgroup` (cgroups(7)).
+fn control_group(text: &str) -> Option<&str> {
+    text.lines().find_map(|line| line.strip_prefix("0::"))
+}
+
+/// For a system that has these files.
+#[cfg(test)]
+pub(crate) fn bounds_in(files: &[(&str, &str)]) -> Bounds {
+    let files: std::collections::HashMap<PathBuf, String> = files
+        .iter()
+        .map(|(path, text)| (PathBuf::from(path), (*text).to_owned()))
+        .collect();
+    Bounds::reading(Box::new(move |path| {
+        files
+            .get(path)
+            .cloned()
+            .ok_or(io::ErrorKind::NotFound.into())
+    }))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const MEMINFO: (&str, &str) = (
+        "/proc/meminfo",
+        "MemTotal:       16000 kB\nMemFree:          100 kB\nMemAvailable:    4000 kB\n",
+    );
+
+    #[test]
+    fn nothing_is_known() {
+        assert_eq!(bounds_in(&[]).available(), None);
+        for unknown in [
+            "",
+            "MemTotal: 1 kB",
+            "MemTotal: x kB\nMemAvailable: 0 kB",
+            "MemTotal: 1 kB\nMemAvailable: 18446744073709551615 kB",
+            "\0",
+        ] {
+            let bounds = bounds_in(&[("/proc/meminfo", unknown)]);
+            assert_eq!(bounds.available(), None, "{unknown}");
+        }
+    }
+
+    #[test]
+    fn the_machine_in_bytes() {
+        let bounds = bounds_in(&[MEMINFO]);
+        let machine = Bound {
+            available: 4000 * 1024,
+            all: 16000 * 1024,
+        };
+        assert_eq!(bounds.now().collect::<Vec<_>>(), [machine]);
+    }
+
+    /// The tightest is not always the innermost.
+    #[test]
+    fn the_tightest_bound_counts() {
+        let bounds = |outer: &str| {
+            bounds_in(&[
+                MEMINFO,
+                ("/proc/self/cgroup", "1:name=x:/y\n0::/user.slice/build\n"),
+                ("/sys/fs/cgroup/user.slice/build/memory.max", "2000\n"),
+                ("/sys/fs/cgroup/user.slice/build/memory.current", "1100\n"),
+                (
+                    "/sys/fs/cgroup/user.slice/build/memory.stat",
+                    "anon 900\ninactive_file 100\n",
+                ),
+                ("/sys/fs/cgroup/user.slice/memory.max", outer),
+                ("/sys/fs/cgroup/user.slice/memory.current", "1100\n"),
+                (
+                    "/sys/fs/cgroup/user.slice/memory.stat",
+                    "inactive_file 100\n",
+                ),
+                // The root has no such files.
+            ])
+        };
+        assert_eq!(bounds("max\n").available(), Some(1000));
+        assert_eq!(bounds("1600\n").available(), Some(600));
+        assert_eq!(bounds("900\n").available(), Some(0));
+        assert_eq!(bounds("99999999\n").available(), Some(1000));
+    }
+
+    #[test]
+    fn this_machine_can_be_read() {
+        assert_eq!(available().is_some(), cfg!(target_os = "linux"));
+    }
+}

@@ -1,0 +1,217 @@
+//! How much memory may be paused: the value of `build.pause-memory`.
+
+use std::fmt;
+
+use serde::de;
+
+/// How much memory the compilers that are paused may hold together, the value of Cargo's
+/// `build.pause-memory`.
+///
+/// As a configuration value it is a size, a number of bytes or one with a unit (`"2GiB"`, `"500 MB"`),
+/// or a percentage (`"25%"`) of the memory that is available when the build begins. With nothing, as
+/// in `0` or `"0%"`, no compiler is paused.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum PauseMemory {
+    /// So many bytes.
+    Bytes(u64),
+    /// So many hundredths, 100 at most, of what is available.
+    Percent(u8),
+}
+
+impl PauseMemory {
+    /// So many bytes, where so many are [`available`](crate::memory::available). A share of what is
+    /// not known is nothing.
+    pub fn bytes(self, available: Option<u64>) -> u64 {
+        match self {
+            PauseMemory::Bytes(bytes) => bytes,
+            PauseMemory::Percent(percent) => {
+                let share = u128::from(available.unwrap_or(0)) * u128::from(percent) / 100;
+                u64::try_from(share).unwrap_or(u64::MAX)
+            }
+        }
+    }
+
+    fn parse(text: &str) -> Option<Self> {
+        match text.strip_suffix('%') {
+            Some(number) => {
+                let percent = integer(number)?;
+                let percent = u8::try_from(percent).ok().filter(|it| *it <= 100)?;
+                Some(PauseMemory::Percent(percent))
+            }
+            None => size(text).map(PauseMemory::Bytes),
+        }
+    }
+}
+
+impl Default for PauseMemory {
+    /// A quarter.
+    fn default() -> Self {
+        PauseMemory::Percent(25)
+    }
+}
+
+/// Reads a size in bytes, as Cargo's own `parse_human_size` does in `src/cargo/core/gc.rs`: one decimal
+/// at most, and only with a unit; one space at most before the unit; any case.
+fn size(text: &str) -> Option<u64> {
+    let number_len = text
+        .find(|c: char| !c.is_ascii_digit() && c != '.')
+        .unwrap_or(text.len());
+    let (number, unit) = text.split_at(number_len);
+    let unit = unit.strip_prefix(' ').unwrap_or(unit);
+    let factor: u128 = match unit.to_ascii_lowercase().as_str() {
+        "" => return integer(number),
+        "b" => 1,
+        "kb" => 1_000,
+        "mb" => 1_000_000,
+        "gb" => 1_000_000_000,
+        "kib" => 1 << 10,
+        "mib" => 1 << 20,
+        "gib" => 1 << 30,
+        _ => return None,
+    };
+    let (whole, tenth) = match number.split_once('.') {
+        Some((whole, tenth)) if tenth.len() == 1 => (whole, tenth),
+        Some(_) => return None,
+        None => (number, "0"),
+    };
+    let tenths = u128::from(integer(whole)?) * 10 + u128::from(integer(tenth)?);
+    Some(u64::try_from(tenths * factor / 10).unwrap_or(u64::MAX))
+}
+
+/// Digits, and nothing else.
+fn integer(text: &str) -> Option<u64> {
+    let all_digits = text.bytes().all(|byte| byte.is_ascii_digit());
+    text.parse().ok().filter(|_| all_digits)
+}
+
+impl<'de> de::Deserialize<'de> for PauseMemory {
+    fn deserialize<D: de::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Visitor;
+
+        impl de::Visitor<'_> for Visitor {
+            type Value = PauseMemory;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str(
+                    "a size (a number of bytes, or one with B, kB, MB, GB, kiB, MiB or GiB, as in \
+                     \"2GiB\"), or a percentage of the available memory, \"0%\" to \"100%\"",
+                )
+            }
+
+            fn visit_str<E: de::Error>(self, value: &str) -> Result<PauseMemory, E> {
+                PauseMemory::parse(value)
+                    .ok_or_else(|| E::invalid_value(de::Unexpected::Str(value), &self))
+            }
+
+            fn visit_u64<E: de::Error>(self, bytes: u64) -> Result<PauseMemory, E> {
+                Ok(PauseMemory::Bytes(bytes))
+            }
+
+            fn visit_i64<E: de::Error>(self, bytes: i64) -> Result<PauseMemory, E> {
+                let bytes = u64::try_from(bytes)
+                    .map_err(|_| E::invalid_value(de::Unexpected::Signed(bytes), &self))?;
+                Ok(PauseMemory::Bytes(bytes))
+            }
+        }
+
+        deserializer.deserialize_any(Visitor)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::PauseMemory::*;
+    use super::*;
+
+    fn parse(json: &str) -> Result<PauseMemory, String> {
+        serde_json::from_str(json).map_err(|e| e.to_string())
+    }
+
+    #[test]
+    fn sizes() {
+        for (text, bytes) in [
+            ("0", 0),
+            ("123", 123),
+            ("123b", 123),
+            ("123 B", 123),
+            ("5 ", 5),
+            ("1kb", 1_000),
+            ("1.5kB", 1_500),
+            ("2.3 kb", 2_300),
+            ("500MB", 500_000_000),
+            ("1 GB", 1_000_000_000),
+            ("1kiB", 1024),
+            ("0.1kib", 102),
+            ("1MiB", 1_048_576),
+            ("2GiB", 2_147_483_648),
+            ("1.5gib", 1_610_612_736),
+            ("18446744073709551615", u64::MAX),
+            ("18446744073709551615 GiB", u64::MAX),
+        ] {
+            assert_eq!(parse(&format!("{text:?}")), Ok(Bytes(bytes)), "{text}");
+        }
+        assert_eq!(parse("0"), Ok(Bytes(0)));
+        assert_eq!(parse("1024"), Ok(Bytes(1024)));
+        let signed = serde::de::value::I64Deserializer::<serde::de::value::Error>::new(7);
+        assert_eq!(de::Deserialize::deserialize(signed), Ok(Bytes(7)));
+    }
+
+    #[test]
+    fn percentages() {
+        for percent in [0, 1, 25, 100] {
+            assert_eq!(parse(&format!("\"{percent}%\"")), Ok(Percent(percent)));
+        }
+        assert_eq!(PauseMemory::default(), Percent(25));
+    }
+
+    #[test]
+    fn anything_else_says_what_would_be_right() {
+        for wrong in [
+            r#""""#,
+            r#""GiB""#,
+            r#"" 1""#,
+            r#""1  GiB""#,
+            r#""1.5""#,
+            r#""1.55GiB""#,
+            r#"".5GiB""#,
+            r#""1.GiB""#,
+            r#""1.2.3GiB""#,
+            r#""1TiB""#,
+            r#""1G""#,
+            r#""-1""#,
+            r#""+1""#,
+            r#""18446744073709551616""#,
+            r#""%""#,
+            r#""101%""#,
+            r#""256%""#,
+            r#""-1%""#,
+            r#""+1%""#,
+            r#""1.5%""#,
+            r#""25 %""#,
+            r#""٣%""#,
+            "-1",
+            "1.5",
+            "true",
+        ] {
+            let error = parse(wrong).unwrap_err();
+            assert!(
+                error.contains(
+                    "expected a size (a number of bytes, or one with B, kB, MB, GB, kiB, MiB or GiB, \
+                     as in \"2GiB\"), or a percentage of the available memory, \"0%\" to \"100%\""
+                ),
+                "{wrong}: {error}"
+            );
+        }
+    }
+
+    #[test]
+    fn a_share_of_the_unknown_is_nothing() {
+        assert_eq!(Percent(25).bytes(Some(4_000_000_001)), 1_000_000_000);
+        assert_eq!(Percent(100).bytes(Some(u64::MAX)), u64::MAX);
+        assert_eq!(Percent(0).bytes(Some(u64::MAX)), 0);
+        assert_eq!(Percent(100).bytes(None), 0);
+        for available in [None, Some(1), Some(u64::MAX)] {
+            assert_eq!(Bytes(7).bytes(available), 7);
+        }
+    }
+}

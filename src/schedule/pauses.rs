@@ -1,0 +1,129 @@
+//! The compilers of a build that can be paused, and those that are.
+
+use std::collections::HashMap;
+use std::fmt;
+use std::hash::Hash;
+use std::io;
+use std::path::PathBuf;
+
+use super::pausing;
+use crate::memory;
+use crate::pause::{self, Handle, PauseMemory, Watchdog};
+
+/// What the queue pauses and continues, within the memory that may be held meanwhile.
+pub struct Pauses<U> {
+    watchdog: Option<Watchdog>,
+    places: usize,
+    /// How many bytes all that is paused may hold together.
+    most_memory: u64,
+    held: u64,
+    jobs: HashMap<U, Pausable>,
+}
+
+struct Pausable {
+    handle: Handle,
+    /// Bytes, while it is paused.
+    holds: Option<u64>,
+}
+
+impl<U: Clone + Eq + Hash> Pauses<U> {
+    /// For a build in which nothing is paused.
+    pub fn none() -> Self {
+        Pauses {
+            watchdog: None,
+            places: 0,
+            most_memory: 0,
+            held: 0,
+            jobs: HashMap::new(),
+        }
+    }
+
+    /// For a build with so many job slots, of which `share` says how much memory may be held. With one
+    /// slot there is nothing to gain, and nothing is paused; nor is where no memory may be held, or this
+    /// system cannot do it. `exe` as for [`Watchdog::new`].
+    pub fn new(slots: usize, share: PauseMemory, exe: PathBuf) -> Self {
+        let most_memory = share.bytes(memory::available());
+        if slots < 2 || most_memory == 0 || !pause::IS_SUPPORTED {
+            return Pauses::none();
+        }
+        Pauses {
+            watchdog: Some(Watchdog::new(exe)),
+            places: pausing::places(slots),
+            most_memory,
+            ..Pauses::none()
+        }
+    }
+
+    /// A handle for the compiler of a job that starts. `None` if nothing is paused in this build.
+    pub fn handle(&mut self, unit: &U) -> Option<Handle> {
+        let handle = self.watchdog.as_ref()?.handle();
+        let job = Pausable {
+            handle: handle.clone(),
+            holds: None,
+        };
+        self.jobs.insert(unit.clone(), job);
+        Some(handle)
+    }
+
+    /// How many may be paused at the same time, if memory permits.
+    pub fn places(&self) -> usize {
+        self.places
+    }
+
+    /// Stops the compiler of this job, if that is possible, and says whether it has. It is not if it
+    /// would hold too much memory together with the others, or if nobody knows how much.
+    ///
+    /// The first call blocks for some milliseconds, until the watchdog runs.
+    ///
+    /// # Errors
+    ///
+    /// It could not be stopped. Then nothing is paused in this build any more.
+    pub fn pause(&mut self, unit: &U) -> io::Result<bool> {
+        let Some(job) = self.jobs.get_mut(unit) else {
+            return Ok(false);
+        };
+        let Some(holds) = job.handle.memory() else {
+            return Ok(false);
+        };
+        if self.held.saturating_add(holds) > self.most_memory {
+            return Ok(false);
+        }
+        match job.handle.pause() {
+            Ok(pause::Paused::Stopped) => {
+                job.holds = Some(holds);
+                self.held += holds;
+                Ok(true)
+            }
+            Ok(pause::Paused::NotStarted | pause::Paused::Ended) => Ok(false),
+            Err(e) => {
+                self.places = 0;
+                Err(e)
+            }
+        }
+    }
+
+    /// Continues the compiler of this job.
+    pub fn resume(&mut self, unit: &U) {
+        if let Some(job) = self.jobs.get_mut(unit) {
+            self.held -= job.holds.take().unwrap_or(0);
+            job.handle.resume();
+        }
+    }
+
+    /// The job has ended.
+    pub fn ended(&mut self, unit: &U) {
+        if let Some(job) = self.jobs.remove(unit) {
+            self.held -= job.holds.unwrap_or(0);
+        }
+    }
+}
+
+impl<U> fmt::Debug for Pauses<U> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Pauses")
+            .field("places", &self.places)
+            .field("most_memory", &self.most_memory)
+            .field("held", &self.held)
+            .finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,382 @@
+//! Builds that never run: the tracker of the queue, and a loop in the place of cargo and compilers.
+//!
+//! A replay shows what the replacement does, with processes, signals and a jobserver, and takes as
+//! long as cargo does. Here is nothing but the decisions: what starts next, what is paused. A build
+//! takes milliseconds, so that rules can be compared by the thousand. The model of a build is that of a
+//! replay, as the [crate's documentation](crate) has it.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use anyhow::{Result, anyhow};
+use cargo_pipelining::artifact::{Artifact, Next, Plan, Tracker};
+use cargo_pipelining::schedule::Clock;
+
+pub use cargo_pipelining::pipelining::Pipelining;
+pub use cargo_pipelining::schedule::{Estimate, Schedule, Work};
+
+use crate::edges::edges;
+use crate::recording::{Recording, Role, Unit};
+
+/// How to build.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    /// `-j`
+    pub jobs: u64,
+    /// `build.pipelining`
+    pub pipelining: Pipelining,
+    /// `build.schedule`
+    pub schedule: Schedule,
+    /// How many compilers may be paused at the same time.
+    pub places: usize,
+}
+
+/// What a build came to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Outcome {
+    /// How long it took. µs.
+    pub wall: u64,
+    /// The most compilers that were paused at the same time.
+    pub most_paused: usize,
+    /// The most memory that compilers had at the same time, as far as it was recorded. Bytes.
+    pub peak_memory: u64,
+    /// How many compilers were paused.
+    pub pauses: usize,
+}
+
+/// What the unit has to do, if nothing is known but what was recorded of it.
+pub fn recorded_work(unit: &Unit) -> Work {
+    Work {
+        frontend: unit.frontend + unit.run,
+        codegen: unit.codegen,
+        link: unit.link,
+    }
+}
+
+/// Builds what was recorded, by `estimate` of what each unit costs.
+///
+/// # Errors
+///
+/// If the recording has a cycle.
+pub fn simulate(
+    recording: &Recording,
+    settings: &Settings,
+    estimate: impl Fn(usize, &Unit) -> Estimate,
+) -> Result<Outcome> {
+    let now = Arc::new(AtomicU64::new(0));
+    let shown = Arc::clone(&now);
+    let clock = Clock::new(move || shown.load(Ordering::Relaxed));
+    let mut build = Build {
+        units: &recording.units,
+        settings,
+        tracker: plan(recording, settings, estimate, clock)?,
+        running: Vec::new(),
+        parked: BTreeSet::new(),
+        paused: BTreeSet::new(),
+        now,
+        outcome: Outcome {
+            wall: 0,
+            most_paused: 0,
+            peak_memory: 0,
+            pauses: 0,
+        },
+    };
+    build.run();
+    Ok(Outcome {
+        wall: build.now.load(Ordering::Relaxed),
+        ..build.outcome
+    })
+}
+
+fn plan(
+    recording: &Recording,
+    settings: &Settings,
+    estimate: impl Fn(usize, &Unit) -> Estimate,
+    clock: Clock,
+) -> Result<Tracker<usize, ()>> {
+    let mut plan = Plan::default();
+    let edges = edges(recording, settings.pipelining);
+    for (place, (unit, needs)) in std::iter::zip(&recording.units, edges).enumerate() {
+        plan.add(place, (), needs, estimate(place, unit));
+    }
+    plan.seal(settings.schedule, clock)
+        .map_err(|e| anyhow!("{e}"))
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Phase {
+    Run,
+    Frontend,
+    Codegen,
+    Link,
+}
+
+#[derive(Clone, Debug)]
+struct Running {
+    place: usize,
+    phase: Phase,
+    /// On one thread. µs.
+    left: u64,
+    threads: u64,
+    is_early: bool,
+}
+
+struct Build<'r> {
+    units: &'r [Unit],
+    settings: &'r Settings,
+    tracker: Tracker<usize, ()>,
+    running: Vec<Running>,
+    parked: BTreeSet<usize>,
+    paused: BTreeSet<usize>,
+    /// µs.
+    now: Arc<AtomicU64>,
+    outcome: Outcome,
+}
+
+impl Build<'_> {
+    fn run(&mut self) {
+        loop {
+            self.start();
+            self.hand_out_tokens();
+            self.note_memory();
+            let Some(step) = self
+                .running
+                .iter()
+                .map(|it| it.left.div_ceil(it.threads))
+                .min()
+            else {
+                break;
+            };
+            self.now.fetch_add(step, Ordering::Relaxed);
+            for running in &mut self.running {
+                running.left = running.left.saturating_sub(step * running.threads);
+            }
+            let mut ended: Vec<Running> = Vec::new();
+            self.running.retain(|running| {
+                let ends = running.left == 0;
+                if ends {
+                    ended.push(running.clone());
+                }
+                !ends
+            });
+            // A slot that becomes free at the same moment is free.
+            ended.sort_by_key(|running| (running.phase == Phase::Frontend, running.place));
+            for running in ended {
+                self.ended(running);
+            }
+        }
+    }
+
+    fn free(&self) -> u64 {
+        let extra: u64 = self.running.iter().map(|it| it.threads - 1).sum();
+        let used = self.tracker.working() as u64 + extra;
+        self.settings.jobs.saturating_sub(used)
+    }
+
+    fn allowed_early(&self) -> usize {
+        2 * self.settings.jobs as usize
+    }
+
+    fn start(&mut self) {
+        let most = self.allowed_early();
+        while self.free() > 0
+            && let Some(next) = self.tracker.next(|early| early < most)
+        {
+            match next {
+                Next::Start(started) => {
+                    let place = started.unit;
+                    let phase = match self.units[place].role() {
+                        Role::Run => Phase::Run,
+                        _ => Phase::Frontend,
+                    };
+                    self.begin(place, phase, started.is_early);
+                }
+                Next::Continue(place) => {
+                    self.paused.remove(&place);
+                    self.begin(place, Phase::Codegen, false);
+                }
+                Next::Link(place) => {
+                    self.parked.remove(&place);
+                    self.begin(place, Phase::Link, false);
+                }
+            }
+        }
+    }
+
+    fn begin(&mut self, place: usize, phase: Phase, is_early: bool) {
+        let unit = &self.units[place];
+        let left = match phase {
+            Phase::Run => unit.run,
+            Phase::Frontend => unit.frontend,
+            Phase::Codegen => unit.codegen,
+            Phase::Link => unit.link,
+        };
+        self.running.push(Running {
+            place,
+            phase,
+            left,
+            threads: 1,
+            is_early,
+        });
+    }
+
+    /// Codegen takes what nobody else wants, the one with the fewest threads first.
+    fn hand_out_tokens(&mut self) {
+        for _ in 0..self.free() {
+            let wanting = self.running.iter_mut().filter(|it| {
+                it.phase == Phase::Codegen && it.threads < self.units[it.place].codegen_units
+            });
+            match wanting.min_by_key(|it| (it.threads, it.place)) {
+                Some(running) => running.threads += 1,
+                None => break,
+            }
+        }
+    }
+
+    fn ended(&mut self, ended: Running) {
+        let Running {
+            place,
+            phase,
+            is_early,
+            ..
+        } = ended;
+        let unit = &self.units[place];
+        match phase {
+            Phase::Frontend if unit.role() == Role::Library => {
+                self.tracker.produced(&place, Artifact::Metadata);
+                // It is still running as far as slots are concerned.
+                let most = self.allowed_early();
+                let places = self.settings.places;
+                if self.free() == 0
+                    && self
+                        .tracker
+                        .should_pause(&place, places, |early| early < most)
+                {
+                    self.tracker.paused(&place);
+                    self.paused.insert(place);
+                    self.outcome.pauses += 1;
+                    self.outcome.most_paused =
+                        self.outcome.most_paused.max(self.tracker.paused_len());
+                    return;
+                }
+                self.begin(place, Phase::Codegen, is_early);
+            }
+            Phase::Frontend => self.begin(place, Phase::Codegen, is_early),
+            Phase::Codegen if is_early => {
+                self.tracker.parked(&place);
+                self.parked.insert(place);
+            }
+            Phase::Codegen if unit.link > 0 => self.begin(place, Phase::Link, false),
+            Phase::Codegen | Phase::Link | Phase::Run => {
+                self.tracker.produced(&place, Artifact::All);
+            }
+        }
+    }
+
+    fn note_memory(&mut self) {
+        let running = self.running.iter().map(|running| running.place);
+        let places = running
+            .chain(self.parked.iter().copied())
+            .chain(self.paused.iter().copied());
+        let memory: u64 = places.map(|place| self.units[place].memory).sum();
+        self.outcome.peak_memory = self.outcome.peak_memory.max(memory);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use std::path::Path;
+
+    use super::*;
+    use crate::limit::longest_path;
+
+    fn build(recording: &Recording, jobs: u64, schedule: Schedule, places: usize) -> Outcome {
+        let settings = Settings {
+            jobs,
+            pipelining: Pipelining::Link,
+            schedule,
+            places,
+        };
+        let estimate = |_, unit: &Unit| Estimate::Measured(recorded_work(unit));
+        simulate(recording, &settings, estimate).unwrap()
+    }
+
+    /// A graph of up to 40 units, with one codegen unit each.
+    ///
+    /// At most two of them link: so many may start early with any number of jobs, and what may not
+    /// is held back while a slot is free.
+    fn random_recording(random: &mut fastrand::Rng) -> Recording {
+        let mut recording = Recording::new("random", "none", "anywhere");
+        let mut linking = 0;
+        for place in 0..random.usize(1..40) {
+            let mut needs: Vec<usize> = match place {
+                0 => Vec::new(),
+                _ => (0..random.usize(0..4))
+                    .map(|_| random.usize(0..place))
+                    .collect(),
+            };
+            needs.sort_unstable();
+            needs.dedup();
+            let kind = match random.u8(0..8) {
+                0 if linking < 2 => "bin",
+                1 if linking < 2 => "proc-macro",
+                _ => "lib",
+            };
+            let links = kind != "lib";
+            linking += usize::from(links);
+            recording.units.push(Unit {
+                kind: vec![kind.to_owned()],
+                mode: "build".to_owned(),
+                needs,
+                frontend: random.u64(1..100),
+                codegen: random.u64(0..200),
+                link: if links { random.u64(1..100) } else { 0 },
+                codegen_units: 1,
+                ..Unit::default()
+            });
+        }
+        recording
+    }
+
+    /// Graham, Bounds on Multiprocessing Timing Anomalies (1969): while a slot is free, some phase of
+    /// a longest path runs.
+    #[test]
+    fn no_slot_is_free_while_something_could_run() {
+        let mut pauses = 0;
+        for seed in 0..500 {
+            let random = &mut fastrand::Rng::with_seed(seed);
+            let recording = random_recording(random);
+            let jobs = random.u64(1..6);
+            let places = random.usize(0..8);
+            for schedule in [Schedule::CriticalPath, Schedule::Stock] {
+                let outcome = build(&recording, jobs, schedule, places);
+                let wall = outcome.wall;
+                pauses += outcome.pauses;
+                let bound = recording.work().div_ceil(jobs) + longest_path(&recording, jobs);
+                assert!(
+                    wall <= bound,
+                    "{wall} > {bound} with seed {seed}, {schedule:?}, -j{jobs}, {places} places"
+                );
+                assert!(jobs > 1 || wall == recording.work(), "seed {seed}");
+            }
+        }
+        assert!(pauses > 100, "hardly anything was paused: {pauses}");
+    }
+
+    #[test]
+    fn a_paused_compiler_lets_the_critical_path_go_on() {
+        let path = "traces/ripgrep-release.json.gz";
+        let path = Path::new(env!("CARGO_MANIFEST_DIR")).join(path);
+        let mut recording = Recording::read(&path).unwrap();
+        for unit in &mut recording.units {
+            unit.codegen_units = unit.codegen_units.min(1);
+        }
+        let [never, paused] =
+            [0, 4].map(|places| build(&recording, 2, Schedule::default(), places));
+        assert_eq!((never.pauses, never.most_paused), (0, 0));
+        assert!((1..=4).contains(&paused.most_paused), "{paused:?}");
+        assert!(paused.wall < never.wall, "{paused:?} {never:?}");
+    }
+}

@@ -1,0 +1,513 @@
+//! `build.schedule`: what goes first when costs are guessed and when they are known, where they are
+//! kept, and the values and errors of it and of `build.pause-memory`.
+
+use std::fs;
+use std::path::PathBuf;
+
+use cargo_test_support::prelude::*;
+use cargo_test_support::{Execs, Project, basic_bin_manifest, paths, project, str};
+
+use crate::support::ProjectExt;
+
+/// A package whose name nobody would find in a file by accident.
+fn foo() -> Project {
+    project()
+        .file("Cargo.toml", &basic_bin_manifest("unmistakable"))
+        .file("src/main.rs", "fn main() {}")
+        .build()
+}
+
+/// Where costs are kept.
+fn store() -> PathBuf {
+    paths::home().join(".cargo/.build-costs")
+}
+
+/// What is said in a build in which all is well with the costs.
+const QUIET: &str = "\
+[COMPILING] unmistakable v0.5.0 ([ROOT]/foo)
+[FINISHED] `dev` profile [unoptimized + debuginfo] target(s) in [ELAPSED]s
+";
+
+/// The same with `-v`.
+const VERBOSE: &str = "\
+[COMPILING] unmistakable v0.5.0 ([ROOT]/foo)
+[RUNNING] `rustc [..]`
+[FINISHED] `dev` profile [unoptimized + debuginfo] target(s) in [ELAPSED]s
+";
+
+/// `cargo LINE` builds everything, and says that.
+#[track_caller]
+fn says(p: &Project, line: &str, expected: impl IntoData) {
+    p.build_dir().rm_rf();
+    p.cargo(line).with_stderr_data(expected).run();
+}
+
+/// Whether costs are recorded under the given setting.
+fn records(p: &Project, set: impl FnOnce(&mut Execs) -> &mut Execs) -> bool {
+    p.build_dir().rm_rf();
+    let _ = fs::remove_file(store());
+    set(&mut p.cargo("build")).run();
+    store().exists()
+}
+
+#[cargo_test]
+fn every_value_everywhere() {
+    let p = foo();
+    assert!(records(&p, |cargo| cargo));
+    for (value, expected) in [("critical-path", true), ("stock", false)] {
+        let environment = records(&p, |cargo| cargo.env("CARGO_BUILD_SCHEDULE", value));
+        assert_eq!(environment, expected, "{value} in the environment");
+        let toml = format!("build.schedule={value:?}");
+        let argument = records(&p, |cargo| cargo.arg("--config").arg(&toml));
+        assert_eq!(argument, expected, "{toml} as an argument");
+        p.change_file(".cargo/config.toml", &toml);
+        let file = records(&p, |cargo| cargo);
+        assert_eq!(file, expected, "{toml} in a file");
+        p.change_file(".cargo/config.toml", "");
+    }
+}
+
+#[cargo_test]
+fn an_unknown_schedule_names_the_key_the_place_and_the_values() {
+    let p = foo();
+    p.cargo("build")
+        .env("CARGO_BUILD_SCHEDULE", "fifo")
+        .with_status(101)
+        .with_stderr_data(str![[r#"
+[ERROR] error in environment variable `CARGO_BUILD_SCHEDULE`: could not load config key `build.schedule`
+
+Caused by:
+  invalid value: string "fifo", expected "critical-path" or "stock"
+
+"#]])
+        .run();
+    p.change_file(".cargo/config.toml", "build.schedule = 1");
+    p.cargo("build")
+        .with_status(101)
+        .with_stderr_data(str![[r#"
+[ERROR] error in [ROOT]/foo/.cargo/config.toml: could not load config key `build.schedule`
+
+Caused by:
+  invalid type: integer `1`, expected "critical-path" or "stock"
+
+"#]])
+        .run();
+}
+
+#[cargo_test]
+fn an_unknown_size_names_the_key_the_place_and_what_would_be_right() {
+    let p = foo();
+    p.cargo("build")
+        .env("CARGO_BUILD_PAUSE_MEMORY", "lots")
+        .with_status(101)
+        .with_stderr_data(str![[r#"
+[ERROR] error in environment variable `CARGO_BUILD_PAUSE_MEMORY`: could not load config key `build.pause-memory`
+
+Caused by:
+  invalid value: string "lots", expected a size (a number of bytes, or one with B, kB, MB, GB, kiB, MiB or GiB, as in "2GiB"), or a percentage of the available memory, "0%" to "100%"
+
+"#]])
+        .run();
+    p.change_file(".cargo/config.toml", "build.pause-memory = \"101%\"");
+    p.cargo("build")
+        .with_status(101)
+        .with_stderr_data(str![[r#"
+[ERROR] error in [ROOT]/foo/.cargo/config.toml: could not load config key `build.pause-memory`
+
+Caused by:
+  invalid value: string "101%", expected a size (a number of bytes, or one with B, kB, MB, GB, kiB, MiB or GiB, as in "2GiB"), or a percentage of the available memory, "0%" to "100%"
+
+"#]])
+        .run();
+    for right in ["0", "1024", "2GiB", "100%"] {
+        p.cargo("build")
+            .env("CARGO_BUILD_PAUSE_MEMORY", right)
+            .run();
+    }
+}
+
+#[cargo_test]
+fn the_order_is_no_part_of_what_is_built() {
+    let p = foo();
+    p.cargo("build").run();
+    for (key, value) in [
+        ("CARGO_BUILD_SCHEDULE", "stock"),
+        ("CARGO_BUILD_PAUSE_MEMORY", "0"),
+    ] {
+        let mut cargo = p.cargo("build");
+        cargo.env(key, value);
+        cargo
+            .with_stderr_data(str![[r#"
+[FINISHED] `dev` profile [unoptimized + debuginfo] target(s) in [ELAPSED]s
+
+"#]])
+            .run();
+    }
+}
+
+#[cargo_test]
+fn a_build_in_which_nothing_is_compiled_leaves_costs_alone() {
+    let p = foo();
+    p.cargo("build").run();
+    fs::write(store(), "no costs").unwrap();
+    p.cargo("build -v")
+        .with_stderr_data(str![[r#"
+[FRESH] unmistakable v0.5.0 ([ROOT]/foo)
+[FINISHED] `dev` profile [unoptimized + debuginfo] target(s) in [ELAPSED]s
+
+"#]])
+        .run();
+    assert_eq!(fs::read(store()).unwrap(), b"no costs");
+}
+
+#[cargo_test]
+fn costs_that_are_damaged_are_mentioned_to_who_wants_to_know_and_replaced() {
+    let p = foo();
+    says(&p, "build -v", VERBOSE);
+    fs::write(store(), "no costs at all").unwrap();
+    says(&p, "build", QUIET);
+    assert!(fs::read(store()).unwrap().starts_with(b"SQLite format 3\0"));
+
+    fs::write(store(), "no costs at all").unwrap();
+    says(
+        &p,
+        "build -v",
+        str![[r#"
+[WARNING] failed to read build costs from `[ROOT]/home/.cargo/.build-costs`: it is damaged; a build that can write to it replaces it: file is not a database: Error code 26: file is not a database
+[COMPILING] unmistakable v0.5.0 ([ROOT]/foo)
+[RUNNING] `rustc [..]`
+[FINISHED] `dev` profile [unoptimized + debuginfo] target(s) in [ELAPSED]s
+
+"#]],
+    );
+    says(&p, "build -v", VERBOSE);
+}
+
+#[cargo_test]
+fn costs_that_can_be_neither_read_nor_written_are_mentioned_once() {
+    let p = foo();
+    fs::create_dir_all(store()).unwrap();
+    says(&p, "build", QUIET);
+    says(
+        &p,
+        "build -v",
+        str![[r#"
+[WARNING] failed to read build costs from `[ROOT]/home/.cargo/.build-costs`: it is not a regular file
+[COMPILING] unmistakable v0.5.0 ([ROOT]/foo)
+[RUNNING] `rustc [..]`
+[FINISHED] `dev` profile [unoptimized + debuginfo] target(s) in [ELAPSED]s
+
+"#]],
+    );
+    assert!(store().is_dir());
+}
+
+#[cargo_test]
+fn nothing_of_a_package_can_be_read_in_its_costs() {
+    let p = foo();
+    says(&p, "build", QUIET);
+    let costs = fs::read(store()).unwrap();
+    let root = p.root().to_string_lossy().into_owned();
+    for text in ["unmistakable", "main", "0.5.0", "file://", &root] {
+        let found = (costs.windows(text.len())).any(|it| it == text.as_bytes());
+        assert!(!found, "{text}");
+    }
+    #[cfg(unix)]
+    {
+        use std::os::unix::fs::PermissionsExt as _;
+        let mode = fs::metadata(store()).unwrap().permissions().mode();
+        assert_eq!(mode & 0o777, 0o600);
+    }
+}
+
+/// Exactly what runs when, in a build of crates that were never built before, whose costs are guessed,
+/// and in the next one.
+#[cfg(target_os = "linux")]
+mod charts {
+    use cargo_test_support::prelude::*;
+    use cargo_test_support::{paths, str};
+    use replay::stage::Settings;
+    use snapbox::assert_data_eq;
+
+    use crate::support::graph::Graph;
+
+    #[track_caller]
+    fn check(graph: &Graph, jobs: u64, expected: impl IntoData) {
+        let scene = graph.prepare(&paths::root().join("scene"));
+        let settings = |schedule| Settings {
+            schedule: Some(schedule),
+            ..Settings::default()
+        };
+        let mut charts = String::new();
+        for (what, schedule) in [
+            ("stock", "stock"),
+            ("guessed", "critical-path"),
+            ("known", "critical-path"),
+        ] {
+            charts += &format!("{what}\n{}", graph.played(&scene, jobs, settings(schedule)));
+        }
+        assert_data_eq!(charts, expected.raw());
+    }
+
+    #[cargo_test]
+    fn one_job() {
+        let mut graph = Graph::new();
+        let first = graph.lib("first", &[], 2, 2);
+        let second = graph.lib("second", &[], 5, 3);
+        let mut chain = graph.lib("chain-1", &[], 1, 1);
+        for name in ["chain-2", "chain-3"] {
+            chain = graph.lib(name, &[chain], 4, 1);
+        }
+        graph.bin("app", &[first, second, chain], [1, 1, 1]);
+        check(
+            &graph,
+            1,
+            str![[r#"
+stock
+  first   |            --==
+  second  |                -----===
+  chain-1 |-=
+  chain-2 |  ----=
+  chain-3 |       ----=
+  app bin |                        -=#
+guessed
+  first   |            --==
+  second  |                -----===
+  chain-1 |-=
+  chain-2 |  ----=
+  chain-3 |       ----=
+  app bin |                        -=#
+known
+  first   |                    --==
+  second  |       -----===
+  chain-1 |-=
+  chain-2 |  ----=
+  chain-3 |               ----=
+  app bin |                        -=#
+
+"#]],
+        );
+    }
+
+    #[cargo_test]
+    fn a_diamond() {
+        let mut graph = Graph::new();
+        let bottom = graph.lib("bottom", &[], 2, 2);
+        let left = graph.lib("left", &[bottom], 3, 1);
+        let right = graph.lib("right", &[bottom], 8, 4);
+        let other = graph.lib("other", &[bottom], 3, 1);
+        graph.bin("app", &[left, right, other], [2, 2, 2]);
+        check(
+            &graph,
+            2,
+            str![[r#"
+stock
+  bottom  |--==
+  left    |  ---=
+  right   |      --------====
+  other   |    ---=
+  app bin |              --==##
+guessed
+  bottom  |--_____==
+  left    |  ---_=
+  right   |     --------====
+  other   |  ---=
+  app bin |             --==##
+known
+  bottom  |--______==
+  left    |  ---_________=
+  right   |  --------====
+  other   |     ---__=
+  app bin |           --==##
+
+"#]],
+        );
+    }
+
+    #[cargo_test]
+    fn a_long_chain_beside_many_short_ones() {
+        let mut graph = Graph::new();
+        let mut needs: Vec<_> = ["k", "l", "m", "n"]
+            .into_iter()
+            .map(|name| {
+                let base = graph.lib(&format!("{name}-base"), &[], 2, 0);
+                graph.lib(name, &[base], 2, 0)
+            })
+            .collect();
+        let base = graph.lib("long-base", &[], 6, 2);
+        needs.push(graph.lib("long", &[base], 6, 2));
+        graph.bin("app", &needs, [2, 0, 2]);
+        check(
+            &graph,
+            2,
+            str![[r#"
+stock
+  k-base    |--
+  k         |            --
+  l-base    |--
+  l         |          --
+  m-base    |  --
+  m         |        --
+  n-base    |    --
+  n         |      --
+  long-base |  ------==
+  long      |          ------==
+  app bin   |                --##
+guessed
+  k-base    |--
+  k         |  --
+  l-base    |--
+  l         |  --
+  m-base    |    --
+  m         |      --
+  n-base    |        --
+  n         |          --
+  long-base |    ------__==
+  long      |          ------==
+  app bin   |                --##
+known
+  k-base    |--
+  k         |            --
+  l-base    |  --
+  l         |            --
+  m-base    |    --
+  m         |          --
+  n-base    |      --
+  n         |        --
+  long-base |------__________==
+  long      |      ------__==
+  app bin   |              --..##
+
+"#]],
+        );
+    }
+
+    #[cargo_test]
+    fn a_macro_in_the_middle() {
+        let mut graph = Graph::new();
+        let others = ["k", "l", "m"].map(|name| {
+            let base = graph.lib(&format!("{name}-base"), &[], 3, 3);
+            let middle = graph.lib(&format!("{name}-middle"), &[base], 1, 1);
+            graph.lib(name, &[middle], 1, 1)
+        });
+        let syntax = graph.lib("syntax", &[], 4, 4);
+        let derive = graph.compile("derive", "proc-macro", &[syntax], [2, 0, 2]);
+        let user = graph.lib("user", &[derive], 8, 4);
+        graph.bin("app", &[&[user], &others[..]].concat(), [2, 0, 2]);
+        check(
+            &graph,
+            2,
+            str![[r#"
+stock
+  k-base   |---===
+  k-middle |                -=
+  k        |                  -=
+  l-base   |---===
+  l-middle |                -=
+  l        |                  -=
+  m-base   |      ---===
+  m-middle |              -=
+  m        |                    -=
+  syntax   |      ----====
+  derive   |            --##
+  user     |                    --------====
+  app bin  |                            --..##
+guessed
+  k-base   |---____________________===
+  k-middle |   -_______________=
+  k        |    -=
+  l-base   |---_________________===
+  l-middle |   -______________=
+  l        |    -=
+  m-base   |      ---===
+  m-middle |              -=
+  m        |                -=
+  syntax   |      ----====
+  derive   |            --##
+  user     |                --------__====
+  app bin  |                        --....##
+known
+  k-base   |---______________________===
+  k-middle |              -=
+  k        |                -=
+  l-base   |   ---________________===
+  l-middle |            -=
+  l        |                  -=
+  m-base   |        ---___________===
+  m-middle |           -_____________=
+  m        |                    -=
+  syntax   |----====
+  derive   |      --##
+  user     |          --------====
+  app bin  |                         --.##
+
+"#]],
+        );
+    }
+
+    #[cargo_test]
+    fn two_binaries_on_one_library() {
+        let mut graph = Graph::new();
+        let lib = graph.lib("lib", &[], 2, 6);
+        graph.bin("short", &[lib], [2, 1, 1]);
+        graph.bin("also-short", &[lib], [2, 1, 1]);
+        graph.bin("long", &[lib], [8, 4, 2]);
+        check(
+            &graph,
+            2,
+            str![[r#"
+stock
+  lib            |--======
+  short bin      |         --=#
+  also-short bin |  --=...#
+  long bin       |     --------====##
+guessed
+  lib            |--======
+  short bin      |     --=.......#
+  also-short bin |  --=.........#
+  long bin       |  --------====##
+known
+  lib            |--======
+  short bin      |            --=#
+  also-short bin |        --=#
+  long bin       |  --------====##
+
+"#]],
+        );
+    }
+
+    #[cargo_test]
+    fn codegen_that_is_paused() {
+        let mut graph = Graph::new();
+        let big = graph.lib("big", &[], 2, 8);
+        let beside = graph.lib("beside", &[], 6, 4);
+        let middle = graph.lib("middle", &[big], 6, 2);
+        let top = graph.lib("top", &[middle, beside], 6, 2);
+        graph.bin("app", &[top], [2, 2, 2]);
+        check(
+            &graph,
+            2,
+            str![[r#"
+stock
+  big     |--========
+  beside  |------====
+  middle  |          ------==
+  top     |                ------==
+  app bin |                      --==##
+guessed
+  big     |--__________========
+  beside  |------====
+  middle  |  ------__==
+  top     |        ------==
+  app bin |              --==..##
+known
+  big     |--____========
+  beside  |------________====
+  middle  |  ------__________==
+  top     |        ------____==
+  app bin |              --==..##
+
+"#]],
+        );
+    }
+}
