@@ -308,17 +308,17 @@ stock
   other   |    ---=
   app bin |              --==##
 guessed
-  bottom  |--_____==
-  left    |  ---_=
+  bottom  |--==
+  left    |  ---___=
   right   |     --------====
-  other   |  ---=
+  other   |    ---=
   app bin |             --==##
 known
-  bottom  |--______==
-  left    |  ---_________=
+  bottom  |--==
+  left    |    ---_______=
   right   |  --------====
-  other   |     ---__=
-  app bin |           --==##
+  other   |       ---____=
+  app bin |          --==.##
 
 "#]],
         );
@@ -463,9 +463,9 @@ stock
   long bin       |     --------====##
 guessed
   lib            |--======
-  short bin      |     --=.......#
-  also-short bin |  --=.........#
-  long bin       |  --------====##
+  short bin      |        --=#
+  also-short bin |  --=.......#
+  long bin       |     --------====##
 known
   lib            |--======
   short bin      |            --=#
