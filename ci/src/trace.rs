@@ -71,6 +71,8 @@ struct Unit {
     parked: Option<u64>,
     /// When that was over.
     linked: Option<u64>,
+    /// When its compiler was stopped, and when it went on.
+    paused: Vec<(u64, Option<u64>)>,
     fresh: bool,
     waited_for: Vec<u64>,
     /// How long the first unit that waited for this one ran before this one's end.
@@ -78,12 +80,18 @@ struct Unit {
 }
 
 impl Unit {
-    /// How long it waited before its linker.
+    /// From when until when it waited, before its linker or because it was paused.
+    fn waits(&self) -> impl Iterator<Item = (u64, Option<u64>)> {
+        let parked = self.parked.map(|parked| (parked, self.linked));
+        parked.into_iter().chain(self.paused.iter().copied())
+    }
+
+    /// How long it waited.
     fn waited(&self) -> u64 {
-        match (self.parked, self.linked) {
-            (Some(parked), Some(linked)) => linked.saturating_sub(parked),
-            _ => 0,
-        }
+        let waits = self.waits();
+        waits
+            .filter_map(|(from, until)| Some(until?.saturating_sub(from)))
+            .sum()
     }
 }
 
@@ -176,6 +184,7 @@ impl Build {
                             metadata: None,
                             parked: None,
                             linked: None,
+                            paused: Vec::new(),
                             fresh: false,
                             waited_for,
                             ahead: 0,
@@ -193,6 +202,15 @@ impl Build {
                         match ph {
                             "B" => unit.parked = Some(event.ts),
                             _ => unit.linked = Some(event.ts),
+                        }
+                    }
+                }
+                ("phase", ph) if event.name == "paused" => {
+                    if let Some(unit) = units.get_mut(&args.unit) {
+                        match (ph, unit.paused.last_mut()) {
+                            ("B", _) => unit.paused.push((event.ts, None)),
+                            (_, Some((_, until))) => *until = Some(event.ts),
+                            (_, None) => {}
                         }
                     }
                 }
@@ -295,9 +313,9 @@ impl Build {
         for unit in &self.units {
             changes.push((unit.start, 1));
             changes.push((unit.end.unwrap_or(u64::MAX), -1));
-            if let Some(parked) = unit.parked {
-                changes.push((parked, -1));
-                changes.push((unit.linked.unwrap_or(u64::MAX), 1));
+            for (from, until) in unit.waits() {
+                changes.push((from, -1));
+                changes.push((until.unwrap_or(u64::MAX), 1));
             }
         }
         // At the same instant, the end of one comes before the start of the next.
@@ -360,6 +378,21 @@ app v0.1.0      0.60         -     1.00     2.10     2.50
 2 units in 2.5 s, 2.8 s of work, at most 2 at once; dependents started 1.4 s ahead in total
 ";
         assert_eq!(table, expected);
+    }
+
+    #[test]
+    fn what_is_paused_does_not_work() {
+        let text = r#"[
+{"name":"a v1.0.0","cat":"unit","ph":"B","ts":0,"args":{"unit":1}},
+{"name":"paused","cat":"phase","ph":"B","ts":1000000,"args":{"unit":1}},
+{"name":"b v1.0.0","cat":"unit","ph":"B","ts":1000000,"args":{"unit":2}},
+{"name":"b v1.0.0","cat":"unit","ph":"E","ts":3000000,"args":{"unit":2,"outcome":"done"}},
+{"name":"paused","cat":"phase","ph":"E","ts":3000000,"args":{"unit":1}},
+{"name":"a v1.0.0","cat":"unit","ph":"E","ts":4000000,"args":{"unit":1,"outcome":"done"}}
+]"#;
+        let table = Build::parse(text).unwrap().table();
+        let expected = "2 units in 4.0 s, 4.0 s of work, at most 1 at once";
+        assert!(table.contains(expected), "{table}");
     }
 
     #[test]
