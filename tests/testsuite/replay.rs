@@ -13,19 +13,18 @@
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
-use std::path::{Path, PathBuf};
-use std::process::Command;
-use std::sync::LazyLock;
+use std::path::Path;
 
 use cargo_test_support::prelude::*;
 use cargo_test_support::{paths, str};
 use replay::log::Phase;
 use replay::recording::{Role, Unit};
 use replay::stage::Settings;
-use replay::{Log, Recording, Stage, Time};
+use replay::{Log, Recording, Time};
 use snapbox::assert_data_eq;
 
-use crate::support::{executable_of, replacement};
+use crate::support::graph::stage;
+use crate::support::replacement;
 
 /// A mode in the order in which Cargo has always started jobs.
 fn stock_order(mode: &str) -> Settings<'_> {
@@ -37,22 +36,6 @@ fn stock_order(mode: &str) -> Settings<'_> {
 
 /// How many µs of the recording are a column.
 const MOMENT: u64 = 1000;
-
-fn stage() -> &'static Stage {
-    static STAGE: LazyLock<Stage> = LazyLock::new(|| {
-        let ask = |args: &[&str]| {
-            let output = Command::new("rustc").args(args).output().unwrap();
-            assert!(output.status.success());
-            String::from_utf8(output.stdout).unwrap()
-        };
-        let rustc = PathBuf::from(ask(&["--print=sysroot"]).trim()).join("bin/rustc");
-        let about = ask(&["--version", "--verbose"]);
-        let host = about.lines().find_map(|line| line.strip_prefix("host: "));
-        let stand_in = executable_of(&["--package", "replay", "--bin", "stand-in"]);
-        Stage::new(stand_in, rustc, host.unwrap().to_owned()).unwrap()
-    });
-    &STAGE
-}
 
 /// A graph, unit by unit. Each is named by its place, for those that need it.
 struct Graph(Recording);

@@ -28,7 +28,8 @@ use super::{BuildTrace, executable_of, replacement};
 /// How many µs of the recording are a column: so many that one more makes something more urgent.
 const MOMENT: u64 = 500_000;
 
-fn stage() -> &'static Stage {
+/// The stand-ins and the compiler of all replays.
+pub fn stage() -> &'static Stage {
     static STAGE: LazyLock<Stage> = LazyLock::new(|| {
         let ask = |args: &[&str]| {
             let output = Command::new("rustc").args(args).output().unwrap();
