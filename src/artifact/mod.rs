@@ -66,7 +66,11 @@ const FIRST_RANKED_ANEW: usize = 16;
 
 /// Differences in urgency that are smaller than this, in µs, are none: they are not worth an order that
 /// differs from one build of the same small project to the next.
-const NOTICEABLE: u64 = 250_000;
+const NOTICEABLE: u64 = 1_000_000;
+
+/// In builds with more jobs than this, jobs that are equally urgent are ordered by those that need them
+/// directly: to count all that wait for them takes a bit for each pair of jobs.
+const MOST_COUNTED: usize = 4_096;
 
 /// By what factor an estimate of codegen is corrected at most when the frontend has ended.
 const MOST_WRONG: u64 = 4;
@@ -343,6 +347,7 @@ impl<U: Clone + Eq + Hash, J> Plan<U, J> {
                 dependents: Vec::new(),
                 estimate,
                 work: estimate.work(),
+                waited_for_by: 0,
                 since: 0,
                 codegen_until_paused: 0,
                 measured: Measured::default(),
@@ -384,6 +389,7 @@ impl<U: Clone + Eq + Hash, J> Plan<U, J> {
         tracker.codegen_left = (tracker.nodes.iter())
             .map(|node| u128::from(node.codegen_left()))
             .sum();
+        tracker.count_dependents();
         tracker.rank();
         for id in 0..tracker.nodes.len() {
             if tracker.nodes[id].missing == 0 {
@@ -461,6 +467,8 @@ struct Node<U, J> {
     estimate: Estimate,
     /// The estimate, as far as this build has not shown it wrong.
     work: Work,
+    /// How many jobs wait for it, directly or not, and itself; in large builds only the direct ones.
+    waited_for_by: u64,
     urgency: Urgency,
     /// When its state was last changed. µs.
     since: u64,
@@ -514,11 +522,12 @@ impl<U, J> Node<U, J> {
 }
 
 /// A job that may start, continue or link. The greatest goes first: the most urgent one, among equals
-/// the one that was let go last, as Cargo has always done it, and among those the one that was added
-/// first.
+/// the one that most others wait for, then the one that was let go last, as Cargo has always done it,
+/// and among those the one that was added first.
 #[derive(Debug, PartialEq, Eq, PartialOrd, Ord)]
 struct Candidate {
     urgency: u64,
+    waited_for_by: u64,
     let_go: u64,
     added_last: std::cmp::Reverse<usize>,
 }
@@ -976,6 +985,7 @@ impl<U: Clone + Eq + Hash, J> Tracker<U, J> {
     fn candidate(&self, id: usize) -> Candidate {
         Candidate {
             urgency: self.urgency(id),
+            waited_for_by: self.nodes[id].waited_for_by,
             let_go: self.reports,
             added_last: std::cmp::Reverse(id),
         }
@@ -1023,15 +1033,27 @@ impl<U: Clone + Eq + Hash, J> Tracker<U, J> {
         self.measure(id, last, next);
     }
 
+    fn count_dependents(&mut self) {
+        let is_exact = self.schedule == Schedule::Stock || self.nodes.len() <= MOST_COUNTED;
+        let counts = match is_exact {
+            true => dependents_of(&self.nodes, &self.dependencies_first),
+            false => (self.nodes.iter())
+                .map(|node| node.dependents.len() as u64)
+                .collect(),
+        };
+        for (node, count) in std::iter::zip(&mut self.nodes, counts) {
+            node.waited_for_by = count;
+        }
+    }
+
     /// Works out how urgent everything is.
     fn rank(&mut self) {
         let nodes = &self.nodes;
         let urgencies = match self.schedule {
-            Schedule::Stock => dependents_of(nodes, &self.dependencies_first)
-                .into_iter()
-                .map(|count| Urgency {
-                    start: count,
-                    codegen: count,
+            Schedule::Stock => (nodes.iter())
+                .map(|node| Urgency {
+                    start: node.waited_for_by,
+                    codegen: node.waited_for_by,
                     // What is parked has done its work, and holds memory until it has linked.
                     link: u64::MAX,
                 })

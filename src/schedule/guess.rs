@@ -50,7 +50,7 @@ pub fn guess(kind: Kind) -> Work {
         Kind::Library { source } => work(700 * source.isqrt(), 400 * source.isqrt(), 0),
         // What links has no metadata that anybody waits for: all of its compilation is frontend.
         Kind::ProcMacro { source } => work(4_500 * source.isqrt(), 0, 100 * MILLISECOND),
-        Kind::Linked { source } => work(9_500 * source.isqrt(), 0, 400 * MILLISECOND),
+        Kind::Linked { source } => work(9_500 * source.isqrt(), 0, 100 * MILLISECOND),
         Kind::BuildScript => work(140 * MILLISECOND, 0, 60 * MILLISECOND),
         Kind::Run { links: false } => work(50 * MILLISECOND, 0, 0),
         Kind::Run { links: true } => work(2_000 * MILLISECOND, 0, 0),

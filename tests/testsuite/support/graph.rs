@@ -26,7 +26,7 @@ use replay::{Recording, Stage, Time};
 use super::{BuildTrace, executable_of, replacement};
 
 /// How many µs of the recording are a column: so many that one more makes something more urgent.
-const MOMENT: u64 = 500_000;
+const MOMENT: u64 = 1_000_000;
 
 /// The stand-ins and the compiler of all replays.
 pub fn stage() -> &'static Stage {
