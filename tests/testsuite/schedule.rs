@@ -309,10 +309,10 @@ stock
   app bin |              --==##
 guessed
   bottom  |--==
-  left    |  ---___=
-  right   |     --------====
+  left    |  ---=
+  right   |      --------====
   other   |    ---=
-  app bin |             --==##
+  app bin |              --==##
 known
   bottom  |--==
   left    |    ---_______=
@@ -355,14 +355,14 @@ stock
   app bin   |                --##
 guessed
   k-base    |--
-  k         |  --
+  k         |            --
   l-base    |--
-  l         |  --
-  m-base    |    --
-  m         |      --
-  n-base    |        --
-  n         |          --
-  long-base |    ------__==
+  l         |          --
+  m-base    |  --
+  m         |        --
+  n-base    |    --
+  n         |      --
+  long-base |  ------==
   long      |          ------==
   app bin   |                --##
 known
@@ -374,9 +374,9 @@ known
   m         |          --
   n-base    |      --
   n         |        --
-  long-base |------__________==
+  long-base |------________==
   long      |      ------__==
-  app bin   |              --..##
+  app bin   |                --##
 
 "#]],
         );
@@ -413,29 +413,29 @@ stock
   user     |                    --------====
   app bin  |                            --..##
 guessed
-  k-base   |---____________________===
-  k-middle |   -_______________=
-  k        |    -=
-  l-base   |---_________________===
-  l-middle |   -______________=
-  l        |    -=
+  k-base   |---===
+  k-middle |                -=
+  k        |                  -___=
+  l-base   |---===
+  l-middle |                -=
+  l        |                  -=
   m-base   |      ---===
   m-middle |              -=
-  m        |                -=
+  m        |                    -=
   syntax   |      ----====
   derive   |            --##
-  user     |                --------__====
-  app bin  |                        --....##
+  user     |                   --------====
+  app bin  |                           --..##
 known
-  k-base   |---______________________===
+  k-base   |---___________________===
   k-middle |              -=
-  k        |                -=
-  l-base   |   ---________________===
+  k        |                      -____=
+  l-base   |   ---_____________===
   l-middle |            -=
-  l        |                  -=
-  m-base   |        ---___________===
+  l        |                       -___=
+  m-base   |        ---_____===
   m-middle |           -_____________=
-  m        |                    -=
+  m        |                        -_=
   syntax   |----====
   derive   |      --##
   user     |          --------====
@@ -463,8 +463,8 @@ stock
   long bin       |     --------====##
 guessed
   lib            |--======
-  short bin      |        --=#
-  also-short bin |  --=.......#
+  short bin      |         --=#
+  also-short bin |  --=...#
   long bin       |     --------====##
 known
   lib            |--======
@@ -495,11 +495,11 @@ stock
   top     |                ------==
   app bin |                      --==##
 guessed
-  big     |--__________========
+  big     |--========
   beside  |------====
-  middle  |  ------__==
-  top     |        ------==
-  app bin |              --==..##
+  middle  |          ------==
+  top     |                ------==
+  app bin |                      --==##
 known
   big     |--____========
   beside  |------________====
