@@ -284,8 +284,13 @@ impl<'r> Graph<'r> {
             }
             for need in &unit.needs {
                 let need = &self.units[*need];
-                let is_library = !matches!(need.role(), Role::Run | Role::BuildScript);
-                if is_library && id(need) != own {
+                let is_wanted = match need.role() {
+                    // A run reads what the scripts of the package's own dependencies have printed.
+                    Role::Run => unit.role() == Role::Run,
+                    Role::BuildScript => false,
+                    Role::Library | Role::ProcMacro | Role::Linked => true,
+                };
+                if is_wanted && id(need) != own {
                     let sides = dependencies.entry(id(need)).or_default();
                     sides.include(self.sides[*place]);
                 }
@@ -298,7 +303,7 @@ impl<'r> Graph<'r> {
         let is_dev =
             |unit: &Unit| unit.mode == "test" || is_one_of(unit, &["test", "bench", "example"]);
         let normal = self.dependencies(own, package, |unit| {
-            !matches!(unit.role(), Role::Run | Role::BuildScript) && !is_dev(unit)
+            unit.role() != Role::BuildScript && !is_dev(unit)
         });
         let build = self.dependencies(own, package, |unit| unit.role() == Role::BuildScript);
         let mut dev = self.dependencies(own, package, is_dev);
