@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
-use std::time::{Duration, Instant, SystemTime};
+use std::time::{Instant, SystemTime};
 
 use anyhow::{Context, Result, bail};
 use fs_err as fs;
@@ -18,7 +18,7 @@ use crate::cargo::{self, Network};
 use crate::layout::{Layout, Variant};
 use crate::series::sha256;
 use crate::upstream::Mode;
-use crate::{shell, toolchain};
+use crate::{shell, toolchain, usage};
 
 /// What to compare.
 #[derive(Clone, Debug)]
@@ -33,6 +33,8 @@ pub struct Request {
     pub against: Option<Mode>,
     /// Build the tests, too.
     pub tests: bool,
+    /// Measure the memory, too.
+    pub memory: bool,
     /// `build.pipelining` for the replacement.
     pub mode: Option<Mode>,
     /// Whether to download what is missing.
@@ -47,8 +49,17 @@ struct Side {
     built: Built,
     rustc: PathBuf,
     mode: Option<Mode>,
-    seconds: Vec<f64>,
+    costs: Vec<Cost>,
     artifacts: Option<BTreeMap<PathBuf, String>>,
+}
+
+/// What a build took.
+struct Cost {
+    seconds: f64,
+    /// How many times as long as if all cores had worked at it all the time.
+    to_busy: Option<f64>,
+    /// The most that all processes held together, in MiB.
+    memory: Option<f64>,
 }
 
 /// Builds with both in turn, prints the times, and compares what they made.
@@ -68,7 +79,7 @@ pub fn run(layout: &Layout, request: &Request) -> Result<()> {
             built,
             rustc: rustc.clone(),
             mode,
-            seconds: Vec::new(),
+            costs: Vec::new(),
             artifacts: None,
         })
     };
@@ -97,19 +108,40 @@ pub fn run(layout: &Layout, request: &Request) -> Result<()> {
             } else if dir.exists() {
                 fs::remove_dir_all(&dir)?;
             }
-            let took = side.build(&dir, request)?;
-            side.seconds.push(took.as_secs_f64());
+            let cost = side.build(&dir, request)?;
+            side.costs.push(cost);
             side.check_artifacts(&dir)?;
         }
     }
 
-    for side in &sides {
-        println!("{:12} {}", side.name, Spread::of(&side.seconds, " s"));
+    let [released, replacement] = &sides;
+    for side in [released, replacement] {
+        let figures = |of: fn(&Cost) -> Option<f64>| -> Vec<f64> {
+            side.costs.iter().filter_map(of).collect()
+        };
+        let seconds = figures(|cost| Some(cost.seconds));
+        println!("{:12} {}", side.name, Spread::of(&seconds, " s"));
+        let to_busy = figures(|cost| cost.to_busy);
+        if !to_busy.is_empty() {
+            let spread = Spread::of(&to_busy, "");
+            println!("{:12} {spread} of its CPU time on all cores", "");
+        }
+        let memory = figures(|cost| cost.memory);
+        if !memory.is_empty() {
+            println!("{:12} {} held at most", "", Spread::of(&memory, " MiB"));
+        }
     }
-    let ratios: Vec<f64> = std::iter::zip(&sides[1].seconds, &sides[0].seconds)
-        .map(|(replacement, released)| replacement / released)
-        .collect();
-    println!("{:12} {}", "ratio", Spread::of(&ratios, ""));
+    let ratios = |of: fn(&Cost) -> Option<f64>| -> Vec<f64> {
+        std::iter::zip(&replacement.costs, &released.costs)
+            .filter_map(|(replacement, released)| Some(of(replacement)? / of(released)?))
+            .collect()
+    };
+    let times = ratios(|cost| Some(cost.seconds));
+    println!("{:12} {}", "ratio", Spread::of(&times, ""));
+    let memory = ratios(|cost| cost.memory);
+    if !memory.is_empty() {
+        println!("{:12} {}", "memory", Spread::of(&memory, ""));
+    }
     let [released, replacement] = sides.map(|side| side.artifacts.unwrap_or_default());
     if released != replacement {
         let differing: Vec<String> = released
@@ -125,7 +157,7 @@ pub fn run(layout: &Layout, request: &Request) -> Result<()> {
 }
 
 impl Side {
-    fn build(&self, target: &Path, request: &Request) -> Result<Duration> {
+    fn build(&self, target: &Path, request: &Request) -> Result<Cost> {
         let mut command = Command::new(&self.built.path);
         cargo::isolate(&mut command);
         command
@@ -142,11 +174,20 @@ impl Side {
         if let Some(mode) = self.mode {
             command.env("CARGO_BUILD_PIPELINING", mode.name());
         }
+        let sampler = request
+            .memory
+            .then(usage::Sampler::of_children)
+            .transpose()?;
+        let cpu_before = usage::cpu_of_children();
         let began = Instant::now();
         let output = command
             .output()
             .with_context(|| format!("could not run {}", self.built.path.display()))?;
-        let took = began.elapsed();
+        let seconds = began.elapsed().as_secs_f64();
+        let cpu = usage::cpu_of_children()
+            .zip(cpu_before)
+            .map(|(after, before)| (after - before).as_secs_f64());
+        let memory = sampler.map(|sampler| sampler.peak() as f64 / f64::from(1 << 20));
         if !output.status.success() {
             bail!(
                 "the {} cargo could not build the project:\n{}",
@@ -154,7 +195,12 @@ impl Side {
                 String::from_utf8_lossy(&output.stderr).trim_end()
             );
         }
-        Ok(took)
+        let cores = std::thread::available_parallelism()?.get() as f64;
+        Ok(Cost {
+            seconds,
+            to_busy: cpu.map(|cpu| seconds * cores / cpu),
+            memory,
+        })
     }
 
     /// What this side makes must also be the same each time.

@@ -29,6 +29,7 @@ mod toolchain;
 mod trace;
 mod tree;
 mod upstream;
+mod usage;
 
 use std::ffi::OsString;
 use std::path::PathBuf;
@@ -132,6 +133,10 @@ enum Command {
         /// `cargo test --no-run` instead of `cargo build`
         #[arg(long)]
         tests: bool,
+        /// Measure also how much memory all processes of a build hold together at most; that takes
+        /// time, so the times should be those of another run (Linux only)
+        #[arg(long)]
+        memory: bool,
         /// Compare with the replacement in this mode, not with the released cargo
         #[arg(long, value_enum)]
         against: Option<upstream::Mode>,
@@ -312,6 +317,7 @@ fn execute(cli: Cli) -> Result<ExitCode> {
             fresh,
             touch,
             tests,
+            memory,
             against,
             mode,
             args,
@@ -322,6 +328,7 @@ fn execute(cli: Cli) -> Result<ExitCode> {
                 fresh,
                 touch,
                 tests,
+                memory,
                 against,
                 mode,
                 network,
