@@ -1,7 +1,7 @@
 //! How much memory there is for this process, and how much of it is available.
 //!
-//! Several things bound it at once: the machine, and each control group (version 2) that the process is
-//! in, directly or through one above. Linux tells all of them; on other systems nothing is known.
+//! Several things bound it at once: the machine, and each control group that the process is in, directly
+//! or through one above. Linux tells all of them; on other systems nothing is known.
 
 use std::fmt;
 use std::io;
@@ -20,9 +20,43 @@ pub fn available() -> Option<u64> {
 /// What bounds the memory of a process.
 pub(crate) struct Bounds {
     /// The control groups that it is in, from its own up to the root of those that can be seen.
-    groups: Vec<PathBuf>,
+    groups: Vec<Group>,
     read: Read,
 }
+
+/// A control group that may bound memory.
+#[derive(Debug)]
+struct Group {
+    dir: PathBuf,
+    files: &'static Files,
+}
+
+/// What is called how in one version of control groups.
+#[derive(Debug)]
+struct Files {
+    /// Where the groups are mounted.
+    root: &'static str,
+    limit: &'static str,
+    used: &'static str,
+    /// What of it the kernel gives up first, in `memory.stat`.
+    reclaimable: &'static str,
+}
+
+/// As the kernel's `Documentation/admin-guide/cgroup-v1/memory.rst` has it.
+const VERSION_1: Files = Files {
+    root: "/sys/fs/cgroup/memory",
+    limit: "memory.limit_in_bytes",
+    used: "memory.usage_in_bytes",
+    reclaimable: "total_inactive_file",
+};
+
+/// As the kernel's `Documentation/admin-guide/cgroup-v2.rst` has it.
+const VERSION_2: Files = Files {
+    root: "/sys/fs/cgroup",
+    limit: "memory.max",
+    used: "memory.current",
+    reclaimable: "inactive_file",
+};
 
 /// One of the bounds. In bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -38,17 +72,9 @@ impl Bounds {
 
     /// `read` has the text of a file.
     pub fn reading(read: Read) -> Self {
-        let own = read(Path::new("/proc/self/cgroup")).ok();
-        let groups = own.as_deref().and_then(control_group).map(|own| {
-            let own = Path::new(own);
-            let root = Path::new("/sys/fs/cgroup");
-            let above = own.ancestors();
-            above
-                .map(|group| root.join(group.strip_prefix("/").unwrap_or(group)))
-                .collect()
-        });
+        let own = read(Path::new("/proc/self/cgroup")).unwrap_or_default();
         Bounds {
-            groups: groups.unwrap_or_default(),
+            groups: groups(&own).collect(),
             read,
         }
     }
@@ -60,7 +86,7 @@ impl Bounds {
     pub fn now(&self) -> impl Iterator<Item = Bound> {
         let machine = (self.read)(Path::new("/proc/meminfo"));
         let machine = machine.ok().as_deref().and_then(machine_bound);
-        let groups = self.groups.iter().filter_map(|dir| self.group(dir));
+        let groups = self.groups.iter().filter_map(|group| self.group(group));
         machine.into_iter().chain(groups)
     }
 
@@ -68,12 +94,12 @@ impl Bounds {
         self.now().map(|bound| bound.available).min()
     }
 
-    fn group(&self, dir: &Path) -> Option<Bound> {
+    fn group(&self, Group { dir, files }: &Group) -> Option<Bound> {
         let read = |name| (self.read)(&dir.join(name)).ok();
-        // Most often "max": no limit.
-        let all = read("memory.max")?.trim().parse().ok()?;
-        let used: u64 = read("memory.current")?.trim().parse().ok()?;
-        let reclaimable = field(&read("memory.stat")?, "inactive_file")?;
+        // Where there is no limit, it is the word "max", or more than any machine has.
+        let all = read(files.limit)?.trim().parse().ok()?;
+        let used: u64 = read(files.used)?.trim().parse().ok()?;
+        let reclaimable = field(&read("memory.stat")?, files.reclaimable)?;
         let used = used.saturating_sub(reclaimable);
         Some(Bound {
             available: u64::saturating_sub(all, used),
@@ -111,9 +137,24 @@ fn field(text: &str, name: &str) -> Option<u64> {
     line.next()?.parse().ok()
 }
 
-/// Reads the path of the version 2 group from `/proc/self/cgroup` (cgroups(7)).
-fn control_group(text: &str) -> Option<&str> {
-    text.lines().find_map(|line| line.strip_prefix("0::"))
+/// Reads from `/proc/self/cgroup` (cgroups(7)) which groups may bound memory.
+fn groups(text: &str) -> impl Iterator<Item = Group> {
+    let own = text.lines().filter_map(|line| {
+        let mut fields = line.splitn(3, ':');
+        let (_, controllers, path) = (fields.next()?, fields.next()?, fields.next()?);
+        let files = match controllers {
+            "" => &VERSION_2,
+            _ if controllers.split(',').any(|it| it == "memory") => &VERSION_1,
+            _ => return None,
+        };
+        Some((Path::new(path), files))
+    });
+    own.flat_map(|(own, files)| {
+        own.ancestors().map(move |group| Group {
+            dir: Path::new(files.root).join(group.strip_prefix("/").unwrap_or(group)),
+            files,
+        })
+    })
 }
 
 /// For a system that has these files.
@@ -191,6 +232,34 @@ mod tests {
         assert_eq!(bounds("1600\n").available(), Some(600));
         assert_eq!(bounds("900\n").available(), Some(0));
         assert_eq!(bounds("99999999\n").available(), Some(1000));
+    }
+
+    #[test]
+    fn the_first_version_of_control_groups() {
+        let bounds = |limit: &str| {
+            bounds_in(&[
+                MEMINFO,
+                (
+                    "/proc/self/cgroup",
+                    "9:name=systemd:/\n4:hugetlb,memory:/docker:x\n3:cpuset:/y\n0::/\n",
+                ),
+                (
+                    "/sys/fs/cgroup/memory/docker:x/memory.limit_in_bytes",
+                    limit,
+                ),
+                (
+                    "/sys/fs/cgroup/memory/docker:x/memory.usage_in_bytes",
+                    "1100\n",
+                ),
+                (
+                    "/sys/fs/cgroup/memory/docker:x/memory.stat",
+                    "inactive_file 7\ntotal_inactive_file 100\n",
+                ),
+            ])
+        };
+        assert_eq!(bounds("2000\n").available(), Some(1000));
+        let unlimited = bounds("9223372036854771712\n").available();
+        assert_eq!(unlimited, Some(4000 * 1024));
     }
 
     #[test]

@@ -38,7 +38,7 @@ impl Budget {
     ///
     /// They must be fewer than two for each job slot, and a quarter of all memory must be
     /// available: of the machine's, as `/proc/meminfo` has it, and of what each control group
-    /// (version 2) of this process may use. Where that is not known, on other systems than Linux
+    /// of this process may use. Where that is not known, on other systems than Linux
     /// for example, only the number counts.
     ///
     /// Reads a handful of files that the kernel makes up; it does not block.

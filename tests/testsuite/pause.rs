@@ -7,6 +7,7 @@ use cargo_test_support::prelude::*;
 use cargo_test_support::{Execs, Project};
 use rustix::process::{Signal, kill_process};
 
+use crate::support::control_group::ControlGroup;
 use crate::support::gated::{assert_tidy, await_that};
 use crate::support::pausing::{
     Build, DoorsExt, PausingExt, is_watchdog, run_foo, slow_busy_and_urgent, watchdog_of,
@@ -245,12 +246,21 @@ fn nothing_is_paused_while_there_is_another_slot() {
     assert_eq!(trace.paused(), [] as [&str; 0]);
 }
 
-/// Asserts that nothing is paused by this cargo where something else would be.
+/// Asserts that nothing is paused in a build with two jobs with such a setting.
 #[track_caller]
 fn assert_nothing_is_paused(set: impl FnOnce(&Project, &mut Execs)) {
+    assert_nothing_is_paused_by(|p| {
+        let mut cargo = p.with_doors("build -j2");
+        set(p, &mut cargo);
+        cargo
+    });
+}
+
+/// Asserts that nothing is paused by this cargo where something else would be.
+#[track_caller]
+fn assert_nothing_is_paused_by(cargo: impl FnOnce(&Project) -> Execs) {
     let p = slow_busy_and_urgent();
-    let mut cargo = p.with_doors("build -j2");
-    set(&p, &mut cargo);
+    let cargo = cargo(&p);
     let mut build = Build::start(p, cargo);
     build.await_metadata();
     build.doors.pass("busy");
@@ -275,6 +285,36 @@ fn nothing_is_paused_where_no_memory_may_be_held() {
 fn nothing_is_paused_that_would_hold_too_much_memory() {
     assert_nothing_is_paused(|_, cargo| {
         cargo.env("CARGO_BUILD_PAUSE_MEMORY", "1KiB");
+    });
+}
+
+/// How much may be paused is a share of what is available to cargo, not to the machine.
+#[cargo_test]
+fn nothing_is_paused_where_a_control_group_has_little_memory() {
+    // Enough to build in, but not to pause in: a rustc has more than a twentieth of it.
+    let Some(group) = ControlGroup::of_memory(512 << 20) else {
+        eprintln!("skipped: only root may make control groups, where memory is controlled");
+        return;
+    };
+    let share = ("CARGO_BUILD_PAUSE_MEMORY", "5%");
+    let p = slow_busy_and_urgent();
+    let mut cargo = p.with_doors("build -j2");
+    cargo.env(share.0, share.1);
+    let trace = Build::paused_by(p, cargo).succeed(2);
+    assert_eq!(trace.paused(), ["slow"]);
+
+    let join = format!(
+        "echo $$ >{} && exec \"$CARGO\" build -j2",
+        group.procs().display()
+    );
+    assert_nothing_is_paused_by(|p| {
+        let mut shell = p.process("sh");
+        shell
+            .args(&["-c", &join])
+            .env("CARGO", replacement())
+            .env(share.0, share.1)
+            .with_doors_of(p);
+        shell
     });
 }
 

@@ -2,6 +2,8 @@
 
 pub mod build_trace;
 #[cfg(target_os = "linux")]
+pub mod control_group;
+#[cfg(target_os = "linux")]
 pub mod gated;
 #[cfg(target_os = "linux")]
 pub mod graph;
