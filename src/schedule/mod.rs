@@ -12,12 +12,14 @@
 //! ```
 //!
 //! The [`Tracker`](crate::artifact::Tracker) puts the answers in order: of all that could start,
-//! continue or link, the most urgent goes first.
+//! continue or link, the most urgent goes first. Afterwards [`Done`] says how soon it could have been
+//! done.
 
 mod clock;
 pub mod costs;
 pub mod guess;
 mod known;
+mod limit;
 mod pauses;
 pub mod pausing;
 mod rank;
@@ -30,6 +32,7 @@ use serde::de;
 
 pub use clock::{CLOCK_FILE, Clock};
 pub use known::KnownCosts;
+pub use limit::{Done, Step};
 pub use pauses::Pauses;
 pub use rank::{Urgency, urgencies};
 pub use source_size::source_size;

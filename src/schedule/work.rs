@@ -13,7 +13,7 @@ pub enum Phase {
 }
 
 impl Phase {
-    const ALL: [Phase; 3] = [Phase::Frontend, Phase::Codegen, Phase::Link];
+    pub(super) const ALL: [Phase; 3] = [Phase::Frontend, Phase::Codegen, Phase::Link];
 }
 
 /// How long the phases of a unit take, or probably take, in µs. One that it does not have takes 0.

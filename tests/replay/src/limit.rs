@@ -1,177 +1,53 @@
-//! How soon a build could be done at all.
+//! How soon a recorded build could be done at all.
 //!
-//! Nothing can be done before what must be done first, and nothing ends before what must come after
-//! it. So from any point of the build on, whatever the schedule, it takes at least
-//!
-//! ```text
-//!   all work that must be done before this point, divided among the jobs
-//!     + the longest path from here to the end
-//! ```
-//!
-//! and the greatest of these bounds counts. Before the beginning there is nothing, which leaves the
-//! longest path through the build; at its end there is all work, divided among the jobs. Another point
-//! matters where one program is linked from everything and takes long to optimize: whatever is done
-//! before, and on however many jobs, it comes on top.
-//!
-//! On a path each unit starts as soon as what it reads is there and links as soon as what it links
-//! is:
-//!
-//! ```text
-//!   a  [ frontend |   codegen    ]
-//!   b             [ frontend | codegen ]
-//!   bin                      [ codegen ]      [ link ]   the last of a, b and its own codegen
-//! ```
+//! See [`Done`]. Here what a unit takes at best is known, as each phase was recorded on one thread.
 
-use cargo_pipelining::artifact::Need;
 use cargo_pipelining::pipelining::Pipelining;
-
-use cargo_pipelining::schedule::{Urgency, Work, urgencies};
+use cargo_pipelining::schedule::{Done, Work};
 
 use crate::edges::edges;
 use crate::recording::{Recording, Unit};
 
 /// The least time, in µs, in which `jobs` threads could build it.
 pub fn limit(recording: &Recording, jobs: u64) -> u64 {
-    let jobs = jobs.max(1);
-    let edges = edges(recording, Pipelining::Link);
-    let bounds = std::iter::zip(
-        work_before(recording, &edges),
-        paths(recording, jobs, &edges),
-    );
-    let later = bounds.flat_map(|(before, path)| {
-        [
-            before.start.div_ceil(jobs) + path.start,
-            before.link.div_ceil(jobs) + path.link,
-        ]
-    });
-    later
-        .chain([recording.work().div_ceil(jobs)])
-        .max()
-        .unwrap_or(0)
+    of(recording, |done| done.limit(jobs, at_best(recording, jobs)))
 }
 
 /// How long the longest chain of phases takes, in µs, if a phase never waits for a free job.
 pub fn longest_path(recording: &Recording, jobs: u64) -> u64 {
-    let edges = edges(recording, Pipelining::Link);
-    let paths = paths(recording, jobs.max(1), &edges);
-    paths.iter().map(|path| path.start).max().unwrap_or(0)
+    let path = of(recording, |done| {
+        done.longest_path(at_best(recording, jobs))
+    });
+    path.iter().map(|step| step.took).sum()
 }
 
-/// The longest path from each phase of each unit to the end, in µs.
-fn paths(recording: &Recording, jobs: u64, edges: &[Vec<(usize, Need)>]) -> Vec<Urgency> {
-    let mut dependents = vec![Vec::new(); edges.len()];
-    for (unit, needs) in edges.iter().enumerate() {
-        for &(dependency, need) in needs {
-            dependents[dependency].push((unit, need));
-        }
-    }
-    let order: Vec<usize> = (0..edges.len()).collect();
-    urgencies(
-        |unit| at_best(&recording.units[unit], jobs),
-        |unit| &dependents[unit],
-        &order,
-    )
+fn of<T>(recording: &Recording, ask: impl FnOnce(Done<'_>) -> T) -> T {
+    let works = recording.units.iter().map(work).collect::<Vec<_>>();
+    let order: Vec<usize> = (0..works.len()).collect();
+    ask(Done {
+        works: &works,
+        needs: &edges(recording, Pipelining::Link),
+        dependencies_first: &order,
+    })
 }
 
-/// What the phases take with as many threads as they can use.
-fn at_best(unit: &Unit, jobs: u64) -> Work {
+fn work(unit: &Unit) -> Work {
     Work {
         frontend: unit.frontend + unit.run,
-        codegen: unit.codegen.div_ceil(unit.codegen_units.clamp(1, jobs)),
+        codegen: unit.codegen,
         link: unit.link,
     }
 }
 
-/// The work that must be done before a unit starts, and before it links. µs.
-#[derive(Clone, Copy)]
-struct Before {
-    start: u64,
-    link: u64,
-}
-
-fn work_before(recording: &Recording, edges: &[Vec<(usize, Need)>]) -> Vec<Before> {
-    let units = &recording.units;
-    let mut before_start: Vec<Phases> = Vec::with_capacity(units.len());
-    let mut works = Vec::with_capacity(units.len());
-    for (unit, needs) in edges.iter().enumerate() {
-        let mut start = Phases::none(units.len());
-        let mut link = Phases::none(units.len());
-        for &(dependency, need) in needs {
-            start.include(&before_start[dependency]);
-            start.insert(FIRST, dependency);
-            let rest = match need {
-                Need::MetadataToStart => continue,
-                Need::AllToLink => &mut link,
-                Need::AllToStart => &mut start,
-            };
-            rest.insert(LATER, dependency);
+/// What the phases take with as many threads as they can use.
+fn at_best(recording: &Recording, jobs: u64) -> impl Fn(usize) -> Work {
+    move |place| {
+        let unit = &recording.units[place];
+        let threads = unit.codegen_units.clamp(1, jobs.max(1));
+        Work {
+            codegen: unit.codegen.div_ceil(threads),
+            ..work(unit)
         }
-        // What is needed whole has linked, so what it links is done as well.
-        let whole = needs.iter().filter(|(_, need)| *need == Need::AllToStart);
-        for (linked, need) in whole.flat_map(|(dependency, _)| &edges[*dependency]) {
-            if *need == Need::AllToLink {
-                start.insert(LATER, *linked);
-            }
-        }
-        link.include(&start);
-        link.insert(FIRST, unit);
-        works.push(Before {
-            start: start.work(units),
-            link: link.work(units) + units[unit].codegen,
-        });
-        before_start.push(start);
-    }
-    works
-}
-
-/// A set of phases: of each unit the first (the frontend, or the run), and what comes later.
-#[derive(Clone)]
-struct Phases {
-    units: usize,
-    words: Vec<u64>,
-}
-
-const FIRST: usize = 0;
-const LATER: usize = 1;
-
-impl Phases {
-    fn none(units: usize) -> Self {
-        Phases {
-            units,
-            words: vec![0; (2 * units).div_ceil(64)],
-        }
-    }
-
-    fn insert(&mut self, part: usize, unit: usize) {
-        let bit = part * self.units + unit;
-        self.words[bit / 64] |= 1 << (bit % 64);
-    }
-
-    fn include(&mut self, others: &Phases) {
-        for (word, more) in std::iter::zip(&mut self.words, &others.words) {
-            *word |= more;
-        }
-    }
-
-    fn has(&self, part: usize, unit: usize) -> bool {
-        let bit = part * self.units + unit;
-        self.words[bit / 64] & (1 << (bit % 64)) != 0
-    }
-
-    /// On one thread. µs.
-    fn work(&self, units: &[Unit]) -> u64 {
-        let works = units.iter().enumerate().map(|(place, unit)| {
-            let first = match self.has(FIRST, place) {
-                true => unit.frontend + unit.run,
-                false => 0,
-            };
-            let later = match self.has(LATER, place) {
-                true => unit.codegen + unit.link,
-                false => 0,
-            };
-            first + later
-        });
-        works.sum()
     }
 }
 
