@@ -1,15 +1,5 @@
-//! What runs when, exactly: real builds of small graphs, in which compilers take as long as a test
-//! says, by a clock that stands still while cargo is at work.
-//!
-//! A row is a unit, a column is a moment:
-//!
-//! ```text
-//!   ---    a compiler's frontend, until its metadata is written
-//!   ===    its codegen (with two threads `22`, with three `33`, …)
-//!   ...    it has compiled, and waits before its linker
-//!   ###    the linker
-//!   >>>    the run of a build script
-//! ```
+//! What runs when, exactly: real builds of small graphs in each mode, in the order in which Cargo has
+//! always started jobs. See [`graph`](crate::support::graph) for how to read the charts.
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
@@ -17,13 +7,12 @@ use std::path::Path;
 
 use cargo_test_support::prelude::*;
 use cargo_test_support::{paths, str};
-use replay::log::Phase;
-use replay::recording::{Role, Unit};
+use replay::recording::Unit;
 use replay::stage::Settings;
-use replay::{Log, Recording, Time};
+use replay::{Recording, Time};
 use snapbox::assert_data_eq;
 
-use crate::support::graph::stage;
+use crate::support::graph::{Graph, stage};
 use crate::support::replacement;
 
 /// A mode in the order in which Cargo has always started jobs.
@@ -34,132 +23,16 @@ fn stock_order(mode: &str) -> Settings<'_> {
     }
 }
 
-/// How many µs of the recording are a column.
-const MOMENT: u64 = 1000;
-
-/// A graph, unit by unit. Each is named by its place, for those that need it.
-struct Graph(Recording);
-
-/// How many columns the phases of a unit take: frontend, codegen, link.
-type Times = [u64; 3];
-
-impl Graph {
-    fn new() -> Self {
-        Graph(Recording::new("a graph", "none", "anywhere"))
+/// What is built in each mode, with so many jobs.
+#[track_caller]
+fn check(graph: &Graph, jobs: u64, expected: impl IntoData) {
+    let mut charts = String::new();
+    for mode in ["off", "metadata", "link"] {
+        let scene = graph.prepare(&paths::root().join(mode));
+        let chart = graph.played(&scene, jobs, stock_order(mode));
+        write!(charts, "{mode}\n{chart}").unwrap();
     }
-
-    fn add(&mut self, package: &str, kind: &str, needs: &[usize], unit: Unit) -> usize {
-        let target = match kind {
-            "custom-build" => "build-script-build".to_owned(),
-            _ if unit.target.is_empty() => package.replace('-', "_"),
-            _ => unit.target.clone(),
-        };
-        let mode = match unit.mode.as_str() {
-            "" => "build",
-            mode => mode,
-        };
-        self.0.units.push(Unit {
-            package: package.to_owned(),
-            version: "1.0.0".to_owned(),
-            target,
-            kind: kind.split(' ').map(str::to_owned).collect(),
-            mode: mode.to_owned(),
-            needs: needs.to_vec(),
-            frontend: unit.frontend * MOMENT,
-            codegen: unit.codegen * MOMENT,
-            link: unit.link * MOMENT,
-            run: unit.run * MOMENT,
-            ..unit
-        });
-        self.0.units.len() - 1
-    }
-
-    fn compile(&mut self, package: &str, kind: &str, needs: &[usize], times: Times) -> usize {
-        let [frontend, codegen, link] = times;
-        let unit = Unit {
-            frontend,
-            codegen,
-            link,
-            codegen_units: 1,
-            ..Unit::default()
-        };
-        self.add(package, kind, needs, unit)
-    }
-
-    fn lib(&mut self, package: &str, needs: &[usize], frontend: u64, codegen: u64) -> usize {
-        self.compile(package, "lib", needs, [frontend, codegen, 0])
-    }
-
-    fn bin(&mut self, package: &str, needs: &[usize], times: Times) -> usize {
-        self.compile(package, "bin", needs, times)
-    }
-
-    fn run(&mut self, package: &str, needs: &[usize], run: u64) -> usize {
-        let unit = Unit {
-            mode: "run-custom-build".to_owned(),
-            run,
-            ..Unit::default()
-        };
-        self.add(package, "custom-build", needs, unit)
-    }
-
-    /// What is built in each mode, with so many jobs.
-    #[track_caller]
-    fn check(&self, jobs: u64, expected: impl IntoData) {
-        let mut charts = String::new();
-        for mode in ["off", "metadata", "link"] {
-            let dir = paths::root().join(mode);
-            let scene = stage().prepare(&self.0, &dir).unwrap();
-            let played = scene
-                .play(replacement(), jobs, stock_order(mode), Time::Virtual)
-                .unwrap();
-            write!(charts, "{mode}\n{}", self.chart(&played.log)).unwrap();
-        }
-        assert_data_eq!(charts, expected.raw());
-    }
-
-    fn chart(&self, log: &Log) -> String {
-        let names: Vec<String> = self.0.units.iter().map(name).collect();
-        let width = names.iter().map(String::len).max().unwrap();
-        let mut rows = vec![String::new(); names.len()];
-        for entry in &log.entries {
-            let column = |ns: u64| usize::try_from(ns / (MOMENT * 1000)).unwrap();
-            let row = &mut rows[entry.place];
-            let idle = match (entry.phase, row.is_empty()) {
-                (Phase::Link, false) => '.',
-                _ => ' ',
-            };
-            let idle = String::from(idle).repeat(column(entry.began) - row.len());
-            let busy = match (entry.phase, entry.threads) {
-                (Phase::Frontend, _) => '-',
-                (Phase::Codegen, 1) => '=',
-                (Phase::Codegen, threads) => {
-                    char::from_digit(u32::try_from(threads).unwrap(), 10).unwrap()
-                }
-                (Phase::Link, _) => '#',
-                (Phase::Run, _) => '>',
-            };
-            let busy = String::from(busy).repeat(column(entry.ended) - column(entry.began));
-            row.push_str(&idle);
-            row.push_str(&busy);
-        }
-        let mut chart = String::new();
-        for (name, row) in names.iter().zip(rows) {
-            writeln!(chart, "  {name:width$} |{row}").unwrap();
-        }
-        chart
-    }
-}
-
-fn name(unit: &Unit) -> String {
-    let Unit { package, .. } = unit;
-    match unit.role() {
-        Role::BuildScript => format!("{package} build script"),
-        Role::Run => format!("{package} build script run"),
-        _ if unit.mode == "test" => format!("{package} {} test", unit.target),
-        Role::Linked => format!("{package} {}", unit.kind.join("+")),
-        Role::Library | Role::ProcMacro => package.clone(),
-    }
+    assert_data_eq!(charts, expected.raw());
 }
 
 #[cargo_test]
@@ -169,7 +42,8 @@ fn a_chain() {
     let b = graph.lib("b", &[a], 2, 6);
     let c = graph.lib("c", &[b], 2, 6);
     graph.bin("app", &[c], [3, 3, 2]);
-    graph.check(
+    check(
+        &graph,
         8,
         str![[r#"
 off
@@ -199,7 +73,8 @@ fn a_diamond() {
     let left = graph.lib("left", &[bottom], 4, 2);
     let right = graph.lib("right", &[bottom], 2, 4);
     graph.bin("app", &[left, right], [2, 2, 2]);
-    graph.check(
+    check(
+        &graph,
         8,
         str![[r#"
 off
@@ -229,7 +104,8 @@ fn a_diamond_with_two_jobs() {
     let left = graph.lib("left", &[bottom], 4, 2);
     let right = graph.lib("right", &[bottom], 2, 4);
     graph.bin("app", &[left, right], [2, 2, 2]);
-    graph.check(
+    check(
+        &graph,
         2,
         str![[r#"
 off
@@ -259,7 +135,8 @@ fn a_macro_in_the_middle() {
     let derive = graph.compile("derive", "proc-macro", &[syntax], [3, 2, 2]);
     let user = graph.lib("user", &[derive], 2, 4);
     graph.bin("app", &[user], [2, 2, 2]);
-    graph.check(
+    check(
+        &graph,
         8,
         str![[r#"
 off
@@ -290,7 +167,8 @@ fn a_build_script_with_a_dependency() {
     let run = graph.run("sys", &[script], 4);
     let sys = graph.lib("sys", &[run], 2, 2);
     graph.bin("app", &[sys], [2, 2, 2]);
-    graph.check(
+    check(
+        &graph,
         8,
         str![[r#"
 off
@@ -326,7 +204,8 @@ fn build_scripts_that_tell_each_other() {
     let user_run = graph.run("user", &[user_script, run], 2);
     let user = graph.lib("user", &[user_run, sys], 2, 4);
     graph.bin("app", &[user], [2, 2, 2]);
-    graph.check(
+    check(
+        &graph,
         8,
         str![[r#"
 off
@@ -364,7 +243,8 @@ fn two_binaries_on_one_library() {
     let lib = graph.lib("lib", &[], 2, 12);
     graph.bin("one", &[lib], [2, 4, 2]);
     graph.bin("two", &[lib], [6, 8, 2]);
-    graph.check(
+    check(
+        &graph,
         8,
         str![[r#"
 off
@@ -391,7 +271,8 @@ fn parked_jobs_leave_their_slots() {
     graph.bin("one", &[lib], [4, 0, 3]);
     graph.bin("two", &[lib], [4, 0, 3]);
     graph.bin("three", &[lib], [4, 0, 3]);
-    graph.check(
+    check(
+        &graph,
         2,
         str![[r#"
 off
@@ -421,7 +302,8 @@ fn no_more_than_two_for_each_job_run_ahead() {
     for bin in ["one", "two", "three", "four", "five"] {
         graph.bin(bin, &[lib], [3, 0, 2]);
     }
-    graph.check(
+    check(
+        &graph,
         2,
         str![[r#"
 off
@@ -454,34 +336,35 @@ link
 fn links_go_before_compilers() {
     let mut graph = Graph::new();
     let early = graph.lib("early", &[], 1, 8);
-    graph.bin("app", &[early], [3, 0, 4]);
+    graph.bin("app", &[early], [2, 0, 4]);
     for other in ["k", "l", "m", "n"] {
         graph.lib(other, &[], 6, 0);
     }
-    graph.check(
+    check(
+        &graph,
         2,
         str![[r#"
 off
   early   |-========
-  app bin |         ---####
+  app bin |         --####
   k       |------
   l       |      ------
   m       |            ------
-  n       |                ------
+  n       |               ------
 metadata
   early   |-========
-  app bin |         ---####
+  app bin |         --####
   k       |------
   l       |      ------
   m       |            ------
-  n       |                ------
+  n       |               ------
 link
   early   |-========
-  app bin |      ---####
+  app bin |      --.####
   k       |------
-  l       |         ------
+  l       |        ------
   m       |             ------
-  n       |               ------
+  n       |              ------
 
 "#]],
     );
@@ -493,7 +376,8 @@ fn one_job() {
     let a = graph.lib("a", &[], 2, 4);
     let b = graph.lib("b", &[a], 2, 4);
     graph.bin("app", &[b], [2, 2, 2]);
-    graph.check(
+    check(
+        &graph,
         1,
         str![[r#"
 off
@@ -519,7 +403,8 @@ fn a_library_of_several_types() {
     let base = graph.lib("base", &[], 2, 8);
     let mixed = graph.compile("mixed", "lib cdylib", &[base], [2, 4, 3]);
     graph.bin("app", &[mixed], [2, 2, 2]);
-    graph.check(
+    check(
+        &graph,
         8,
         str![[r#"
 off
@@ -545,7 +430,8 @@ fn a_cdylib_and_a_staticlib() {
     let base = graph.lib("base", &[], 2, 10);
     graph.compile("shared", "cdylib", &[base], [2, 3, 2]);
     graph.compile("static", "staticlib", &[base], [2, 3, 0]);
-    graph.check(
+    check(
+        &graph,
         8,
         str![[r#"
 off
@@ -571,7 +457,8 @@ fn a_dynamic_library() {
     let base = graph.lib("base", &[], 2, 6);
     let dynamic = graph.compile("dynamic", "dylib", &[base], [2, 2, 3]);
     graph.bin("app", &[dynamic], [2, 2, 2]);
-    graph.check(
+    check(
+        &graph,
         8,
         str![[r#"
 off
@@ -608,7 +495,8 @@ fn tests_of_a_library() {
     graph.add("lib", "lib", &[dependency], test("lib", 4, 10));
     graph.add("lib", "test", &[dependency, lib], test("first", 2, 2));
     graph.add("lib", "test", &[dependency, lib], test("second", 3, 3));
-    graph.check(
+    check(
+        &graph,
         8,
         str![[r#"
 off
@@ -643,7 +531,8 @@ fn a_library_for_the_host_and_for_the_target() {
     let run = graph.run("sys", &[script], 2);
     let sys = graph.lib("sys", &[run, target], 2, 4);
     graph.bin("app", &[sys], [2, 2, 2]);
-    graph.check(
+    check(
+        &graph,
         8,
         str![[r#"
 off
@@ -675,12 +564,13 @@ link
 #[cargo_test]
 fn link_time_optimization_reads_libraries_before_the_linker() {
     let mut graph = Graph::new();
-    graph.0.lto = true;
+    graph.optimize_at_link_time();
     let base = graph.lib("base", &[], 2, 6);
     let derive = graph.compile("derive", "proc-macro", &[base], [2, 2, 2]);
     let lib = graph.lib("lib", &[derive], 2, 6);
     graph.bin("app", &[lib], [2, 8, 2]);
-    graph.check(
+    check(
+        &graph,
         8,
         str![[r#"
 off
@@ -717,7 +607,8 @@ fn codegen_takes_the_threads_that_nobody_else_needs() {
     };
     let lib = big("big", &[]);
     graph.bin("app", &[lib], [2, 2, 2]);
-    graph.check(
+    check(
+        &graph,
         4,
         str![[r#"
 off

@@ -57,25 +57,35 @@ impl Graph {
         Graph(Recording::new("a graph", "none", "anywhere"))
     }
 
-    fn add(&mut self, package: &str, kind: &str, needs: &[usize], unit: Unit) -> usize {
+    /// Adds a unit, whose times are in columns.
+    pub fn add(&mut self, package: &str, kind: &str, needs: &[usize], unit: Unit) -> usize {
         let target = match kind {
             "custom-build" => "build-script-build".to_owned(),
-            _ => package.replace('-', "_"),
+            _ if unit.target.is_empty() => package.replace('-', "_"),
+            _ => unit.target.clone(),
+        };
+        let mode = match unit.mode.as_str() {
+            "" => "build",
+            mode => mode,
         };
         self.0.units.push(Unit {
             package: package.to_owned(),
             version: "1.0.0".to_owned(),
             target,
-            kind: vec![kind.to_owned()],
-            mode: "build".to_owned(),
+            kind: kind.split(' ').map(str::to_owned).collect(),
+            mode: mode.to_owned(),
             needs: needs.to_vec(),
+            frontend: unit.frontend * MOMENT,
+            codegen: unit.codegen * MOMENT,
+            link: unit.link * MOMENT,
+            run: unit.run * MOMENT,
             ..unit
         });
         self.0.units.len() - 1
     }
 
     pub fn compile(&mut self, package: &str, kind: &str, needs: &[usize], times: Times) -> usize {
-        let [frontend, codegen, link] = times.map(|columns| columns * MOMENT);
+        let [frontend, codegen, link] = times;
         let unit = Unit {
             frontend,
             codegen,
@@ -92,6 +102,21 @@ impl Graph {
 
     pub fn bin(&mut self, package: &str, needs: &[usize], times: Times) -> usize {
         self.compile(package, "bin", needs, times)
+    }
+
+    /// The run of a build script.
+    pub fn run(&mut self, package: &str, needs: &[usize], run: u64) -> usize {
+        let unit = Unit {
+            mode: "run-custom-build".to_owned(),
+            run,
+            ..Unit::default()
+        };
+        self.add(package, "custom-build", needs, unit)
+    }
+
+    /// What is linked for the target is optimized at link time.
+    pub fn optimize_at_link_time(&mut self) {
+        self.0.lto = true;
     }
 
     /// Lays it out in a directory, which must not exist.
@@ -119,11 +144,13 @@ impl Graph {
 }
 
 fn name(unit: &Unit) -> String {
+    let Unit { package, .. } = unit;
     match unit.role() {
-        Role::BuildScript => format!("{} build script", unit.package),
-        Role::Run => format!("{} build script run", unit.package),
-        Role::Linked => format!("{} {}", unit.package, unit.kind.join("+")),
-        Role::Library | Role::ProcMacro => unit.package.clone(),
+        Role::BuildScript => format!("{package} build script"),
+        Role::Run => format!("{package} build script run"),
+        _ if unit.mode == "test" => format!("{package} {} test", unit.target),
+        Role::Linked => format!("{package} {}", unit.kind.join("+")),
+        Role::Library | Role::ProcMacro => package.clone(),
     }
 }
 
