@@ -60,6 +60,8 @@ use std::hash::Hash;
 use crate::schedule::work::{Correction, Estimate, Measured, Phase, Work, scaled};
 use crate::schedule::{Clock, Schedule, Urgency, pausing, urgencies};
 
+pub use retrospect::{Ahead, Retrospect};
+
 /// Where costs are guessed, the jobs are ranked again when so many phases have ended, or one for so many
 /// jobs if that is more, and each time that the number has doubled.
 const FIRST_RANKED_ANEW: usize = 16;
@@ -308,7 +310,7 @@ impl<U: Clone + Eq + Hash, J> Plan<U, J> {
     /// # Errors
     ///
     /// Where an edge has no other end, a unit was added twice, or no order satisfies all needs.
-    pub fn seal(self, schedule: Schedule, clock: Clock) -> Result<Tracker<U, J>, PlanError<U>> {
+    pub fn seal(self, schedule: Schedule, mut clock: Clock) -> Result<Tracker<U, J>, PlanError<U>> {
         let mut ids = HashMap::with_capacity(self.jobs.len());
         for (id, planned) in self.jobs.iter().enumerate() {
             if ids.insert(planned.unit.clone(), id).is_some() {
@@ -349,7 +351,8 @@ impl<U: Clone + Eq + Hash, J> Plan<U, J> {
                 work: estimate.work(),
                 waited_for_by: 0,
                 since: 0,
-                codegen_until_paused: 0,
+                worked: Work::default(),
+                ran_ahead: None,
                 measured: Measured::default(),
                 urgency: Urgency::default(),
             });
@@ -371,6 +374,7 @@ impl<U: Clone + Eq + Hash, J> Plan<U, J> {
             ids,
             dependencies_first: order,
             schedule,
+            began: clock.now(),
             clock,
             correction: Correction::default(),
             has_guesses,
@@ -472,8 +476,10 @@ struct Node<U, J> {
     urgency: Urgency,
     /// When its state was last changed. µs.
     since: u64,
-    /// How much codegen was done before it was paused. µs.
-    codegen_until_paused: u64,
+    /// What it has done in this build so far.
+    worked: Work,
+    /// How long it ran before all that it links was there, if it was started early. µs.
+    ran_ahead: Option<u64>,
     measured: Measured,
 }
 
@@ -572,6 +578,8 @@ pub struct Tracker<U, J> {
     ids: HashMap<U, usize>,
     dependencies_first: Vec<usize>,
     schedule: Schedule,
+    /// When the plan was sealed. µs.
+    began: u64,
     clock: Clock,
     correction: Correction,
     has_guesses: bool,
@@ -761,8 +769,16 @@ impl<U: Clone + Eq + Hash, J> Tracker<U, J> {
         let node = &mut self.nodes[id];
         let passed = now.saturating_sub(node.since);
         node.since = now;
+        match last {
+            Frontend if next != Fresh => node.worked.frontend = passed,
+            Codegen => node.worked.codegen = node.worked.codegen.saturating_add(passed),
+            Linking => node.worked.link = passed,
+            _ => {}
+        }
+        if next == Parked {
+            node.ran_ahead.get_or_insert(passed);
+        }
         match (last, next) {
-            (Codegen, Paused) => node.codegen_until_paused += passed,
             (Frontend, Codegen | Parked) => self.took(id, Phase::Frontend, passed),
             // It linked as well, if it does.
             (Frontend, Done) => {
@@ -770,7 +786,7 @@ impl<U: Clone + Eq + Hash, J> Tracker<U, J> {
                 self.took(id, Phase::Frontend, passed.saturating_sub(link));
             }
             (Codegen, Done) => {
-                let all = node.codegen_until_paused.saturating_add(passed);
+                let all = node.worked.codegen;
                 self.took(id, Phase::Codegen, all);
             }
             (Linking, Done) => self.took(id, Phase::Link, passed),
@@ -886,6 +902,11 @@ impl<U: Clone + Eq + Hash, J> Tracker<U, J> {
         }
         match node.state {
             State::Ready if could_only_start_early => self.ready_early_len -= 1,
+            State::Frontend if node.started_early => {
+                let ahead = self.clock.now().saturating_sub(node.since);
+                node.ran_ahead = Some(ahead);
+                return;
+            }
             State::Parked => {}
             _ => return,
         }
@@ -1069,6 +1090,8 @@ impl<U: Clone + Eq + Hash, J> Tracker<U, J> {
         }
     }
 }
+
+mod retrospect;
 
 #[cfg(test)]
 mod properties;

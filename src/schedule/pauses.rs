@@ -10,23 +10,25 @@ use super::pausing;
 use crate::memory;
 use crate::pause::{self, Handle, PauseMemory, Watchdog};
 
-/// What the queue pauses and continues, within the memory that may be held meanwhile.
-pub struct Pauses<U> {
+/// What the queue pauses and continues, within the memory that may be held meanwhile. It knows each job
+/// by its unit, and says which `I`, the number of the job, that was.
+pub struct Pauses<U, I> {
     watchdog: Option<Watchdog>,
     places: usize,
     /// How many bytes all that is paused may hold together.
     most_memory: u64,
     held: u64,
-    jobs: HashMap<U, Pausable>,
+    jobs: HashMap<U, Pausable<I>>,
 }
 
-struct Pausable {
+struct Pausable<I> {
+    id: I,
     handle: Handle,
     /// Bytes, while it is paused.
     holds: Option<u64>,
 }
 
-impl<U: Clone + Eq + Hash> Pauses<U> {
+impl<U: Clone + Eq + Hash, I: Copy> Pauses<U, I> {
     /// For a build in which nothing is paused.
     pub fn none() -> Self {
         Pauses {
@@ -55,9 +57,10 @@ impl<U: Clone + Eq + Hash> Pauses<U> {
     }
 
     /// A handle for the compiler of a job that starts. `None` if nothing is paused in this build.
-    pub fn handle(&mut self, unit: &U) -> Option<Handle> {
+    pub fn handle(&mut self, unit: &U, id: I) -> Option<Handle> {
         let handle = self.watchdog.as_ref()?.handle();
         let job = Pausable {
+            id,
             handle: handle.clone(),
             holds: None,
         };
@@ -103,11 +106,11 @@ impl<U: Clone + Eq + Hash> Pauses<U> {
     }
 
     /// Continues the compiler of this job.
-    pub fn resume(&mut self, unit: &U) {
-        if let Some(job) = self.jobs.get_mut(unit) {
-            self.held -= job.holds.take().unwrap_or(0);
-            job.handle.resume();
-        }
+    pub fn resume(&mut self, unit: &U) -> Option<I> {
+        let job = self.jobs.get_mut(unit)?;
+        self.held -= job.holds.take().unwrap_or(0);
+        job.handle.resume();
+        Some(job.id)
     }
 
     /// The job has ended.
@@ -118,7 +121,7 @@ impl<U: Clone + Eq + Hash> Pauses<U> {
     }
 }
 
-impl<U> fmt::Debug for Pauses<U> {
+impl<U, I> fmt::Debug for Pauses<U, I> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Pauses")
             .field("places", &self.places)

@@ -836,15 +836,6 @@ fn more_than_a_binary_is_emitted() {
 }
 
 #[cargo_test]
-fn timings_can_be_had() {
-    let p = bin_on_slow().build();
-    let trace = p.built("build --timings");
-    assert_eq!(trace.parked(), 1);
-    let report = p.build_dir().join("cargo-timings/cargo-timing.html");
-    assert!(report.is_file());
-}
-
-#[cargo_test]
 fn both_modes_can_be_compared() {
     // What says the same in both modes is worth nothing if it does so always.
     let p = bin_on_slow().build();

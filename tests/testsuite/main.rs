@@ -21,5 +21,7 @@ mod pause;
 #[cfg(target_os = "linux")]
 mod replay;
 mod schedule;
+#[cfg(target_os = "linux")]
+mod timings;
 mod trace;
 mod xtask;

@@ -350,6 +350,12 @@ impl Build {
     /// Lets everything go, and returns the trace of the build, which must succeed.
     #[track_caller]
     pub fn succeed(mut self, jobs: u64) -> BuildTrace {
+        self.succeeds(jobs)
+    }
+
+    /// The same, where more is to be asked of the project.
+    #[track_caller]
+    pub fn succeeds(&mut self, jobs: u64) -> BuildTrace {
         self.doors.pass_all();
         let status = self.cargo.wait();
         assert!(status.success(), "{status}: {}", self.cargo.stderr());
