@@ -2,7 +2,9 @@
 //!
 //! # The file
 //!
-//! One JSON object, compressed with gzip. Times are in µs, sizes in bytes.
+//! One JSON object, compressed with gzip. Times are in µs, sizes in bytes. Those of compilers and linkers
+//! are CPU time where that can be had, on Linux: with one job they work one at a time and wait for
+//! nothing, and what else the machine does is not counted.
 //!
 //! | field | |
 //! | --- | --- |

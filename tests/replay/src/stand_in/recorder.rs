@@ -4,7 +4,7 @@ use std::ffi::{OsStr, OsString};
 use std::io::{BufRead, BufReader, Write};
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode, Stdio};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
 use cargo_pipelining::link_gate::linker::{self, NotGated};
@@ -63,8 +63,70 @@ struct Linked {
     output: PathBuf,
 }
 
-fn micros(since: Instant) -> u64 {
-    u64::try_from(since.elapsed().as_micros()).unwrap_or(u64::MAX)
+/// Measures what a process and those below it take: CPU time where it can be had, which does not count
+/// what else the machine does, and else time on the clock. With one job they work one at a time.
+struct Meter {
+    /// Of all children that had ended.
+    before: Option<Duration>,
+    began: Instant,
+}
+
+impl Meter {
+    fn begin() -> Self {
+        Meter {
+            before: cpu_of_children(),
+            began: Instant::now(),
+        }
+    }
+
+    /// What a child that still runs has taken so far, without those below it, in µs.
+    fn of_running(&self, child: u32) -> u64 {
+        micros(match self.before {
+            Some(_) => cpu_of(child).unwrap_or_default(),
+            None => self.began.elapsed(),
+        })
+    }
+
+    /// What the child has taken that has ended, with those below it, in µs.
+    fn of_ended(&self) -> u64 {
+        micros(match (self.before, cpu_of_children()) {
+            (Some(before), Some(after)) => after.saturating_sub(before),
+            _ => self.began.elapsed(),
+        })
+    }
+}
+
+fn micros(time: Duration) -> u64 {
+    u64::try_from(time.as_micros()).unwrap_or(u64::MAX)
+}
+
+#[cfg(target_os = "linux")]
+fn cpu_of_children() -> Option<Duration> {
+    use nix::sys::resource::{UsageWho, getrusage};
+    use nix::sys::time::TimeValLike;
+    let usage = getrusage(UsageWho::RUSAGE_CHILDREN).ok()?;
+    let time = usage.user_time() + usage.system_time();
+    u64::try_from(time.num_microseconds())
+        .ok()
+        .map(Duration::from_micros)
+}
+
+#[cfg(not(target_os = "linux"))]
+fn cpu_of_children() -> Option<Duration> {
+    None
+}
+
+/// Of a process that runs.
+#[cfg(target_os = "linux")]
+fn cpu_of(process: u32) -> Option<Duration> {
+    let pid = nix::unistd::Pid::from_raw(i32::try_from(process).ok()?);
+    let clock = nix::time::clock_getcpuclockid(pid).ok()?;
+    nix::time::clock_gettime(clock).ok().map(Duration::from)
+}
+
+#[cfg(not(target_os = "linux"))]
+fn cpu_of(_: u32) -> Option<Duration> {
+    None
 }
 
 /// Runs rustc as cargo wants it (the first argument is its path), with a linker that writes down how
@@ -94,7 +156,7 @@ pub fn run(args: Vec<OsString>) -> Result<ExitCode> {
     let lto = linker == Err(NotGated::Lto);
     let link_unknown = record_linker(&mut command, linker)?;
 
-    let began = Instant::now();
+    let meter = Meter::begin();
     command.stderr(Stdio::piped());
     let mut child = command.spawn().context("could not run rustc")?;
     let stderr = child.stderr.take().context("rustc has no stderr")?;
@@ -106,14 +168,14 @@ pub fn run(args: Vec<OsString>) -> Result<ExitCode> {
         if let Ok(text) = std::str::from_utf8(&line)
             && Notification::parse(text).is_some_and(|it| it.is_metadata(&rmeta))
         {
-            frontend = Some(micros(began));
+            frontend = Some(meter.of_running(child.id()));
             memory = resident(child.id());
         }
         std::io::stderr().write_all(&line)?;
         line.clear();
     }
     let status = child.wait()?;
-    let all = micros(began);
+    let all = meter.of_ended();
     if !status.success() {
         return Ok(exit_code(status));
     }
@@ -184,12 +246,12 @@ fn record_linker(
 /// Runs the linker as rustc wants it.
 pub fn link(args: Vec<OsString>) -> Result<ExitCode> {
     let real = variable(LINKER)?;
-    let began = Instant::now();
+    let meter = Meter::begin();
     let status = Command::new(&real)
         .args(&args)
         .status()
         .with_context(|| format!("could not run {}", real.display()))?;
-    let took = micros(began);
+    let took = meter.of_ended();
     let expanded = expand(&args).unwrap_or_default();
     let is_object = |arg: &&String| arg.contains(".rcgu.o");
     let mut output = args.iter().skip_while(|arg| *arg != "-o");
