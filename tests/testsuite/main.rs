@@ -22,6 +22,8 @@ mod pause;
 mod replay;
 mod schedule;
 #[cfg(target_os = "linux")]
+mod soak;
+#[cfg(target_os = "linux")]
 mod timings;
 mod trace;
 mod xtask;

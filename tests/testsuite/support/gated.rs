@@ -25,8 +25,13 @@ const DEADLINE: Duration = Duration::from_secs(60);
 
 /// Waits until it is so.
 #[track_caller]
-pub fn await_that(what: &str, mut is_so: impl FnMut() -> bool) {
-    let end = Instant::now() + DEADLINE;
+pub fn await_that(what: &str, is_so: impl FnMut() -> bool) {
+    await_within(DEADLINE, what, is_so);
+}
+
+#[track_caller]
+fn await_within(deadline: Duration, what: &str, mut is_so: impl FnMut() -> bool) {
+    let end = Instant::now() + deadline;
     while !is_so() {
         assert!(Instant::now() < end, "waited in vain: {what}");
         std::thread::sleep(Duration::from_millis(20));
@@ -413,8 +418,14 @@ impl Running {
     /// Waits for it.
     #[track_caller]
     pub fn wait(&mut self) -> ExitStatus {
+        self.wait_within(DEADLINE)
+    }
+
+    /// Waits for it, but no longer than so.
+    #[track_caller]
+    pub fn wait_within(&mut self, deadline: Duration) -> ExitStatus {
         let mut status = None;
-        await_that("cargo ends", || {
+        await_within(deadline, "cargo ends", || {
             status = self.child.try_wait().unwrap();
             status.is_some()
         });

@@ -1,0 +1,119 @@
+//! Builds in a row with any number of jobs, half of them interrupted at any moment and finished by a
+//! second run. None hangs or fails, nothing is left of them, and all make the same bytes.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use cargo_test_support::prelude::*;
+use cargo_test_support::{Execs, Project, project};
+use rustix::process::{Signal, kill_process};
+
+use crate::support::ProjectExt;
+use crate::support::gated::{Running, artifacts, assert_tidy, await_nobody_in, await_that, walk};
+
+/// A build that takes longer hangs, whatever else the machine does.
+const HANGS: Duration = Duration::from_secs(600);
+
+/// A copy of the example.
+fn example() -> Project {
+    let p = project().no_manifest().build();
+    let example = crate::support::root().join("example");
+    for path in walk(&example) {
+        let relative = path.strip_prefix(&example).unwrap();
+        // Somebody may have built it there.
+        if path.is_file() && !relative.starts_with("target") {
+            let copy = p.root().join(relative);
+            fs::create_dir_all(copy.parent().unwrap()).unwrap();
+            fs::copy(&path, copy).unwrap();
+        }
+    }
+    p
+}
+
+/// `cargo build` with so many jobs, of what is the same each time: incremental compilation draws names of
+/// object files at random.
+fn build(p: &Project, jobs: u32) -> Execs {
+    let mut cargo = p.cargo(&format!("build --offline --locked -j{jobs}"));
+    cargo
+        .env("CARGO_INCREMENTAL", "0")
+        .env("CARGO_PROFILE_DEV_DEBUG", "0")
+        .env("CARGO_BUILD_TRACE", p.root().join("trace.json"));
+    cargo
+}
+
+/// How far a build has come: the lines of its trace.
+fn progress(p: &Project) -> usize {
+    let trace = fs::read_to_string(p.root().join("trace.json")).unwrap_or_default();
+    trace.lines().count()
+}
+
+/// Builds everything, and answers what was made.
+#[track_caller]
+fn finish(p: &Project, jobs: u32) -> BTreeMap<PathBuf, Vec<u8>> {
+    let mut cargo = Running::start(p, &mut build(p, jobs));
+    let status = cargo.wait_within(HANGS);
+    assert!(status.success(), "-j{jobs}: {status}: {}", cargo.stderr());
+    await_nobody_in(&p.root());
+    assert_tidy(&p.root());
+    p.trace().assert_sound(jobs.into());
+    artifacts(&p.build_dir())
+}
+
+/// Begins to build, and interrupts it when it has come so far.
+fn interrupt(p: &Project, jobs: u32, at: usize, kill: impl Fn(&Running)) {
+    let _ = fs::remove_file(p.root().join("trace.json"));
+    let mut cargo = Running::start(p, &mut build(p, jobs));
+    await_that("the build has come so far, or failed", || {
+        progress(p) >= at || cargo.stderr().contains("error")
+    });
+    kill(&cargo);
+    let status = cargo.wait_within(HANGS);
+    // Right before its end it may be too late.
+    assert!(
+        !status.success() || cargo.stderr().contains("Finished"),
+        "{status}"
+    );
+    await_nobody_in(&p.root());
+}
+
+#[track_caller]
+fn builds_in_a_row(count: usize, seed: u64) {
+    let p = example();
+    let mut random = fastrand::Rng::with_seed(seed);
+    let expected = finish(&p, 2);
+    let all = progress(&p);
+    for number in 1..count {
+        p.build_dir().rm_rf();
+        if random.bool() {
+            let (jobs, at) = (random.u32(1..=16), random.usize(1..all));
+            let how = random.usize(0..4);
+            eprintln!("build {number}, -j{jobs}: interrupted at {at} of {all}, {how}");
+            interrupt(&p, jobs, at, |cargo| match how {
+                0 => cargo.signal_group(Signal::INT),
+                1 => kill_process(cargo.pid(), Signal::INT).unwrap(),
+                2 => kill_process(cargo.pid(), Signal::TERM).unwrap(),
+                _ => kill_process(cargo.pid(), Signal::KILL).unwrap(),
+            });
+        }
+        let jobs = random.u32(1..=16);
+        eprintln!("build {number}, -j{jobs}");
+        let made = finish(&p, jobs);
+        // What was killed may have left more.
+        for (path, bytes) in &expected {
+            assert!(made.get(path) == Some(bytes), "{} differs", path.display());
+        }
+    }
+}
+
+#[cargo_test]
+fn a_few_builds_in_a_row() {
+    builds_in_a_row(4, 1);
+}
+
+#[cargo_test]
+#[ignore = "takes half an hour: cargo xtask test -- --test testsuite two_hundred -- --ignored"]
+fn two_hundred_builds_in_a_row() {
+    builds_in_a_row(200, 2);
+}
