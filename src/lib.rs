@@ -20,6 +20,7 @@
 //! | --- | --- |
 //! | [`artifact`] | what may start now, given who needs which artifact of whom |
 //! | [`channel`] | what a running job has to say, in order, and who is heard first |
+//! | [`freshness`] | whether anything that a unit reads has changed |
 //! | [`link_gate`] | how a compiler is held just before its linker, and what stands in for the rlibs |
 //! | [`memory`] | how much memory is available |
 //! | [`notification`] | whether a line of rustc's stderr says that *this* job's metadata is written |
@@ -30,6 +31,7 @@
 
 pub mod artifact;
 pub mod channel;
+pub mod freshness;
 pub mod link_gate;
 pub mod memory;
 pub mod notification;

@@ -25,7 +25,7 @@
 //! | --- | --- | --- | --- |
 //! | `unit` | `B` | package and version | [`UnitInfo`]: `job`, `unit`, `package`, `version`, `target`, `kind`, `mode`, `waited_for` |
 //! | `unit` | `B` | the same, of a job that leaves its lane for this one | `job`, `unit` |
-//! | `unit` | `E` | the same | `job`, `unit`, `outcome`: an [`Outcome`]; `parked`, `linking`, `paused` and `continued` go on in another lane |
+//! | `unit` | `E` | the same | `job`, `unit`, `outcome`: an [`Outcome`], and a [`Reason`] as `reason` if there is one; `parked`, `linking`, `paused` and `continued` go on in another lane |
 //! | `phase` | `B`, `E` | a [`Phase`]: `frontend`, `codegen`, `compile`, `paused`, `parked`, `link`, `run` or `replay` | `job`, `unit` |
 //! | `artifact` | `i` | an [`Artifact`]: `metadata` or `all` | `job`, `unit` |
 //! | `tokens` | `C` | `tokens in use` | `tokens`: how many jobs run, each on one jobserver token or on cargo's own |
@@ -112,6 +112,15 @@ pub struct UnitInfo<'a, Kind, Mode> {
     pub waited_for: WaitedFor,
 }
 
+/// Why a job does something else than was planned.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Reason {
+    /// Something below it was made anew, and came out so that nothing that the unit reads has changed:
+    /// early cutoff.
+    Cutoff,
+}
+
 /// The units that a job waited for, by which of their artifacts.
 #[derive(Debug, Default, Serialize)]
 pub struct WaitedFor {
@@ -173,6 +182,7 @@ struct Running {
     name: String,
     phase: Phase,
     tid: usize,
+    reason: Option<Reason>,
 }
 
 /// The file, and where in it the next event goes: over the bracket at its end.
@@ -205,6 +215,8 @@ struct JobArgs {
     unit: u64,
     #[serde(skip_serializing_if = "Option::is_none")]
     outcome: Option<Outcome>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    reason: Option<Reason>,
 }
 
 impl Trace {
@@ -263,6 +275,16 @@ impl Trace {
     pub fn metadata_written(&mut self, job: u32) {
         if let Some(recording) = &mut self.recording {
             recording.metadata_written(job);
+        }
+    }
+
+    /// Why a job that has started does something else than was planned. It is said when the job ends.
+    pub fn because(&mut self, job: u32, reason: Reason) {
+        let recording = self.recording.as_mut();
+        let lanes = recording.map(|recording| recording.slots.jobs.iter_mut());
+        let mut running = lanes.into_iter().flatten().flatten();
+        if let Some(running) = running.find(|running| running.job == job) {
+            running.reason = Some(reason);
         }
     }
 
@@ -331,6 +353,7 @@ impl Recording {
             name: format!("{} v{}", info.package, info.version),
             phase,
             tid: 0,
+            reason: None,
         };
         self.enter_lane(running, info);
     }
@@ -408,6 +431,7 @@ impl Recording {
         }
         let args = JobArgs {
             outcome: Some(outcome),
+            reason: running.reason,
             ..running.args()
         };
         self.emit(&running.name, Some("unit"), 'E', running.tid, args);
@@ -470,6 +494,7 @@ impl Running {
             job: self.job,
             unit: self.unit,
             outcome: None,
+            reason: None,
         }
     }
 }
@@ -642,6 +667,26 @@ mod tests {
                 "kind": ["lib"], "mode": "build", "waited_for": {"metadata": [4], "all_to_link": [9], "all": [7]},
             })
         );
+    }
+
+    #[test]
+    fn the_reason_is_said_at_the_end() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("trace.json");
+        let mut trace = Trace::create(&path).unwrap();
+        trace.started(Phase::Run, || unit(0, "core"));
+        trace.started(Phase::Replay, || unit(1, "lib"));
+        trace.because(1, Reason::Cutoff);
+        trace.finished(1, Outcome::Done);
+        trace.finished(0, Outcome::Done);
+        trace.finish().unwrap();
+        let events = read(&path);
+        assert_eq!(outcomes(&events), ["fresh", "done"]);
+        let ends = events
+            .iter()
+            .filter(|event| event["cat"] == "unit" && event["ph"] == "E");
+        let reasons: Vec<_> = ends.map(|event| &event["args"]["reason"]).collect();
+        assert_eq!(reasons, [&Value::from("cutoff"), &Value::Null]);
     }
 
     #[test]

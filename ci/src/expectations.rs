@@ -29,6 +29,7 @@ A line counts only where all words of its CONDITION hold; `!` in front of a word
   off          pipelining is turned off (--mode off)
   link         what links starts on metadata, too (--mode link, the default)
   mode         a mode is asked for (--mode), and so CARGO_BUILD_PIPELINING is set for all tests
+  cutoff       early cutoff is not turned off (by CARGO_BUILD_EARLY_CUTOFF=false)
 
 A test that is listed and passes, and a line that matches no test, fail the run.";
 
@@ -63,6 +64,8 @@ pub enum Fact {
     Link,
     /// A mode of pipelining is set for all tests.
     Mode,
+    /// Early cutoff is on.
+    Cutoff,
 }
 
 impl Fact {
@@ -78,6 +81,7 @@ impl Fact {
         ("off", Fact::Off),
         ("link", Fact::Link),
         ("mode", Fact::Mode),
+        ("cutoff", Fact::Cutoff),
     ];
 
     fn parse(word: &str) -> Option<Self> {

@@ -269,6 +269,10 @@ impl Machine {
             Fact::Off => request.mode == Some(Mode::Off),
             Fact::Link => matches!(request.mode, None | Some(Mode::Link)),
             Fact::Mode => request.mode.is_some(),
+            // The tests pass it on to cargo.
+            Fact::Cutoff => {
+                std::env::var_os("CARGO_BUILD_EARLY_CUTOFF").is_none_or(|value| value != "false")
+            }
         })
     }
 }

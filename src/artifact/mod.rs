@@ -45,6 +45,14 @@
 //! something more urgent, its compiler [is stopped](Tracker::should_pause) and goes on when nothing more
 //! urgent is left. It, too, only holds memory meanwhile.
 //!
+//! # Jobs that depend on a condition
+//!
+//! A job that was planned because something below it is made anew need not run if that comes out as
+//! it was. Such a [conditional](Plan::add_conditional) job is Ready like any other, but before it can
+//! be [next](Tracker::next) the caller [compares](Tracker::next_to_compare) what it reads, which takes
+//! no slot. What it compiles against is compared as soon as it could start. If that is the same, what
+//! it links is compared when it is there.
+//!
 //! # Why a job that never announces its metadata needs no special case
 //!
 //! A job that ends well has produced everything, so [`Artifact::All`] satisfies edges on the metadata
@@ -53,10 +61,11 @@
 //! (a check, an old wrapper, a job that is fresh) therefore holds up its dependents until it ends,
 //! and cannot strand them.
 
-use std::collections::{BinaryHeap, HashMap};
+use std::collections::{BinaryHeap, HashMap, VecDeque};
 use std::fmt;
 use std::hash::Hash;
 
+use crate::freshness::Verdict;
 use crate::schedule::work::{Correction, Estimate, Measured, Phase, Work, scaled};
 use crate::schedule::{Clock, Schedule, Urgency, pausing, urgencies};
 
@@ -254,6 +263,7 @@ struct Planned<U, J> {
     job: J,
     needs: Vec<(U, Need)>,
     estimate: Estimate,
+    condition: Condition,
 }
 
 impl<U, J> Default for Plan<U, J> {
@@ -279,7 +289,23 @@ impl<U: Clone + Eq + Hash, J> Plan<U, J> {
             job,
             needs: needs.into_iter().collect(),
             estimate,
+            condition: Condition::None,
         });
+    }
+
+    /// The same as [`add`](Self::add) of a job that may turn out to have nothing to do: before it
+    /// starts, what it reads has to be [compared](Tracker::next_to_compare).
+    pub fn add_conditional(
+        &mut self,
+        unit: U,
+        job: J,
+        needs: impl IntoIterator<Item = (U, Need)>,
+        estimate: Estimate,
+    ) {
+        self.add(unit, job, needs, estimate);
+        if let Some(planned) = self.jobs.last_mut() {
+            planned.condition = Condition::ToStart;
+        }
     }
 
     /// The units and their jobs, in the order in which they were added.
@@ -324,6 +350,7 @@ impl<U: Clone + Eq + Hash, J> Plan<U, J> {
             job,
             needs,
             estimate,
+            condition,
         } in self.jobs
         {
             let mut strongest = Vec::with_capacity(needs.len());
@@ -347,6 +374,7 @@ impl<U: Clone + Eq + Hash, J> Plan<U, J> {
                 started_early: false,
                 needs: strongest,
                 dependents: Vec::new(),
+                condition,
                 estimate,
                 work: estimate.work(),
                 waited_for_by: 0,
@@ -384,6 +412,7 @@ impl<U: Clone + Eq + Hash, J> Plan<U, J> {
             runnable_len: 0,
             ready_early: BinaryHeap::new(),
             ready_early_len: 0,
+            to_compare: VecDeque::new(),
             working: 0,
             early: 0,
             paused: 0,
@@ -452,6 +481,17 @@ fn dependents_of<U, J>(nodes: &[Node<U, J>], dependencies_first: &[usize]) -> Ve
     counts
 }
 
+/// What is to be compared before a job may run.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Condition {
+    /// Nothing, or nothing any more.
+    None,
+    /// What it reads, when all that it needs to start is there.
+    ToStart,
+    /// What it links, when everything is there. What it needs to start is the same as it was.
+    ToLink,
+}
+
 #[derive(Debug)]
 struct Node<U, J> {
     unit: U,
@@ -468,6 +508,7 @@ struct Node<U, J> {
     needs: Vec<(usize, Need)>,
     /// Who needs what of this job, by id, no dependent twice.
     dependents: Vec<(usize, Need)>,
+    condition: Condition,
     estimate: Estimate,
     /// The estimate, as far as this build has not shown it wrong.
     work: Work,
@@ -487,7 +528,8 @@ impl<U, J> Node<U, J> {
     /// Whether it could go on at once, if it had a slot: start, continue, or link.
     fn is_runnable(&self) -> bool {
         match self.state {
-            State::Ready | State::Parked => self.missing == 0,
+            State::Ready => self.missing == 0 && self.condition == Condition::None,
+            State::Parked => self.missing == 0,
             State::Paused => true,
             _ => false,
         }
@@ -518,7 +560,17 @@ impl<U, J> Node<U, J> {
 
     /// Whether it can start, but only early.
     fn is_ready_early(&self) -> bool {
-        self.state == State::Ready && self.missing > 0
+        self.state == State::Ready && self.missing > 0 && self.condition == Condition::None
+    }
+
+    /// Whether something has to be compared, and can be.
+    fn is_comparable(&self) -> bool {
+        self.state == State::Ready
+            && match self.condition {
+                Condition::None => false,
+                Condition::ToStart => true,
+                Condition::ToLink => self.missing == 0,
+            }
     }
 
     /// Whether it was started early and has not come to linking yet.
@@ -567,6 +619,17 @@ pub struct Started<U, J> {
     pub is_early: bool,
 }
 
+/// A job whose condition has to be [compared](Tracker::next_to_compare).
+#[derive(Debug)]
+pub struct ToCompare<'a, U, J> {
+    /// The unit whose job it is.
+    pub unit: &'a U,
+    /// The job.
+    pub job: &'a mut J,
+    /// Whether what it links is there, too.
+    pub is_all_there: bool,
+}
+
 /// Knows of every job of a build where it is in its life, and so which may start or link.
 ///
 /// The caller reports what happened, in the order in which it happened; each report costs time in
@@ -593,6 +656,8 @@ pub struct Tracker<U, J> {
     /// Likewise, jobs that can start early.
     ready_early: BinaryHeap<Candidate>,
     ready_early_len: usize,
+    /// Jobs whose condition can be compared, and some that are lost by now.
+    to_compare: VecDeque<usize>,
     waiting_or_ready: usize,
     working: usize,
     early: usize,
@@ -699,6 +764,40 @@ impl<U: Clone + Eq + Hash, J> Tracker<U, J> {
                 })
             }
         })
+    }
+
+    /// A job whose condition can be compared now. `None` if there is none, or the build stops. The same
+    /// job is answered until the result is [reported](Self::compared).
+    pub fn next_to_compare(&mut self) -> Option<ToCompare<'_, U, J>> {
+        if self.is_stopping {
+            return None;
+        }
+        while let Some(&id) = self.to_compare.front()
+            && !self.nodes[id].is_comparable()
+        {
+            self.to_compare.pop_front();
+        }
+        let id = *self.to_compare.front()?;
+        let node = &mut self.nodes[id];
+        Some(ToCompare {
+            unit: &node.unit,
+            job: node.job.as_mut()?,
+            is_all_there: node.missing == 0,
+        })
+    }
+
+    /// What the comparison of a job that was [to be compared](Self::next_to_compare) has shown. One
+    /// that is changed, and one that is unchanged and has only to say so, can start when it is
+    /// [next](Self::next).
+    pub fn compared(&mut self, unit: &U, verdict: Verdict) {
+        let id = self.ids[unit];
+        self.to_compare.retain(|&other| other != id);
+        let condition = match verdict {
+            Verdict::SameMetadata => Condition::ToLink,
+            Verdict::Changed | Verdict::Unchanged => Condition::None,
+        };
+        self.change(id, |node| node.condition = condition);
+        self.enter(id);
     }
 
     /// The heap that has the most urgent job of all that could run at its top, or nothing.
@@ -907,6 +1006,10 @@ impl<U: Clone + Eq + Hash, J> Tracker<U, J> {
                 node.ran_ahead = Some(ahead);
                 return;
             }
+            State::Ready if node.condition == Condition::ToLink => {
+                self.to_compare.push_back(id);
+                return;
+            }
             State::Parked => {}
             _ => return,
         }
@@ -1023,16 +1126,26 @@ impl<U: Clone + Eq + Hash, J> Tracker<U, J> {
 
     /// The one place where a state changes.
     fn set(&mut self, id: usize, next: State) {
-        let was_early = self.nodes[id].is_early();
-        let was_ready_early = self.nodes[id].is_ready_early();
-        let was_runnable = self.nodes[id].is_runnable();
-        let codegen_left = self.nodes[id].codegen_left();
-        let last = std::mem::replace(&mut self.nodes[id].state, next);
+        let last = self.nodes[id].state;
         assert!(
             last.may_become(next),
             "job {id} cannot go from {last:?} to {next:?}"
         );
-        let node = &self.nodes[id];
+        self.change(id, |node| node.state = next);
+        self.enter(id);
+        self.measure(id, last, next);
+    }
+
+    /// Changes a job and keeps the counters in step.
+    fn change(&mut self, id: usize, change: impl FnOnce(&mut Node<U, J>)) {
+        let node = &mut self.nodes[id];
+        let was_early = node.is_early();
+        let was_ready_early = node.is_ready_early();
+        let was_runnable = node.is_runnable();
+        let codegen_left = node.codegen_left();
+        let last = node.state;
+        change(node);
+        let next = node.state;
         self.early = self.early + usize::from(node.is_early()) - usize::from(was_early);
         self.ready_early_len = self.ready_early_len + usize::from(node.is_ready_early())
             - usize::from(was_ready_early);
@@ -1046,12 +1159,18 @@ impl<U: Clone + Eq + Hash, J> Tracker<U, J> {
         self.codegen_left -= u128::from(codegen_left);
         let waits = |state| matches!(state, State::Waiting | State::Ready);
         self.waiting_or_ready -= usize::from(waits(last) && !waits(next));
+    }
+
+    /// Puts a job where it is found when it is its turn, if it can do something now.
+    fn enter(&mut self, id: usize) {
+        let node = &self.nodes[id];
         if node.is_runnable() {
             self.runnable.push(self.candidate(id));
         } else if node.is_ready_early() {
             self.ready_early.push(self.candidate(id));
+        } else if node.is_comparable() {
+            self.to_compare.push_back(id);
         }
-        self.measure(id, last, next);
     }
 
     fn count_dependents(&mut self) {
@@ -1164,6 +1283,84 @@ mod tests {
         start(&mut queue);
         queue.found_fresh(&"core");
         assert_eq!(queue.produced(&"core", Artifact::All), [&"lib"]);
+    }
+
+    /// A tracker in which `bin`, which links `lib`, is conditional.
+    fn conditional() -> Tracker<&'static str, ()> {
+        let mut plan = Plan::default();
+        let needs = [("lib", AllToLink)];
+        plan.add_conditional("bin", (), needs, Estimate::default());
+        plan.add("lib", (), [], Estimate::default());
+        plan.seal(Schedule::Stock, still()).unwrap()
+    }
+
+    fn to_compare(tracker: &mut Tracker<&'static str, ()>) -> Option<(&'static str, bool)> {
+        let to_compare = tracker.next_to_compare()?;
+        Some((*to_compare.unit, to_compare.is_all_there))
+    }
+
+    #[test]
+    fn nothing_conditional_starts_before_it_was_compared() {
+        let mut queue = conditional();
+        assert_eq!(to_compare(&mut queue), None);
+        assert_eq!(start(&mut queue), Some("lib"));
+        queue.produced(&"lib", Artifact::Metadata);
+        assert_eq!((queue.ready_len(), queue.ready_early_len()), (0, 0));
+        assert_eq!(start(&mut queue), None);
+        assert_eq!(to_compare(&mut queue), Some(("bin", false)));
+
+        queue.compared(&"bin", Verdict::Changed);
+        assert_eq!(to_compare(&mut queue), None);
+        assert_eq!((queue.ready_len(), queue.ready_early_len()), (0, 1));
+        assert_eq!(start_if(&mut queue, true), Some(("bin", true)));
+    }
+
+    #[test]
+    fn what_is_linked_is_compared_when_it_is_there() {
+        let mut queue = conditional();
+        start(&mut queue);
+        queue.produced(&"lib", Artifact::Metadata);
+        queue.compared(&"bin", Verdict::SameMetadata);
+        assert_eq!(to_compare(&mut queue), None);
+        assert_eq!(start(&mut queue), None);
+        queue.produced(&"lib", Artifact::All);
+        assert_eq!(start(&mut queue), None);
+        assert_eq!(to_compare(&mut queue), Some(("bin", true)));
+        queue.compared(&"bin", Verdict::Unchanged);
+        assert_eq!(queue.ready_len(), 1);
+        assert_eq!(start_if(&mut queue, true), Some(("bin", false)));
+        queue.found_fresh(&"bin");
+        queue.produced(&"bin", Artifact::All);
+        assert!(queue.is_drained());
+    }
+
+    #[test]
+    fn what_was_not_asked_for_in_time_is_compared_once() {
+        let mut queue = conditional();
+        start(&mut queue);
+        queue.produced(&"lib", Artifact::Metadata);
+        queue.produced(&"lib", Artifact::All);
+        assert_eq!(to_compare(&mut queue), Some(("bin", true)));
+        queue.compared(&"bin", Verdict::Changed);
+        assert_eq!(to_compare(&mut queue), None);
+        assert_eq!(start_if(&mut queue, false), Some(("bin", false)));
+    }
+
+    #[test]
+    fn nothing_is_compared_that_is_lost_or_in_a_build_that_stops() {
+        let mut queue = conditional();
+        start(&mut queue);
+        queue.produced(&"lib", Artifact::Metadata);
+        assert_eq!(queue.failed(&"lib"), [&"bin"]);
+        assert_eq!(to_compare(&mut queue), None);
+        assert!(queue.is_drained());
+
+        let mut queue = conditional();
+        start(&mut queue);
+        queue.produced(&"lib", Artifact::All);
+        queue.stop();
+        assert_eq!(to_compare(&mut queue), None);
+        assert_eq!(start(&mut queue), None);
     }
 
     #[test]

@@ -7,6 +7,14 @@
 
 mod support;
 
+#[cfg(target_os = "linux")]
+mod cutoff;
+#[cfg(target_os = "linux")]
+mod cutoff_diamonds;
+#[cfg(target_os = "linux")]
+mod cutoff_doubts;
+#[cfg(target_os = "linux")]
+mod cutoff_random;
 mod faults;
 #[cfg(target_os = "linux")]
 mod link;

@@ -193,6 +193,8 @@ impl Scene<'_> {
             .env("CARGO_HOME", self.home())
             .env("CARGO_TARGET_DIR", &target)
             .env("CARGO_BUILD_TRACE", &trace)
+            // What a stand-in writes says nothing about what a compiler would have written.
+            .env("CARGO_BUILD_EARLY_CUTOFF", "false")
             .env("RUSTC", &self.rustc)
             .env("RUSTC_WRAPPER", "")
             .env("CARGO_ENCODED_RUSTFLAGS", "")

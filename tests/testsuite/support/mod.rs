@@ -4,6 +4,8 @@ pub mod build_trace;
 #[cfg(target_os = "linux")]
 pub mod control_group;
 #[cfg(target_os = "linux")]
+pub mod cutoff;
+#[cfg(target_os = "linux")]
 pub mod gated;
 #[cfg(target_os = "linux")]
 pub mod graph;

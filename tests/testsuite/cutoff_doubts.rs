@@ -1,0 +1,342 @@
+//! Whatever is not known for certain is built.
+
+use std::fs::{self, File};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use cargo_pipelining::freshness::ledger::Record;
+use cargo_test_support::Project;
+use cargo_test_support::prelude::*;
+
+use crate::support::ProjectExt;
+use crate::support::cutoff::{CutoffExt, touch, workspace};
+
+const BUILD: &str = "build --workspace";
+const MIDDLE: &str = "ledger-lib-middle";
+const TOP: &str = "ledger-bin-top";
+
+/// Builds, does something, builds once more as if the lowest crate had been edited, and says whether
+/// `unit` was made again. In any case the result is right, and there is nothing to do any more.
+fn is_made_after(unit: &str, doubt: impl FnOnce(&Project)) -> bool {
+    let p = workspace().build();
+    p.incremental(BUILD).run();
+    doubt(&p);
+    touch(&p.root().join("low/src/lib.rs"));
+    let made = p.made(BUILD);
+    p.process(p.bin("top")).with_stdout_data("1111\n").run();
+    p.process(p.bin("second"))
+        .with_stdout_data("second: 1111\n")
+        .run();
+    assert!(p.made(BUILD).is_empty());
+    p.released(&format!("{BUILD} -v"))
+        .with_stderr_does_not_contain("[..]Running[..]")
+        .run();
+    made.contains(unit)
+}
+
+fn only(mut found: Vec<PathBuf>) -> PathBuf {
+    assert_eq!(found.len(), 1, "{found:?}");
+    found.remove(0)
+}
+
+fn change(path: &Path, change: impl FnOnce(&mut Record)) {
+    let mut record = Record::read(path).unwrap().0;
+    change(&mut record);
+    record.write(path).unwrap();
+}
+
+fn set_modified(path: &Path, time: std::time::SystemTime) {
+    let file = File::options().append(true).open(path).unwrap();
+    file.set_modified(time).unwrap();
+}
+
+fn modified(path: &Path) -> std::time::SystemTime {
+    fs::metadata(path).unwrap().modified().unwrap()
+}
+
+#[cargo_test]
+fn no_doubt() {
+    assert!(!is_made_after("middle lib", |_| {}));
+    assert!(!is_made_after("top bin", |_| {}));
+}
+
+#[cargo_test]
+fn a_ledger_that_is_missing_or_damaged() {
+    for ledger in [MIDDLE, TOP] {
+        let unit = match ledger {
+            MIDDLE => "middle lib",
+            _ => "top bin",
+        };
+        let ledger = |p: &Project| only(p.in_target(ledger));
+        assert!(is_made_after(unit, |p| fs::remove_file(ledger(p)).unwrap()));
+        assert!(is_made_after(unit, |p| {
+            let text = fs::read(ledger(p)).unwrap();
+            fs::write(ledger(p), &text[..text.len() / 2]).unwrap();
+        }));
+        assert!(is_made_after(unit, |p| {
+            let mut text = fs::read(ledger(p)).unwrap();
+            let middle = text.len() / 2;
+            text[middle] ^= 1;
+            fs::write(ledger(p), &text).unwrap();
+        }));
+        assert!(is_made_after(unit, |p| {
+            let text = fs::read_to_string(ledger(p)).unwrap();
+            fs::write(ledger(p), text.replacen("ledger 1", "ledger 2", 1)).unwrap();
+        }));
+    }
+}
+
+#[cargo_test]
+fn another_compiler_another_fingerprint_another_dependency() {
+    assert!(is_made_after("middle lib", |p| {
+        change(&only(p.in_target(MIDDLE)), |record| record.compiler += 1);
+    }));
+    assert!(is_made_after("middle lib", |p| {
+        change(&only(p.in_target(MIDDLE)), |record| record.fingerprint += 1);
+    }));
+    assert!(is_made_after("middle lib", |p| {
+        change(&only(p.in_target(MIDDLE)), |record| record.seen = None);
+    }));
+    assert!(is_made_after("middle lib", |p| {
+        change(&only(p.in_target(MIDDLE)), |record| {
+            record.outputs.pop();
+        });
+    }));
+}
+
+#[cargo_test]
+fn a_ledger_from_before_the_clock_was_set_back() {
+    for earlier in [Duration::ZERO, Duration::from_secs(3600)] {
+        assert!(is_made_after("middle lib", |p| {
+            let ledger = only(p.in_target(MIDDLE));
+            let invoked = modified(&ledger.with_file_name("invoked.timestamp"));
+            set_modified(&ledger, invoked - earlier);
+        }));
+    }
+}
+
+#[cargo_test]
+fn somebody_else_has_built_it_meanwhile() {
+    assert!(is_made_after("middle lib", |p| {
+        p.touch("middle/src/lib.rs");
+        p.released(BUILD).run();
+    }));
+    // The released cargo only, from the beginning.
+    let p = workspace().build();
+    p.released(BUILD).run();
+    p.touch("low/src/lib.rs");
+    assert!(p.made(BUILD).contains("middle lib"));
+    // From then on it is known.
+    p.touch("low/src/lib.rs");
+    assert!(!p.made(BUILD).contains("middle lib"));
+}
+
+/// Outputs of a unit.
+fn outputs(p: &Project, prefix: &str) -> Vec<PathBuf> {
+    let mut found = p.in_target(prefix);
+    found.retain(|path| path.parent().unwrap().ends_with("deps"));
+    found.retain(|path| path.extension().is_none_or(|it| it != "d"));
+    found
+}
+
+#[cargo_test]
+fn outputs_that_are_missing() {
+    for extension in ["rmeta", "rlib"] {
+        assert!(is_made_after("middle lib", |p| {
+            let found = outputs(p, "libmiddle-");
+            let with = |path: &&PathBuf| path.extension().unwrap() == extension;
+            fs::remove_file(found.iter().find(with).unwrap()).unwrap();
+        }));
+    }
+    assert!(is_made_after("top bin", |p| {
+        let bins = outputs(p, "top-");
+        assert!(!bins.is_empty());
+        bins.iter().for_each(|path| fs::remove_file(path).unwrap());
+    }));
+}
+
+#[cargo_test]
+fn outputs_that_were_replaced() {
+    let replaced = |is_same_time: bool| {
+        assert!(is_made_after("middle lib", |p| {
+            for path in outputs(p, "libmiddle-") {
+                let before = modified(&path);
+                let mut bytes = fs::read(&path).unwrap();
+                let middle = bytes.len() / 2;
+                bytes[middle] ^= 1;
+                fs::write(&path, bytes).unwrap();
+                if is_same_time {
+                    set_modified(&path, before);
+                }
+            }
+        }));
+    };
+    replaced(false);
+    replaced(true);
+}
+
+#[cargo_test]
+fn a_dependency_that_was_replaced() {
+    // Somebody has put back an older library, of the same size and time.
+    let p = workspace().build();
+    p.incremental(BUILD).run();
+    let mut rlibs = outputs(&p, "libsys-");
+    rlibs.retain(|path| path.extension().unwrap() == "rlib");
+    let rlib = only(rlibs);
+    let bytes = fs::read(&rlib).unwrap();
+    p.change_file("sys/native.c", "int native(void) { return 20; }\n");
+    p.incremental(BUILD).run();
+    p.process(p.bin("top")).with_stdout_data("1121\n").run();
+    let before = modified(&rlib);
+    let edited = fs::read(&rlib).unwrap();
+    assert!(bytes != edited && bytes.len() == edited.len());
+    fs::write(&rlib, &bytes).unwrap();
+    set_modified(&rlib, before);
+    // Something else is made anew, so that what links is compared.
+    p.touch("low/src/lib.rs");
+    assert!(p.made(BUILD).contains("top bin"));
+    p.process(p.bin("top")).with_stdout_data("1111\n").run();
+}
+
+#[cargo_test]
+fn a_build_that_was_killed() {
+    for (crate_name, unit) in [
+        ("middle", "middle lib"),
+        ("top", "top lib"),
+        ("second", "top bin second"),
+    ] {
+        let p = workspace()
+            .executable(
+                "wrapper",
+                &format!(
+                    r#"#!/bin/sh
+case "$*" in
+*"--crate-name {crate_name} "*" --emit=dep-info,"*) if [ "$KILL" ]; then kill -9 $PPID; exit 1; fi;;
+esac
+exec "$@"
+"#
+                ),
+            )
+            .build();
+        let wrapper = p.root().join("wrapper");
+        let build = || {
+            let mut cargo = p.incremental(BUILD);
+            cargo.env("RUSTC_WRAPPER", &wrapper);
+            cargo
+        };
+        build().run();
+        let text = p.read_file("low/src/lib.rs");
+        let edited = text.replace("{ 1 }", "{ 2 }") + "pub fn more() {}\n";
+        p.change_file("low/src/lib.rs", &edited);
+        let killed = build().env("KILL", "1").build_command().output().unwrap();
+        assert!(!killed.status.success());
+        p.change_file("low/src/lib.rs", &text);
+        let made = {
+            build().env("CARGO_BUILD_TRACE", "trace.json").run();
+            crate::support::cutoff::made(&p.trace())
+        };
+        assert!(made.contains(unit), "{unit}: {made:?}");
+        p.process(p.bin("top")).with_stdout_data("1111\n").run();
+        p.process(p.bin("second"))
+            .with_stdout_data("second: 1111\n")
+            .run();
+    }
+}
+
+#[cargo_test]
+fn a_source_that_is_written_to_while_it_is_compiled() {
+    let p = workspace()
+        .executable(
+            "wrapper",
+            r#"#!/bin/sh
+"$@" || exit
+case "$*" in
+*"--crate-name middle "*) if [ "$EDIT" ]; then sed -i 's/ + / - /' middle/src/lib.rs; fi;;
+esac
+"#,
+        )
+        .build();
+    let wrapper = p.root().join("wrapper");
+    let build = |edit: &str| {
+        let mut cargo = p.incremental(BUILD);
+        cargo
+            .env("RUSTC_WRAPPER", &wrapper)
+            .env("EDIT", edit)
+            .env("CARGO_BUILD_TRACE", "trace.json");
+        cargo
+    };
+    build("1").run();
+    p.touch("low/src/lib.rs");
+    build("").run();
+    p.process(p.bin("top")).with_stdout_data("891\n").run();
+}
+
+#[cargo_test]
+fn a_build_script_that_writes_to_the_sources_of_another_package() {
+    let p = workspace()
+        .file("sys/again", "")
+        .file("sys/number", "1")
+        .build();
+    let script = p.read_file("sys/build.rs").replace(
+        "fn main() {",
+        r#"fn main() {
+            let number = std::fs::read_to_string("number").unwrap();
+            let source = format!("pub const NUMBER: i32 = {number};");
+            std::fs::write("../middle/src/number.rs", source).unwrap();
+        "#,
+    );
+    p.change_file("sys/build.rs", &script);
+    p.change_file(
+        "middle/src/lib.rs",
+        "mod number; pub fn middle() -> i32 { number::NUMBER }",
+    );
+    p.incremental(BUILD).run();
+    p.process(p.bin("top")).with_stdout_data("1\n").run();
+    p.change_file("sys/number", "2");
+    p.touch("sys/again");
+    p.incremental(BUILD).run();
+    p.process(p.bin("top")).with_stdout_data("2\n").run();
+}
+
+#[cargo_test]
+fn a_build_script_that_speaks_of_something_elsewhere() {
+    let p = workspace().build();
+    let script = p.read_file("sys/build.rs").replace(
+        "let out_dir = std::env::var(\"OUT_DIR\").unwrap();",
+        "let out_dir = std::env::current_dir().unwrap().join(\"made\");
+         std::fs::create_dir_all(&out_dir).unwrap();
+         let out_dir = out_dir.to_str().unwrap().to_owned();
+         println!(\"cargo::rustc-env=MADE={out_dir}\");",
+    );
+    p.change_file("sys/build.rs", &script);
+    let text = p.read_file("sys/src/lib.rs");
+    p.change_file("sys/src/lib.rs", &text.replace("OUT_DIR", "MADE"));
+    p.incremental(BUILD).run();
+    p.touch("sys/again");
+    let made = p.made(BUILD);
+    assert!(
+        made.contains("sys run") && made.contains("sys lib"),
+        "{made:?}"
+    );
+    assert!(made.contains("top bin"), "{made:?}");
+}
+
+#[cargo_test]
+fn an_overridden_build_script() {
+    let p = workspace().build();
+    let build = |number: u32| {
+        let config =
+            format!("target.x86_64-unknown-linux-gnu.native.rustc-env.NUMBER=\"{number}\"");
+        let mut cargo = p.incremental(BUILD);
+        cargo.arg("--config").arg(config);
+        cargo
+    };
+    p.change_file(
+        "sys/src/lib.rs",
+        "pub fn sys() -> i32 { env!(\"NUMBER\").len() as i32 }",
+    );
+    build(1).run();
+    p.process(p.bin("top")).with_stdout_data("1002\n").run();
+    build(22).run();
+    p.process(p.bin("top")).with_stdout_data("1003\n").run();
+}
