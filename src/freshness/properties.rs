@@ -83,7 +83,8 @@ impl Graph {
         let (kind, deps) = self.0.last().unwrap();
         for &dep in deps {
             self.metadata_of(dep, &mut read[0]);
-            if self.0[dep].0 != Kind::Library {
+            // A run uses all of what it depends on, whatever that is.
+            if self.0[dep].0 != Kind::Library || *kind == Kind::Script {
                 read[0].insert((dep, File::Rest));
             }
             if matches!(kind, Kind::Dylib | Kind::Macro) {
