@@ -153,7 +153,7 @@ fn a_series_that_disagrees_with_the_files() {
     xtask_in(&checkout, "assemble --upto 99")
         .with_status(101)
         .with_stderr_data(str![[r#"
-[ERROR] there is no patch 99: the series has 11 patches
+[ERROR] there is no patch 99: the series has [..] patches
 
 "#]])
         .run();
