@@ -28,8 +28,8 @@ A line counts only where all words of its CONDITION hold; `!` in front of a word
   stock        the released cargo is tested (--stock)
   off          pipelining is turned off (--mode off)
   link         what links starts on metadata, too (--mode link, the default)
-  mode         a mode is asked for (--mode), and so CARGO_BUILD_PIPELINING is set for all tests
-  cutoff       early cutoff is not turned off (by CARGO_BUILD_EARLY_CUTOFF=false)
+  mode         a mode is asked for (--mode, --no-early-cutoff), and so a setting is read by all tests
+  cutoff       early cutoff is not turned off (--no-early-cutoff)
 
 A test that is listed and passes, and a line that matches no test, fail the run.";
 

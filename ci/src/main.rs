@@ -115,6 +115,9 @@ enum Command {
         /// Have every test use this mode of `build.pipelining`
         #[arg(long, value_enum)]
         mode: Option<upstream::Mode>,
+        /// Have no test use early cutoff
+        #[arg(long, conflicts_with = "stock")]
+        no_early_cutoff: bool,
     },
     /// Time the replacement against the released cargo, and compare what they build
     ///
@@ -303,12 +306,14 @@ fn execute(cli: Cli) -> Result<ExitCode> {
             filters,
             stock,
             mode,
+            no_early_cutoff,
         } => upstream::run(
             &layout,
             &upstream::Request {
                 filters,
                 variant: variant(stock),
                 mode,
+                early_cutoff: !no_early_cutoff,
                 network,
             },
         )?,

@@ -66,6 +66,8 @@ pub struct Request {
     pub variant: Variant,
     /// A mode other than the default.
     pub mode: Option<Mode>,
+    /// Whether early cutoff is left on.
+    pub early_cutoff: bool,
     /// Whether to download what is missing.
     pub network: Network,
 }
@@ -108,7 +110,7 @@ pub fn run(layout: &Layout, request: &Request) -> Result<()> {
     let place = layout.build(request.variant).join("tmp").join("cit");
     // A test may stumble over what it left when it failed; as another user, say.
     remove(&place).with_context(|| format!("could not remove {}", layout.shown(&place)))?;
-    let _mode = ModeFile::write(&place, request)?;
+    let _settings = SettingsFile::write(&place, request)?;
     let mut command = test_command(layout, request, &machine, &tree)?;
     command.arg("--").args(&request.filters);
     let command = machine.permissions.apply(command);
@@ -268,11 +270,8 @@ impl Machine {
             Fact::Stock => request.variant == Variant::Stock,
             Fact::Off => request.mode == Some(Mode::Off),
             Fact::Link => matches!(request.mode, None | Some(Mode::Link)),
-            Fact::Mode => request.mode.is_some(),
-            // The tests pass it on to cargo.
-            Fact::Cutoff => {
-                std::env::var_os("CARGO_BUILD_EARLY_CUTOFF").is_none_or(|value| value != "false")
-            }
+            Fact::Mode => request.mode.is_some() || !request.early_cutoff,
+            Fact::Cutoff => request.early_cutoff,
         })
     }
 }
@@ -327,32 +326,34 @@ fn list(executable: &Path, further: &[&str]) -> Result<BTreeSet<String>> {
     Ok(libtest::names(&String::from_utf8_lossy(&output.stdout)))
 }
 
-/// The mode in which the tests run Cargo.
+/// The settings with which the tests run Cargo.
 ///
 /// The environment would not do: Cargo's tests clear it of everything that begins with `CARGO_`.
 /// But they read configuration files up to the directory that holds those of all tests.
-struct ModeFile {
+struct SettingsFile {
     path: PathBuf,
 }
 
-impl ModeFile {
+impl SettingsFile {
     fn write(tests: &Path, request: &Request) -> Result<Self> {
         let dir = tests.join(".cargo");
-        let file = ModeFile {
+        let file = SettingsFile {
             path: dir.join("config.toml"),
         };
-        if let Some(mode) = request.mode {
+        let mode = request
+            .mode
+            .map(|mode| format!("pipelining = {:?}", mode.name()));
+        let cutoff = (!request.early_cutoff).then(|| "early-cutoff = false".to_owned());
+        let settings: Vec<String> = mode.into_iter().chain(cutoff).collect();
+        if !settings.is_empty() {
             fs::create_dir_all(dir)?;
-            fs::write(
-                &file.path,
-                format!("[build]\npipelining = \"{}\"\n", mode.name()),
-            )?;
+            fs::write(&file.path, format!("[build]\n{}\n", settings.join("\n")))?;
         }
         Ok(file)
     }
 }
 
-impl Drop for ModeFile {
+impl Drop for SettingsFile {
     fn drop(&mut self) {
         let _ = fs::remove_file(&self.path);
     }
