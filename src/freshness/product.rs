@@ -157,6 +157,15 @@ impl Product {
     }
 
     fn record(&self, fingerprint: u64, said: Option<Said>) -> io::Result<Record> {
+        Ok(Record {
+            fingerprint,
+            seen: self.sees(),
+            ..self.record_of_files(said)?
+        })
+    }
+
+    /// What is there, whoever made it, and of whatever.
+    fn record_of_files(&self, said: Option<Said>) -> io::Result<Record> {
         let invoked = file::modified(&self.is.invoked)?;
         let outputs = self.is.outputs.iter().map(|path| Note::take(path));
         let outputs = outputs.collect::<io::Result<Vec<_>>>()?;
@@ -166,9 +175,9 @@ impl Product {
         };
         Ok(Record {
             compiler: self.is.compiler,
-            fingerprint,
+            fingerprint: 0,
             invoked,
-            seen: self.sees(),
+            seen: None,
             outputs,
             script,
         })
@@ -396,21 +405,7 @@ impl Product {
     }
 
     fn record_of_unknown(&self) -> io::Result<Record> {
-        let invoked = file::modified(&self.is.invoked)?;
-        let outputs = self.is.outputs.iter().map(|path| Note::take(path));
-        let outputs = outputs.collect::<io::Result<Vec<_>>>()?;
-        let script = match &self.is.out_dir {
-            Some(out_dir) => Some(script(invoked, &outputs, TreeNote::take(out_dir)?, None)),
-            None => None,
-        };
-        let record = Record {
-            compiler: self.is.compiler,
-            fingerprint: 0,
-            invoked,
-            seen: None,
-            outputs,
-            script,
-        };
+        let record = self.record_of_files(None)?;
         record.write(&self.is.ledger)?;
         Ok(record)
     }
