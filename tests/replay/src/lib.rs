@@ -39,6 +39,7 @@ pub mod simulate;
 pub mod skeleton;
 pub mod stage;
 pub mod stand_in;
+pub mod usage;
 #[cfg(target_os = "linux")]
 pub mod virtual_clock;
 

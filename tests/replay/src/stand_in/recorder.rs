@@ -17,6 +17,7 @@ use serde::{Deserialize, Serialize};
 use super::compiler::{Invocation, expand};
 use super::{Role, become_it, exit_code, variable};
 use crate::log::append_line;
+use crate::usage::cpu_of_children;
 
 /// In the environment of cargo: the file to which each compilation is appended, as [`Compiled`].
 pub const RECORDS: &str = "REPLAY_RECORDS";
@@ -74,7 +75,8 @@ struct Meter {
 impl Meter {
     fn begin() -> Self {
         Meter {
-            before: cpu_of_children(),
+            // Elsewhere nobody tells it of a process that runs, and both ways must go together.
+            before: cpu_of_children().filter(|_| cfg!(target_os = "linux")),
             began: Instant::now(),
         }
     }
@@ -98,22 +100,6 @@ impl Meter {
 
 fn micros(time: Duration) -> u64 {
     u64::try_from(time.as_micros()).unwrap_or(u64::MAX)
-}
-
-#[cfg(target_os = "linux")]
-fn cpu_of_children() -> Option<Duration> {
-    use nix::sys::resource::{UsageWho, getrusage};
-    use nix::sys::time::TimeValLike;
-    let usage = getrusage(UsageWho::RUSAGE_CHILDREN).ok()?;
-    let time = usage.user_time() + usage.system_time();
-    u64::try_from(time.num_microseconds())
-        .ok()
-        .map(Duration::from_micros)
-}
-
-#[cfg(not(target_os = "linux"))]
-fn cpu_of_children() -> Option<Duration> {
-    None
 }
 
 /// Of a process that runs.
