@@ -13,6 +13,8 @@ use std::io;
 use std::path::Path;
 use std::time::{SystemTime, UNIX_EPOCH};
 
+use cargo_util::paths;
+
 use super::Digest;
 
 /// Nanoseconds since 1970.
@@ -33,8 +35,8 @@ pub struct Look {
 /// The digest of a file and how it looked then.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Note {
-    /// Of its content.
-    pub digest: Digest,
+    /// Of its content. `None` if it was not read.
+    pub digest: Option<Digest>,
     /// How it looked before it was read.
     pub look: Look,
 }
@@ -81,21 +83,50 @@ impl Note {
     pub fn take(path: &Path) -> io::Result<Self> {
         Ok(Note {
             look: Look::at(path)?,
-            digest: Digest::of_output(path)?,
+            digest: Some(Digest::of_output(path)?),
         })
     }
 
-    /// The note about what is there now, where this one was taken earlier than `taken`. Reads the file
-    /// only if the earlier note does not count.
+    /// Only looks at a file.
+    ///
+    /// # Errors
+    ///
+    /// If there is none.
+    pub fn look(path: &Path) -> io::Result<Self> {
+        Ok(Note {
+            look: Look::at(path)?,
+            digest: None,
+        })
+    }
+
+    /// The note about the content of what is there now, where this one was taken earlier than `taken`.
+    /// Reads the file unless the earlier note says it, and counts.
     ///
     /// # Errors
     ///
     /// If the file cannot be read.
     pub fn refreshed(self, path: &Path, taken: Time) -> io::Result<Self> {
-        match Look::at(path)? == self.look && self.look.last() < taken {
+        let counts = self.digest.is_some() && self.look.last() < taken;
+        match counts && Look::at(path)? == self.look {
             true => Ok(self),
             false => Note::take(path),
         }
+    }
+
+    /// Whether the file is still what it was when this note was taken, earlier than `taken`.
+    pub fn stands(self, path: &Path, taken: Time) -> bool {
+        match self.digest {
+            Some(_) => (self.refreshed(path, taken)).is_ok_and(|now| now.digest == self.digest),
+            None => self.is_old_enough(taken) && Look::at(path).is_ok_and(|now| now == self.look),
+        }
+    }
+
+    /// Whether a note that was taken earlier than `taken` says enough. Without a digest, it has to be
+    /// younger than the last writing: what is linked is written by the linker, and given its second
+    /// name by Cargo when rustc has ended, just before the note is taken. That shows in the time of the
+    /// last change, but has not changed what is in it.
+    pub fn is_old_enough(self, taken: Time) -> bool {
+        self.digest.is_some() || self.look.modified < taken
     }
 }
 
@@ -171,6 +202,18 @@ pub fn modified(path: &Path) -> io::Result<Time> {
     Look::at(path).map(|look| look.modified)
 }
 
+/// Makes a file look as if it was last written to when the newest of `others` was, if that is later.
+/// What cannot be done stays as it is: whoever then finds that it is older makes it again.
+pub fn raise_modified<'a>(path: &Path, others: impl IntoIterator<Item = &'a Path>) {
+    let modified = |path: &Path| paths::mtime(path).ok();
+    let newest = others.into_iter().filter_map(modified).max();
+    if let (Some(own), Some(newest)) = (modified(path), newest)
+        && own < newest
+    {
+        paths::set_file_time_no_err(path, newest);
+    }
+}
+
 fn nanoseconds(time: SystemTime) -> Time {
     match time.duration_since(UNIX_EPOCH) {
         Ok(after) => after.as_nanos().try_into().unwrap_or(Time::MAX),
@@ -199,17 +242,38 @@ mod tests {
         let path = dir.path().join("file");
         write(&path, "one").unwrap();
         let note = Note {
-            digest: Digest::of_value("not the digest of the file"),
+            digest: Some(Digest::of_value("not the digest of the file")),
             ..Note::take(&path).unwrap()
         };
         assert_eq!(note.refreshed(&path, LATER).unwrap(), note);
         // The note is no younger than the file: something may have happened in the same tick.
         let same_tick = note.look.last();
         let read = note.refreshed(&path, same_tick).unwrap();
-        assert_eq!(read.digest, Digest::of_file(&path).unwrap());
+        assert_eq!(read.digest, Digest::of_file(&path).ok());
         // The clock was set back in between.
         let read = note.refreshed(&path, same_tick - 1_000_000_000).unwrap();
-        assert_eq!(read.digest, Digest::of_file(&path).unwrap());
+        assert_eq!(read.digest, Digest::of_file(&path).ok());
+    }
+
+    #[test]
+    fn a_file_is_no_older_than_others() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = |name: &str| dir.path().join(name);
+        let hours_ago = |hours: u64| SystemTime::now() - Duration::from_secs(hours * 3600);
+        for (name, hours) in [("it", 5), ("older", 6), ("newer", 4), ("newest", 3)] {
+            write(path(name), "").unwrap();
+            set_modified(&path(name), hours_ago(hours));
+        }
+        let raise = |others: &[&str]| {
+            let others: Vec<_> = others.iter().map(|name| path(name)).collect();
+            raise_modified(&path("it"), others.iter().map(|other| other.as_path()));
+            modified(&path("it")).unwrap()
+        };
+        let before = modified(&path("it")).unwrap();
+        assert_eq!(raise(&["older", "missing"]), before);
+        assert_eq!(raise(&[]), before);
+        let newest = modified(&path("newest")).unwrap();
+        assert_eq!(raise(&["newer", "newest", "older"]), newest);
     }
 
     #[test]
@@ -244,6 +308,24 @@ mod tests {
         assert_eq!(Look::at(&path).unwrap().modified, note.look.modified);
         let read = note.refreshed(&path, LATER).unwrap();
         assert_ne!(read.digest, note.digest);
+    }
+
+    #[test]
+    fn a_file_that_was_not_read_stands_while_it_looks_the_same() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("file");
+        write(&path, "one").unwrap();
+        let note = Note::look(&path).unwrap();
+        assert!(note.stands(&path, LATER));
+        assert!(!note.stands(&path, note.look.modified), "the same tick");
+        assert_eq!(
+            note.refreshed(&path, LATER).unwrap().digest,
+            Digest::of_file(&path).ok()
+        );
+        write(&path, "three").unwrap();
+        assert!(!note.stands(&path, LATER));
+        std::fs::remove_file(&path).unwrap();
+        assert!(!note.stands(&path, LATER));
     }
 
     #[test]

@@ -6,7 +6,7 @@
 //! fingerprint 8a31…                           what Cargo wrote when the unit was made, or last found fresh
 //! invoked 1764086400123456789                 when its compiler was started, ns since 1970
 //! seen <digest> <digest>                      when compiled and, if it is linked, when linked
-//! output <digest> <size> <modified> <changed> one for each, in Cargo's order
+//! output <digest> <size> <modified> <changed> one for each, in Cargo's order; `-` if it was not read
 //! said <digest>                               of a build script
 //! out_dir <digest> <digest>                   the content, and how it looked
 //! sum <digest>                                of all above
@@ -16,7 +16,7 @@
 //! whole or not at all; the sum is for what a failing disk makes of it. Whatever is not exactly like
 //! this is no ledger.
 
-use std::fmt::Write as _;
+use std::fmt::{self, Write as _};
 use std::fs;
 use std::io;
 use std::path::Path;
@@ -53,16 +53,17 @@ impl Record {
         Some((Record::parse(&text)?, written))
     }
 
-    /// Writes the ledger.
+    /// Writes the ledger, and says when that was.
     ///
     /// # Errors
     ///
     /// If that is not possible. Then the old one is gone or, if not even that is possible, stands.
-    pub fn write(&self, path: &Path) -> io::Result<()> {
+    pub fn write(&self, path: &Path) -> io::Result<Time> {
         let mut beside = path.to_owned().into_os_string();
         beside.push(".new");
         fs::write(&beside, self.to_text())
             .and_then(|()| fs::rename(&beside, path))
+            .and_then(|()| file::modified(path))
             .inspect_err(|_| drop(fs::remove_file(path)))
     }
 
@@ -89,16 +90,14 @@ impl Record {
                 modified,
                 changed,
             } = look;
+            let digest = OrDash(*digest);
             line(format_args!(
                 "output {digest} {size} {modified} {changed}\n"
             ));
         }
         if let Some((said, TreeNote { digest, looks })) = self.script {
             line(format_args!("said {said}\n"));
-            match digest {
-                Some(digest) => line(format_args!("out_dir {digest} {looks}\n")),
-                None => line(format_args!("out_dir - {looks}\n")),
-            }
+            line(format_args!("out_dir {} {looks}\n", OrDash(digest)));
         }
         let sum = Digest::of_value(&text);
         text + &format!("sum {sum}\n")
@@ -141,7 +140,7 @@ impl Record {
                     });
                 }
                 ["output", digest, size, modified, changed] => record.outputs.push(Note {
-                    digest: Digest::parse(digest)?,
+                    digest: OrDash::parse(digest)?.0,
                     look: Look {
                         size: size.parse().ok()?,
                         modified: modified.parse().ok()?,
@@ -150,10 +149,7 @@ impl Record {
                 }),
                 ["said", digest] => said = Some(Digest::parse(digest)?),
                 ["out_dir", digest, looks] => {
-                    let digest = match digest {
-                        "-" => None,
-                        digest => Some(Digest::parse(digest)?),
-                    };
+                    let OrDash(digest) = OrDash::parse(digest)?;
                     let looks = Digest::parse(looks)?;
                     record.script = Some((said?, TreeNote { digest, looks }));
                 }
@@ -164,6 +160,27 @@ impl Record {
     }
 }
 
+/// A digest, or that there is none.
+struct OrDash(Option<Digest>);
+
+impl OrDash {
+    fn parse(text: &str) -> Option<Self> {
+        match text {
+            "-" => Some(OrDash(None)),
+            digest => Some(OrDash(Some(Digest::parse(digest)?))),
+        }
+    }
+}
+
+impl fmt::Display for OrDash {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.0 {
+            Some(digest) => digest.fmt(f),
+            None => f.write_str("-"),
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -171,7 +188,7 @@ mod tests {
     fn record() -> Record {
         let digest = |text: &str| Digest::of_value(text);
         let note = |text: &str| Note {
-            digest: digest(text),
+            digest: Some(digest(text)),
             look: Look {
                 size: u64::MAX,
                 modified: Time::MIN,
@@ -209,6 +226,7 @@ mod tests {
         check(&record);
         record.seen.as_mut().unwrap().linked = None;
         record.script.as_mut().unwrap().1.digest = None;
+        record.outputs[1].digest = None;
         check(&record);
         record.seen = None;
         record.script = None;

@@ -47,6 +47,7 @@ pub mod ledger;
 pub mod product;
 
 pub use digest::Digest;
+pub use file::raise_modified;
 pub use product::{Description, Edge, Known, Product, Said, Seen, Verdict};
 
 #[cfg(test)]

@@ -1,7 +1,7 @@
 //! What a unit makes, and of what.
 
 use std::io;
-use std::path::{Path, PathBuf};
+use std::path::{Component, Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
@@ -54,6 +54,29 @@ pub struct Said {
     pub is_contained: bool,
 }
 
+impl Said {
+    /// What a script said that has `out_dir` to itself: `digest` is of all of it, `spoken_of` are the
+    /// values that may have paths in them, also after a `KIND=`.
+    pub fn new<'a>(
+        digest: Digest,
+        spoken_of: impl IntoIterator<Item = &'a str>,
+        out_dir: &Path,
+    ) -> Self {
+        let is_below = |text: &str| {
+            let path = Path::new(text);
+            path.starts_with(out_dir) && !path.components().any(|it| it == Component::ParentDir)
+        };
+        let is_inside = |text: &str| {
+            let after_kind = text.split_once('=').map_or(text, |(_, path)| path);
+            is_below(text) || is_below(after_kind) || !text.contains(['/', '\\'])
+        };
+        Said {
+            digest,
+            is_contained: spoken_of.into_iter().all(is_inside),
+        }
+    }
+}
+
 /// What a unit has read, one value for each time that it read something.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Seen {
@@ -81,6 +104,8 @@ pub struct Product {
     /// It is made in this build, if it does not turn out to be unchanged: what an earlier build made is
     /// not what others will read.
     is_made_anew: AtomicBool,
+    /// Something in this build depends on it.
+    is_read: AtomicBool,
     own: Mutex<Own>,
     /// Held while the files of an earlier build are looked at, which is to be done once.
     looking: Mutex<()>,
@@ -117,9 +142,13 @@ pub struct Known {
 impl Product {
     /// A unit that an earlier build may have made.
     pub fn new(description: Description) -> Arc<Self> {
+        for edge in &description.edges {
+            edge.product.is_read.store(true, SeqCst);
+        }
         Arc::new(Product {
             is: description,
             is_made_anew: AtomicBool::new(false),
+            is_read: AtomicBool::new(false),
             own: Mutex::default(),
             looking: Mutex::default(),
             shown: Default::default(),
@@ -151,9 +180,31 @@ impl Product {
             if !self.now_shows(&record) {
                 return Err(io::Error::other("metadata that was announced has changed"));
             }
-            record.write(&self.is.ledger)
+            self.write_ledger(record)
         });
         made.inspect_err(|_| drop(std::fs::remove_file(&self.is.ledger)))
+    }
+
+    /// Writes the ledger. What is only looked at, but might be written to in the same tick without
+    /// looking different, is read after all.
+    fn write_ledger(&self, mut record: Record) -> io::Result<()> {
+        let written = record.write(&self.is.ledger)?;
+        let is_in_doubt = |note: &Note| !note.is_old_enough(written);
+        if record.outputs.iter().any(is_in_doubt) {
+            for (path, note) in std::iter::zip(&self.is.outputs, &mut record.outputs) {
+                if is_in_doubt(note) {
+                    *note = Note::take(path)?;
+                }
+            }
+            record.write(&self.is.ledger)?;
+        }
+        Ok(())
+    }
+
+    /// Whether nobody wants to know what is in its outputs. An executable is the largest thing that is
+    /// built, and mostly for users alone.
+    fn is_only_looked_at(&self) -> bool {
+        self.is.is_linked && self.is.is_closed && !self.is_read.load(SeqCst)
     }
 
     fn record(&self, fingerprint: u64, said: Option<Said>) -> io::Result<Record> {
@@ -167,7 +218,11 @@ impl Product {
     /// What is there, whoever made it, and of whatever.
     fn record_of_files(&self, said: Option<Said>) -> io::Result<Record> {
         let invoked = file::modified(&self.is.invoked)?;
-        let outputs = self.is.outputs.iter().map(|path| Note::take(path));
+        let note = match self.is_only_looked_at() {
+            true => Note::look,
+            false => Note::take,
+        };
+        let outputs = self.is.outputs.iter().map(|path| note(path));
         let outputs = outputs.collect::<io::Result<Vec<_>>>()?;
         let script = match &self.is.out_dir {
             Some(out_dir) => Some(script(invoked, &outputs, TreeNote::take(out_dir)?, said)),
@@ -185,16 +240,21 @@ impl Product {
 
     /// Notes what the record says as what dependents see. Not if they have been told something else.
     fn now_shows(&self, record: &Record) -> bool {
+        let digests = record.outputs.iter().map(|note| note.digest);
+        let Some(digests) = digests.collect::<Option<Vec<_>>>() else {
+            // There are no dependents.
+            return true;
+        };
         let all = match record.script {
             Some((said, tree)) => {
                 let in_tree = tree.digest.unwrap_or(said);
                 Digest::chain("script", [said, in_tree])
             }
-            None => Digest::chain("outputs", record.outputs.iter().map(|note| note.digest)),
+            None => Digest::chain("outputs", digests.iter().copied()),
         };
         let metadata = match (record.script, self.is.metadata) {
             (Some((said, _)), _) => said,
-            (None, Some(metadata)) => record.outputs[metadata].digest,
+            (None, Some(metadata)) => digests[metadata],
             (None, None) => all,
         };
         let mut own = self.own();
@@ -254,9 +314,7 @@ impl Product {
         let Known {
             record, written, ..
         } = known;
-        let is_same = |(path, note): (&PathBuf, &Note)| {
-            (note.refreshed(path, *written)).is_ok_and(|now| now.digest == note.digest)
-        };
+        let stands = |(path, note): (&PathBuf, &Note)| note.stands(path, *written);
         let is_same_tree = match (&self.is.out_dir, record.script) {
             (Some(out_dir), Some((_, tree))) => {
                 let now = tree.refreshed(out_dir, *written);
@@ -264,7 +322,26 @@ impl Product {
             }
             _ => true,
         };
-        is_same_tree && std::iter::zip(&self.is.outputs, &record.outputs).all(is_same)
+        is_same_tree && std::iter::zip(&self.is.outputs, &record.outputs).all(stands)
+    }
+
+    /// Sets times so that nothing that it read is newer, for those who look at nothing else: Cargo
+    /// without this.
+    ///
+    /// Only one of its outputs has to show that, and not the metadata if there is another one: those
+    /// that read only metadata need not be looked at then.
+    pub fn raise_modified(&self) {
+        let modified = |path: &&PathBuf| file::modified(path).ok();
+        let Some(newest) = self.is.outputs.iter().max_by_key(modified) else {
+            return;
+        };
+        let read = self.is.edges.iter().flat_map(|edge| {
+            let below = &edge.product.is;
+            let metadata = below.metadata.filter(|_| edge.only_metadata);
+            let outputs = below.outputs.iter().enumerate();
+            outputs.filter(move |(at, _)| metadata.is_none_or(|it| it == *at))
+        });
+        file::raise_modified(newest, read.map(|(_, path)| path.as_path()));
     }
 
     /// It was found [unchanged](Verdict::Unchanged), `fingerprint` was written, and times were set so
@@ -274,16 +351,19 @@ impl Product {
     ///
     /// If something cannot be read or written. Then there is no ledger.
     pub fn settle(&self, known: &Known, fingerprint: u64) -> io::Result<()> {
-        self.now_shows(&known.record);
         let looked = (|| {
             let mut record = Record {
                 fingerprint,
                 ..known.record.clone()
             };
             for (path, note) in std::iter::zip(&self.is.outputs, &mut record.outputs) {
-                note.look = file::Look::at(path)?;
+                match note.digest.is_some() || self.is_only_looked_at() {
+                    true => note.look = file::Look::at(path)?,
+                    false => *note = Note::take(path)?,
+                }
             }
-            record.write(&self.is.ledger)
+            self.now_shows(&record);
+            self.write_ledger(record)
         })();
         looked.inspect_err(|_| drop(std::fs::remove_file(&self.is.ledger)))
     }
@@ -444,7 +524,7 @@ fn script(
     let said = match said {
         Some(said) if said.is_contained && tree.digest.is_some() => said.digest,
         _ => {
-            let outputs = outputs.iter().map(|note| note.digest);
+            let outputs = outputs.iter().filter_map(|note| note.digest);
             let run = [Digest::of_value(&invoked)];
             Digest::chain("one run", run.into_iter().chain(outputs))
         }

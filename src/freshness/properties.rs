@@ -8,6 +8,7 @@ use std::sync::Arc;
 use proptest::prelude::*;
 use tempfile::TempDir;
 
+use super::ledger::Record;
 use super::{Description, Digest, Edge, Known, Product, Said, Verdict};
 
 const FINGERPRINT: u64 = 7;
@@ -142,11 +143,16 @@ impl World {
     /// What a build of its own knows of it. The dependencies of each unit are in the order that `order`
     /// makes.
     fn products(&self, order: impl Fn(&mut Vec<Edge>)) -> Vec<Arc<Product>> {
+        self.products_of(&self.graph, order)
+    }
+
+    /// As [`World::products`], for a build of some of the units.
+    fn products_of(&self, graph: &Graph, order: impl Fn(&mut Vec<Edge>)) -> Vec<Arc<Product>> {
         let mut products: Vec<Arc<Product>> = Vec::new();
-        for (unit, (kind, deps)) in self.graph.0.iter().enumerate() {
+        for (unit, (kind, deps)) in graph.0.iter().enumerate() {
             let edge = |&dep: &usize| Edge {
                 name: Digest::of_value(&dep),
-                only_metadata: *kind == Kind::Library && self.graph.0[dep].0 == Kind::Library,
+                only_metadata: *kind == Kind::Library && graph.0[dep].0 == Kind::Library,
                 product: Arc::clone(&products[dep]),
             };
             let mut edges: Vec<Edge> = deps.iter().map(edge).collect();
@@ -318,9 +324,7 @@ fn a_ledger_is_about_one_invocation_one_fingerprint_and_one_compiler() {
     assert!(last().known(FINGERPRINT + 1).is_none());
     let ledger = fs::read(world.path(1, "ledger")).unwrap();
 
-    let mut record = super::ledger::Record::read(&world.path(1, "ledger"))
-        .unwrap()
-        .0;
+    let mut record = Record::read(&world.path(1, "ledger")).unwrap().0;
     record.compiler += 1;
     record.write(&world.path(1, "ledger")).unwrap();
     assert!(last().known(FINGERPRINT).is_none());
@@ -419,4 +423,46 @@ fn a_script_that_speaks_of_something_elsewhere_has_a_result_for_each_run() {
         "it has not run"
     );
     assert_eq!(run_again(false)[1].compare(&known, true), Verdict::Changed);
+}
+
+#[test]
+fn what_nobody_reads_is_only_looked_at() {
+    let world = World::new(Graph(vec![
+        (Kind::Library, vec![]),
+        (Kind::Macro, vec![0]),
+        (Kind::Library, vec![1]),
+    ]));
+    let digests = || {
+        let record = Record::read(&world.path(1, "ledger")).unwrap().0;
+        record.outputs.into_iter().map(|note| note.digest).collect()
+    };
+    let is_read: Vec<Option<Digest>> = {
+        world.make_all();
+        digests()
+    };
+    assert!(is_read.iter().all(Option::is_some));
+
+    // The same without the library on top, as if linked a while ago.
+    let long_ago = std::time::SystemTime::now() - std::time::Duration::from_secs(60);
+    for file in [File::Metadata, File::Rest] {
+        let file = fs::File::options().append(true).open(world.file(1, file));
+        file.unwrap().set_modified(long_ago).unwrap();
+    }
+    let below = || {
+        let graph = Graph(world.graph.0[..2].to_vec());
+        world.products_of(&graph, |_| {}).pop().unwrap()
+    };
+    let product = below();
+    product.made(FINGERPRINT, None).unwrap();
+    assert_eq!(digests(), [None, None]);
+    let known = product.known(FINGERPRINT).unwrap();
+    assert_eq!(below().compare(&known, true), Verdict::Unchanged);
+
+    // Whoever reads it later sees what is in it, and the time does not matter then.
+    let known_on_top = world.make(2..3).pop().unwrap().known(FINGERPRINT).unwrap();
+    let compare_on_top = || world.products(|_| {})[2].compare(&known_on_top, true);
+    assert_eq!(compare_on_top(), Verdict::Unchanged);
+    world.write(1, File::Rest, "at first");
+    assert_eq!(compare_on_top(), Verdict::Unchanged);
+    assert_eq!(below().compare(&known, true), Verdict::Changed);
 }

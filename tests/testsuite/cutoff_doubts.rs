@@ -157,9 +157,9 @@ fn outputs_that_are_missing() {
 
 #[cargo_test]
 fn outputs_that_were_replaced() {
-    let replaced = |is_same_time: bool| {
-        assert!(is_made_after("middle lib", |p| {
-            for path in outputs(p, "libmiddle-") {
+    let replaced = |unit: &str, prefix: &str, is_same_time: bool| {
+        assert!(is_made_after(unit, |p| {
+            for path in outputs(p, prefix) {
                 let before = modified(&path);
                 let mut bytes = fs::read(&path).unwrap();
                 let middle = bytes.len() / 2;
@@ -171,8 +171,10 @@ fn outputs_that_were_replaced() {
             }
         }));
     };
-    replaced(false);
-    replaced(true);
+    for (unit, prefix) in [("middle lib", "libmiddle-"), ("top bin", "top-")] {
+        replaced(unit, prefix, false);
+        replaced(unit, prefix, true);
+    }
 }
 
 #[cargo_test]
