@@ -6,7 +6,7 @@ use cargo_test_support::prelude::*;
 use cargo_test_support::str;
 
 use crate::support::ProjectExt;
-use crate::support::cutoff::{CutoffExt, workspace};
+use crate::support::cutoff::{CutoffExt, made, workspace};
 
 const ALL: &str = "build --workspace --all-targets";
 
@@ -141,6 +141,32 @@ fn checks() {
     p.change_file("low/src/lib.rs", &format!("{text}pub fn more() {{}}\n"));
     let made = p.made(check);
     assert!(made.iter().any(|unit| unit.starts_with("top ")), "{made:?}");
+}
+
+#[cargo_test(requires = "clippy-driver")]
+fn clippy() {
+    let p = workspace().build();
+    // A lint of Clippy's own, so that one sees it at work.
+    let text = p.read_file("middle/src/lib.rs");
+    p.change_file(
+        "middle/src/lib.rs",
+        &format!("{text}\npub fn needless() -> i32 {{ return 1; }}\n"),
+    );
+    let clippy = || {
+        let mut execs = p.incremental("clippy --workspace");
+        execs.env("CARGO_BUILD_TRACE", "trace.json");
+        execs.with_stderr_contains("[WARNING] unneeded `return` statement");
+        execs
+    };
+    clippy().run();
+    p.touch("low/src/lib.rs");
+    clippy()
+        .with_stderr_does_not_contain("[CHECKING] middle[..]")
+        .run();
+    assert_eq!(made(&p.trace()), set(&["low check"]));
+    let text = p.read_file("low/src/lib.rs");
+    p.change_file("low/src/lib.rs", &format!("{text}pub fn more() {{}}\n"));
+    clippy().with_stderr_contains("[CHECKING] top[..]").run();
 }
 
 #[cargo_test]
