@@ -6,6 +6,7 @@ use serde_json::Value;
 use snapbox::str;
 
 use crate::support::ProjectExt;
+use crate::support::cutoff::{CutoffExt, workspace};
 use crate::support::gated::{GatedExt, bin_on_slow};
 use crate::support::pausing::Build;
 
@@ -28,22 +29,34 @@ impl Page {
         serde_json::from_str(data).unwrap()
     }
 
-    /// The names of the sections of a unit, which follow each other without a gap.
-    fn sections(&self, unit: &str) -> Vec<String> {
+    /// The names of the units that took any time.
+    fn units(&self) -> Vec<String> {
+        let units = self.data("UNIT_DATA");
+        let took_time = |unit: &&Value| unit["duration"].as_f64().unwrap() > 0.0;
+        let units = units.as_array().unwrap().iter().filter(took_time);
+        let names = units.map(|unit| unit["name"].as_str().unwrap().to_owned());
+        names.collect()
+    }
+
+    fn unit(&self, name: &str) -> Value {
         let units = self.data("UNIT_DATA");
         let mut units = units.as_array().unwrap().iter();
-        let unit = units.find(|it| it["name"] == unit).unwrap();
+        units.find(|it| it["name"] == name).unwrap().clone()
+    }
+
+    /// The names of the sections of a unit, which follow each other without a gap. What comes last is
+    /// mostly shorter than what is rounded away.
+    fn sections(&self, unit: &str) -> Vec<String> {
+        let unit = self.unit(unit);
         let mut end = 0.0;
         let sections = unit["sections"].as_array().unwrap();
-        sections
-            .iter()
-            .map(|section| {
-                let start = section[1]["start"].as_f64().unwrap();
-                assert!((start - end).abs() < ROUNDED, "{sections:?}");
-                end = section[1]["end"].as_f64().unwrap();
-                section[0].as_str().unwrap().to_owned()
-            })
-            .collect()
+        let names = sections.iter().map(|section| {
+            let start = section[1]["start"].as_f64().unwrap();
+            assert!((start - end).abs() < ROUNDED, "{sections:?}");
+            end = section[1]["end"].as_f64().unwrap();
+            section[0].as_str().unwrap().to_owned()
+        });
+        names.filter(|name| name != "other").collect()
     }
 
     /// The rows of the summary that have these names.
@@ -55,10 +68,18 @@ impl Page {
         rows.map(|row| row.replace("<br>", "\n<br>")).collect()
     }
 
-    fn most_active(&self) -> Option<u64> {
+    /// How many units were active in the middle of this section of a unit. At its ends, what follows
+    /// each other may overlap by what is rounded away.
+    fn active_during(&self, unit: &str, section: &str) -> u64 {
+        let unit = self.unit(unit);
+        let mut sections = unit["sections"].as_array().unwrap().iter();
+        let section = &sections.find(|it| it[0] == section).unwrap()[1];
+        let [start, end] = ["start", "end"].map(|it| section[it].as_f64().unwrap());
+        let middle = unit["start"].as_f64().unwrap() + (start + end) / 2.0;
         let records = self.data("CONCURRENCY_DATA");
-        let active = records.as_array().unwrap().iter();
-        active.filter_map(|record| record["active"].as_u64()).max()
+        let mut records = records.as_array().unwrap().iter().rev();
+        let last = records.find(|record| record["t"].as_f64().unwrap() <= middle);
+        last.unwrap()["active"].as_u64().unwrap()
     }
 }
 
@@ -68,10 +89,7 @@ fn what_is_parked() {
     let trace = p.built("build --timings");
     assert_eq!(trace.parked(), 1);
     let page = Page::of(&p);
-    assert_eq!(
-        page.sections("foo"),
-        ["frontend", "parked", "link", "other"]
-    );
+    assert_eq!(page.sections("foo"), ["frontend", "parked", "link"]);
     snapbox::assert_data_eq!(
         page.summary(&["Links"]),
         str![[r#"
@@ -86,12 +104,15 @@ fn what_is_parked() {
 #[cargo_test]
 fn what_is_paused_and_the_way_to_the_end() {
     let mut build = Build::paused("build -j2 --timings");
+    // What has to wait for others is on the critical path then.
+    build.doors.pass("busy");
+    build.await_nothing_stopped();
     build.succeeds(2);
     let page = Page::of(&build.p);
     let expected = ["frontend", "codegen", "paused", "codegen"];
     assert_eq!(page.sections("slow"), expected);
     // What is paused or parked has no slot.
-    assert_eq!(page.most_active(), Some(2));
+    assert!(page.active_during("slow", "paused") <= 2);
     snapbox::assert_data_eq!(
         page.summary(&["Limit", "Critical path"]),
         str![[r#"
@@ -106,6 +127,65 @@ fn what_is_paused_and_the_way_to_the_end() {
 "#]]
     );
     assert!(page.0.contains("name: \"Paused\""));
+}
+
+/// What turned out to be unchanged is as fresh as what was known to be.
+#[cargo_test]
+fn what_is_unchanged() {
+    let p = workspace().build();
+    p.incremental("build --workspace").run();
+    p.touch("low/src/lib.rs");
+    p.incremental("build --workspace --timings").run();
+    let page = Page::of(&p);
+    assert_eq!(page.units(), ["low"]);
+    snapbox::assert_data_eq!(
+        page.summary(&["Fresh units", "Dirty units", "Total units", "Critical path"]),
+        str![[r#"
+<td>Fresh units:</td><td>8</td>
+</tr>
+<td>Dirty units:</td><td>1</td>
+</tr>
+<td>Total units:</td><td>9</td>
+</tr>
+<td>Critical path:</td><td>[..]s, 1 units
+<br>[..]s low v0.1.0</td>
+</tr>
+
+"#]]
+    );
+}
+
+#[cargo_test]
+fn what_is_unchanged_is_not_reported_as_rebuilt() {
+    let p = workspace().build();
+    let analysis = |line: &str| {
+        p.incremental(line)
+            .arg("-Zbuild-analysis")
+            .env("CARGO_BUILD_ANALYSIS_ENABLED", "true")
+            .masquerade_as_nightly_cargo(&["build-analysis"])
+            .run()
+    };
+    analysis("build --workspace");
+    p.touch("low/src/lib.rs");
+    analysis("build --workspace");
+    let report = analysis("report rebuilds");
+    let report = String::from_utf8(report.stderr).unwrap();
+    snapbox::assert_data_eq!(
+        report,
+        str![[r#"
+Session: [..]
+Status: 1 unit rebuilt, 8 cached, 0 new
+
+Rebuild impact:
+  root rebuilds: 1 unit
+  cascading:     0 units
+
+Root rebuilds:
+  0. low@0.1.0: file modified: low/src/lib.rs
+     impact: no cascading rebuilds
+
+"#]]
+    );
 }
 
 /// Nothing was compiled, so there is no path.
