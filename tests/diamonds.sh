@@ -1,11 +1,13 @@
 #!/bin/sh
 # Writes a workspace to the directory $1: a `-sys` crate with C source, above it 50 libraries in a chain of
-# diamonds, each of 500 lines or more, and ten binaries on top. What early cutoff is measured on.
+# diamonds, each of 500 lines or more, and ten binaries on top. What early cutoff is measured on. $2 is
+# how many diamonds, where 16 are not enough.
 #
-#   native-sys <- base <-+- left1  <-+- middle1 <- … <- middle16 <- top <- bin0 … bin9
+#   native-sys <- base <-+- left1  <-+- middle1 <- … <- middleN <- top <- bin0 … bin9
 #                        +- right1 <-+
 set -eu
 dir=$1
+diamonds=${2-16}
 mkdir -p "$dir"
 cd "$dir"
 
@@ -78,7 +80,7 @@ touch native-sys/again
 library base 'native_sys::value() + 1' native-sys
 below=base
 i=1
-while [ $i -le 16 ]; do
+while [ $i -le "$diamonds" ]; do
     library left$i "$below::value() + 1" $below
     library right$i "$below::value() + 2" $below
     library middle$i "left$i::value() % 1000 + right$i::value() % 1000" left$i right$i
