@@ -117,7 +117,7 @@ impl Note {
     pub fn stands(self, path: &Path, taken: Time) -> bool {
         match self.digest {
             Some(_) => (self.refreshed(path, taken)).is_ok_and(|now| now.digest == self.digest),
-            None => self.is_old_enough(taken) && Look::at(path).is_ok_and(|now| now == self.look),
+            None => self.says_enough(taken) && Look::at(path).is_ok_and(|now| now == self.look),
         }
     }
 
@@ -125,7 +125,7 @@ impl Note {
     /// younger than the last writing: what is linked is written by the linker, and given its second
     /// name by Cargo when rustc has ended, just before the note is taken. That shows in the time of the
     /// last change, but has not changed what is in it.
-    pub fn is_old_enough(self, taken: Time) -> bool {
+    pub fn says_enough(self, taken: Time) -> bool {
         self.digest.is_some() || self.look.modified < taken
     }
 }
@@ -224,14 +224,14 @@ fn nanoseconds(time: SystemTime) -> Time {
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use super::*;
     use std::fs::{File, rename, write};
     use std::time::Duration;
 
     const LATER: Time = Time::MAX;
 
-    fn set_modified(path: &Path, time: SystemTime) {
+    pub fn set_modified(path: &Path, time: SystemTime) {
         let file = File::options().append(true).open(path).unwrap();
         file.set_modified(time).unwrap();
     }

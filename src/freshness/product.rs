@@ -189,13 +189,14 @@ impl Product {
     /// looking different, is read after all.
     fn write_ledger(&self, mut record: Record) -> io::Result<()> {
         let written = record.write(&self.is.ledger)?;
-        let is_in_doubt = |note: &Note| !note.is_old_enough(written);
-        if record.outputs.iter().any(is_in_doubt) {
-            for (path, note) in std::iter::zip(&self.is.outputs, &mut record.outputs) {
-                if is_in_doubt(note) {
-                    *note = Note::take(path)?;
-                }
+        let mut is_read = false;
+        for (path, note) in std::iter::zip(&self.is.outputs, &mut record.outputs) {
+            if !note.says_enough(written) {
+                *note = Note::take(path)?;
+                is_read = true;
             }
+        }
+        if is_read {
             record.write(&self.is.ledger)?;
         }
         Ok(())

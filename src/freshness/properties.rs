@@ -8,6 +8,7 @@ use std::sync::Arc;
 use proptest::prelude::*;
 use tempfile::TempDir;
 
+use super::file::tests::set_modified;
 use super::ledger::Record;
 use super::{Description, Digest, Edge, Known, Product, Said, Verdict};
 
@@ -115,10 +116,7 @@ impl World {
             fs::write(world.path(unit, "invoked"), "").unwrap();
             // As if that had been a while ago.
             let long_ago = std::time::SystemTime::now() - std::time::Duration::from_secs(60);
-            let invoked = fs::File::options()
-                .append(true)
-                .open(world.path(unit, "invoked"));
-            invoked.unwrap().set_modified(long_ago).unwrap();
+            set_modified(&world.path(unit, "invoked"), long_ago);
         }
         world
     }
@@ -342,23 +340,14 @@ fn an_invocation_that_is_no_older_than_the_ledger() {
         .unwrap()
         .modified()
         .unwrap();
-    let invoked = fs::File::options()
-        .append(true)
-        .open(world.path(1, "invoked"))
-        .unwrap();
-    invoked.set_modified(written).unwrap();
+    set_modified(&world.path(1, "invoked"), written);
     let product = world.make(1..2).pop().unwrap();
     // The ledger was written at the time of the invocation, or before: the clock is coarse, or was set
     // back.
-    let ledger = fs::File::options()
-        .append(true)
-        .open(world.path(1, "ledger"))
-        .unwrap();
-    ledger.set_modified(written).unwrap();
+    let ledger = world.path(1, "ledger");
+    set_modified(&ledger, written);
     assert!(product.known(FINGERPRINT).is_none());
-    ledger
-        .set_modified(written - std::time::Duration::from_secs(1))
-        .unwrap();
+    set_modified(&ledger, written - std::time::Duration::from_secs(1));
     assert!(product.known(FINGERPRINT).is_none());
 }
 
@@ -445,8 +434,7 @@ fn what_nobody_reads_is_only_looked_at() {
     // The same without the library on top, as if linked a while ago.
     let long_ago = std::time::SystemTime::now() - std::time::Duration::from_secs(60);
     for file in [File::Metadata, File::Rest] {
-        let file = fs::File::options().append(true).open(world.file(1, file));
-        file.unwrap().set_modified(long_ago).unwrap();
+        set_modified(&world.file(1, file), long_ago);
     }
     let below = || {
         let graph = Graph(world.graph.0[..2].to_vec());
