@@ -28,7 +28,8 @@ A line counts only where all words of its CONDITION hold; `!` in front of a word
   stock        the released cargo is tested (--stock)
   off          pipelining is turned off (--mode off)
   link         what links starts on metadata, too (--mode link, the default)
-  mode         a mode is asked for (--mode, --no-early-cutoff), and so a setting is read by all tests
+  mode         a mode is asked for (--mode)
+  setting      a setting is read by all tests (--mode, --no-early-cutoff)
   cutoff       early cutoff is not turned off (--no-early-cutoff)
 
 A test that is listed and passes, and a line that matches no test, fail the run.";
@@ -64,6 +65,8 @@ pub enum Fact {
     Link,
     /// A mode of pipelining is set for all tests.
     Mode,
+    /// Something is set for all tests.
+    Setting,
     /// Early cutoff is on.
     Cutoff,
 }
@@ -81,6 +84,7 @@ impl Fact {
         ("off", Fact::Off),
         ("link", Fact::Link),
         ("mode", Fact::Mode),
+        ("setting", Fact::Setting),
         ("cutoff", Fact::Cutoff),
     ];
 

@@ -270,7 +270,8 @@ impl Machine {
             Fact::Stock => request.variant == Variant::Stock,
             Fact::Off => request.mode == Some(Mode::Off),
             Fact::Link => matches!(request.mode, None | Some(Mode::Link)),
-            Fact::Mode => request.mode.is_some() || !request.early_cutoff,
+            Fact::Mode => request.mode.is_some(),
+            Fact::Setting => request.mode.is_some() || !request.early_cutoff,
             Fact::Cutoff => request.early_cutoff,
         })
     }
