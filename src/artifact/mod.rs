@@ -67,7 +67,9 @@ use std::hash::Hash;
 
 use crate::freshness::Verdict;
 use crate::schedule::work::{Correction, Estimate, Measured, Phase, Work, scaled};
-use crate::schedule::{Clock, Schedule, Urgency, pausing, urgencies};
+use crate::schedule::{Clock, Schedule, Urgency, pausing, rank};
+
+use edges::{Edges, small};
 
 pub use retrospect::{Ahead, Retrospect};
 
@@ -273,6 +275,13 @@ impl<U, J> Default for Plan<U, J> {
 }
 
 impl<U: Clone + Eq + Hash, J> Plan<U, J> {
+    /// For so many jobs, more or less.
+    pub fn with_capacity(jobs: usize) -> Self {
+        Plan {
+            jobs: Vec::with_capacity(jobs),
+        }
+    }
+
     /// Adds the job of `unit`, what it needs and what it probably has to do. The units that it needs may
     /// be added later.
     ///
@@ -345,6 +354,10 @@ impl<U: Clone + Eq + Hash, J> Plan<U, J> {
         }
 
         let mut nodes = Vec::with_capacity(self.jobs.len());
+        let mut jobs = Vec::with_capacity(self.jobs.len());
+        let mut works = Vec::with_capacity(self.jobs.len());
+        let mut all_needs = Edges::with_capacity(self.jobs.len());
+        let mut strongest = Vec::new();
         for Planned {
             unit,
             job,
@@ -353,7 +366,6 @@ impl<U: Clone + Eq + Hash, J> Plan<U, J> {
             condition,
         } in self.jobs
         {
-            let mut strongest = Vec::with_capacity(needs.len());
             for (dependency, need) in needs {
                 let Some(&id) = ids.get(&dependency) else {
                     return Err(PlanError::Unknown {
@@ -367,39 +379,46 @@ impl<U: Clone + Eq + Hash, J> Plan<U, J> {
             strongest.dedup_by_key(|(id, _)| *id);
             nodes.push(Node {
                 unit,
-                job: Some(job),
                 state: State::Waiting,
-                missing_to_start: strongest.len(),
-                missing: strongest.len(),
+                is_all_there: strongest.is_empty(),
                 started_early: false,
-                needs: strongest,
-                dependents: Vec::new(),
+                is_linked: false,
+                lets_others_start: false,
                 condition,
                 estimate,
-                work: estimate.work(),
                 waited_for_by: 0,
                 since: 0,
                 worked: Work::default(),
                 ran_ahead: None,
                 measured: Measured::default(),
-                urgency: Urgency::default(),
             });
+            jobs.push(Some(job));
+            works.push(estimate.work());
+            all_needs.push(strongest.drain(..));
         }
         // In the order of adding, so that what becomes ready at the same moment is reported in the
         // same order every time.
-        for dependent in 0..nodes.len() {
-            for need in 0..nodes[dependent].needs.len() {
-                let (dependency, need) = nodes[dependent].needs[need];
-                nodes[dependency].dependents.push((dependent, need));
-            }
+        let dependents = all_needs.reversed();
+        for (id, node) in nodes.iter_mut().enumerate() {
+            let mut needs = dependents.of(id).map(|(_, need)| need);
+            node.is_linked = needs.clone().any(|need| need == Need::AllToLink);
+            node.lets_others_start = needs.any(|need| need.to_start() == Artifact::Metadata);
         }
 
-        let order = dependencies_first(&nodes)?;
+        let order = dependencies_first(&nodes, &all_needs, &dependents)?;
         let has_guesses = (nodes.iter()).any(|node| matches!(node.estimate, Estimate::Guessed(_)));
         let mut tracker = Tracker {
             waiting_or_ready: nodes.len(),
+            urgencies: vec![Urgency::default(); nodes.len()],
+            missing: (0..nodes.len())
+                .map(|id| Missing::all(small(all_needs.of(id).len())))
+                .collect(),
             nodes,
+            jobs,
+            works,
             ids,
+            needs: all_needs,
+            dependents,
             dependencies_first: order,
             schedule,
             began: clock.now(),
@@ -419,13 +438,13 @@ impl<U: Clone + Eq + Hash, J> Plan<U, J> {
             is_stopping: false,
             reports: 0,
         };
-        tracker.codegen_left = (tracker.nodes.iter())
-            .map(|node| u128::from(node.codegen_left()))
+        tracker.codegen_left = std::iter::zip(&tracker.nodes, &tracker.works)
+            .map(|(node, work)| u128::from(node.codegen_left(*work)))
             .sum();
         tracker.count_dependents();
         tracker.rank();
         for id in 0..tracker.nodes.len() {
-            if tracker.nodes[id].missing == 0 {
+            if tracker.nodes[id].is_all_there {
                 tracker.set(id, State::Ready);
             }
         }
@@ -434,13 +453,17 @@ impl<U: Clone + Eq + Hash, J> Plan<U, J> {
 }
 
 /// The ids of all nodes, each behind everything that it needs.
-fn dependencies_first<U: Clone, J>(nodes: &[Node<U, J>]) -> Result<Vec<usize>, PlanError<U>> {
-    let mut missing: Vec<usize> = nodes.iter().map(|node| node.missing).collect();
+fn dependencies_first<U: Clone>(
+    nodes: &[Node<U>],
+    needs: &Edges,
+    dependents: &Edges,
+) -> Result<Vec<usize>, PlanError<U>> {
+    let mut missing: Vec<usize> = (0..nodes.len()).map(|id| needs.of(id).len()).collect();
     let mut order: Vec<usize> = (0..nodes.len()).filter(|&id| missing[id] == 0).collect();
     let mut next = 0;
     while let Some(&id) = order.get(next) {
         next += 1;
-        for &(dependent, _) in &nodes[id].dependents {
+        for (dependent, _) in dependents.of(id) {
             missing[dependent] -= 1;
             if missing[dependent] == 0 {
                 order.push(dependent);
@@ -462,20 +485,20 @@ fn dependencies_first<U: Clone, J>(nodes: &[Node<U, J>]) -> Result<Vec<usize>, P
 /// in which Cargo has always started jobs.
 ///
 /// One bit per pair of jobs, 12 MB for 10,000 of them, held only while this runs.
-fn dependents_of<U, J>(nodes: &[Node<U, J>], dependencies_first: &[usize]) -> Vec<u64> {
-    let words = nodes.len().div_ceil(64);
-    let mut reached = vec![0u64; words * nodes.len()];
-    let mut counts = vec![0; nodes.len()];
+fn count_all(dependents: &Edges, dependencies_first: &[usize]) -> Vec<u32> {
+    let words = dependents.len().div_ceil(64);
+    let mut reached = vec![0u64; words * dependents.len()];
+    let mut counts = vec![0; dependents.len()];
     for &id in dependencies_first.iter().rev() {
         let mut row = vec![0u64; words];
         row[id / 64] |= 1 << (id % 64);
-        for &(dependent, _) in &nodes[id].dependents {
+        for (dependent, _) in dependents.of(id) {
             let of_dependent = &reached[dependent * words..][..words];
             for (word, more) in row.iter_mut().zip(of_dependent) {
                 *word |= more;
             }
         }
-        counts[id] = row.iter().map(|word| u64::from(word.count_ones())).sum();
+        counts[id] = row.iter().map(|word| word.count_ones()).sum();
         reached[id * words..][..words].copy_from_slice(&row);
     }
     counts
@@ -492,29 +515,40 @@ enum Condition {
     ToLink,
 }
 
+/// How many of a job's needs are not satisfied. Apart from the rest of the job: most often one of them
+/// is, others are missing, and nothing else has to be looked at.
+#[derive(Clone, Copy, Debug)]
+struct Missing {
+    /// So that it cannot start.
+    to_start: u32,
+    altogether: u32,
+}
+
+impl Missing {
+    fn all(needs: u32) -> Self {
+        Missing {
+            to_start: needs,
+            altogether: needs,
+        }
+    }
+}
+
 #[derive(Debug)]
-struct Node<U, J> {
+struct Node<U> {
     unit: U,
-    /// Handed out when the job starts.
-    job: Option<J>,
     state: State,
-    /// How many of its needs keep it from starting.
-    missing_to_start: usize,
-    /// How many of its needs are not satisfied altogether.
-    missing: usize,
+    /// All its needs are satisfied altogether.
+    is_all_there: bool,
     /// It was started while some of what it links was missing.
     started_early: bool,
-    /// What it needs of whom, by id, no dependency twice.
-    needs: Vec<(usize, Need)>,
-    /// Who needs what of this job, by id, no dependent twice.
-    dependents: Vec<(usize, Need)>,
+    /// Somebody needs all of it only to link.
+    is_linked: bool,
+    /// Somebody can start on its metadata.
+    lets_others_start: bool,
     condition: Condition,
     estimate: Estimate,
-    /// The estimate, as far as this build has not shown it wrong.
-    work: Work,
     /// How many jobs wait for it, directly or not, and itself; in large builds only the direct ones.
-    waited_for_by: u64,
-    urgency: Urgency,
+    waited_for_by: u32,
     /// When its state was last changed. µs.
     since: u64,
     /// What it has done in this build so far.
@@ -524,43 +558,29 @@ struct Node<U, J> {
     measured: Measured,
 }
 
-impl<U, J> Node<U, J> {
+impl<U> Node<U> {
     /// Whether it could go on at once, if it had a slot: start, continue, or link.
     fn is_runnable(&self) -> bool {
         match self.state {
-            State::Ready => self.missing == 0 && self.condition == Condition::None,
-            State::Parked => self.missing == 0,
+            State::Ready => self.is_all_there && self.condition == Condition::None,
+            State::Parked => self.is_all_there,
             State::Paused => true,
             _ => false,
         }
     }
 
-    /// How urgent what it would do next is.
-    fn urgency(&self) -> u64 {
-        match self.state {
-            State::Codegen | State::Paused => self.urgency.codegen,
-            State::Parked => self.urgency.link,
-            _ => self.urgency.start,
-        }
-    }
-
-    /// How much codegen, in µs, is left that somebody need not wait for.
-    fn codegen_left(&self) -> u64 {
+    /// How much of its work, in µs, is codegen that is left and that somebody need not wait for.
+    fn codegen_left(&self, work: Work) -> u64 {
         use State::*;
-        let mut ends = self.dependents.iter().map(|(_, need)| need.to_start());
         match self.state {
-            Waiting | Ready | Frontend | Codegen | Paused
-                if ends.any(|end| end == Artifact::Metadata) =>
-            {
-                self.work.codegen
-            }
+            Waiting | Ready | Frontend | Codegen | Paused if self.lets_others_start => work.codegen,
             _ => 0,
         }
     }
 
     /// Whether it can start, but only early.
     fn is_ready_early(&self) -> bool {
-        self.state == State::Ready && self.missing > 0 && self.condition == Condition::None
+        self.state == State::Ready && !self.is_all_there && self.condition == Condition::None
     }
 
     /// Whether something has to be compared, and can be.
@@ -569,7 +589,7 @@ impl<U, J> Node<U, J> {
             && match self.condition {
                 Condition::None => false,
                 Condition::ToStart => true,
-                Condition::ToLink => self.missing == 0,
+                Condition::ToLink => self.is_all_there,
             }
     }
 
@@ -584,15 +604,15 @@ impl<U, J> Node<U, J> {
 /// and among those the one that was added first.
 #[derive(Debug, PartialEq, Eq, PartialOrd, Ord)]
 struct Candidate {
-    urgency: u64,
-    waited_for_by: u64,
-    let_go: u64,
-    added_last: std::cmp::Reverse<usize>,
+    urgency: u32,
+    waited_for_by: u32,
+    let_go: u32,
+    added_last: std::cmp::Reverse<u32>,
 }
 
 impl Candidate {
     fn id(&self) -> usize {
-        self.added_last.0
+        self.added_last.0 as usize
     }
 }
 
@@ -637,8 +657,18 @@ pub struct ToCompare<'a, U, J> {
 /// metadata of a job that never started, are mistakes of the caller and panic.
 #[derive(Debug)]
 pub struct Tracker<U, J> {
-    nodes: Vec<Node<U, J>>,
+    nodes: Vec<Node<U>>,
+    /// Each is handed out when it starts.
+    jobs: Vec<Option<J>>,
+    missing: Vec<Missing>,
+    /// What each has to do: the estimates, as far as this build has not shown them wrong.
+    works: Vec<Work>,
+    urgencies: Vec<Urgency>,
     ids: HashMap<U, usize>,
+    /// What each job needs of whom, no dependency twice.
+    needs: Edges,
+    /// Who needs what of each job, no dependent twice.
+    dependents: Edges,
     dependencies_first: Vec<usize>,
     schedule: Schedule,
     /// When the plan was sealed. µs.
@@ -664,7 +694,7 @@ pub struct Tracker<U, J> {
     paused: usize,
     is_stopping: bool,
     /// How often something was reported that can let others go.
-    reports: u64,
+    reports: u32,
 }
 
 impl<U: Clone + Eq + Hash, J> Tracker<U, J> {
@@ -716,10 +746,9 @@ impl<U: Clone + Eq + Hash, J> Tracker<U, J> {
     ///
     /// If `unit` was never added.
     pub fn needs(&self, unit: &U) -> impl Iterator<Item = (&U, Need)> {
-        self.nodes[self.ids[unit]]
-            .needs
-            .iter()
-            .map(|&(dependency, need)| (&self.nodes[dependency].unit, need))
+        self.needs
+            .of(self.ids[unit])
+            .map(|(dependency, need)| (&self.nodes[dependency].unit, need))
     }
 
     /// Whether somebody needs all of the job of `unit` only to link, and so may start on its
@@ -729,10 +758,7 @@ impl<U: Clone + Eq + Hash, J> Tracker<U, J> {
     ///
     /// If `unit` was never added.
     pub fn is_linked(&self, unit: &U) -> bool {
-        self.nodes[self.ids[unit]]
-            .dependents
-            .iter()
-            .any(|&(_, need)| need == Need::AllToLink)
+        self.nodes[self.ids[unit]].is_linked
     }
 
     /// Decides what to do next, and notes it as done. `None` if nothing could run.
@@ -753,10 +779,10 @@ impl<U: Clone + Eq + Hash, J> Tracker<U, J> {
                 Next::Link(unit)
             }
             _ => {
-                let is_early = self.nodes[id].missing > 0;
+                let is_early = !self.nodes[id].is_all_there;
                 self.nodes[id].started_early = is_early;
                 self.set(id, State::Frontend);
-                let job = self.nodes[id].job.take();
+                let job = self.jobs[id].take();
                 Next::Start(Started {
                     unit,
                     job: job.expect("a job starts only once"),
@@ -778,11 +804,11 @@ impl<U: Clone + Eq + Hash, J> Tracker<U, J> {
             self.to_compare.pop_front();
         }
         let id = *self.to_compare.front()?;
-        let node = &mut self.nodes[id];
+        let node = &self.nodes[id];
         Some(ToCompare {
             unit: &node.unit,
-            job: node.job.as_mut()?,
-            is_all_there: node.missing == 0,
+            job: self.jobs[id].as_mut()?,
+            is_all_there: node.is_all_there,
         })
     }
 
@@ -805,7 +831,7 @@ impl<U: Clone + Eq + Hash, J> Tracker<U, J> {
         &mut self,
         allow_early: impl FnOnce(usize) -> bool,
     ) -> &mut BinaryHeap<Candidate> {
-        let goes_on = |node: &Node<U, J>| !self.is_stopping || node.state == State::Paused;
+        let goes_on = |node: &Node<U>| !self.is_stopping || node.state == State::Paused;
         while let Some(candidate) = self.runnable.peek()
             && let node = &self.nodes[candidate.id()]
             && !(node.is_runnable() && goes_on(node))
@@ -840,7 +866,7 @@ impl<U: Clone + Eq + Hash, J> Tracker<U, J> {
         let node = &self.nodes[id];
         if node.state != State::Codegen
             || self.paused >= places
-            || !pausing::is_worth_a_place(node.work.codegen, self.codegen_left, places)
+            || !pausing::is_worth_a_place(self.works[id].codegen, self.codegen_left, places)
         {
             return false;
         }
@@ -881,7 +907,7 @@ impl<U: Clone + Eq + Hash, J> Tracker<U, J> {
             (Frontend, Codegen | Parked) => self.took(id, Phase::Frontend, passed),
             // It linked as well, if it does.
             (Frontend, Done) => {
-                let link = node.work.link;
+                let link = self.works[id].link;
                 self.took(id, Phase::Frontend, passed.saturating_sub(link));
             }
             (Codegen, Done) => {
@@ -913,45 +939,48 @@ impl<U: Clone + Eq + Hash, J> Tracker<U, J> {
 
     /// Who was wrong about the frontend is wrong about codegen in the same way.
     fn expect_codegen_like(&mut self, id: usize, frontend: u64) {
-        let node = &mut self.nodes[id];
-        if node.work.frontend == 0 || frontend == 0 {
+        let work = self.works[id];
+        if work.frontend == 0 || frontend == 0 {
             return;
         }
-        let codegen = node.work.codegen;
-        let most = codegen.saturating_mul(MOST_WRONG);
-        let expected =
-            scaled(codegen, frontend, node.work.frontend).clamp(codegen / MOST_WRONG, most);
-        let before = node.codegen_left();
-        node.work.codegen = expected;
+        let least = work.codegen / MOST_WRONG;
+        let most = work.codegen.saturating_mul(MOST_WRONG);
+        let codegen = scaled(work.codegen, frontend, work.frontend).clamp(least, most);
+        let expected = Work { codegen, ..work };
+        self.works[id] = expected;
+        let urgency = &mut self.urgencies[id];
         if self.schedule == Schedule::CriticalPath {
-            node.urgency.codegen = expected.saturating_add(node.urgency.link);
+            urgency.codegen = codegen.saturating_add(urgency.link);
         }
-        self.codegen_left += u128::from(node.codegen_left());
-        self.codegen_left -= u128::from(before);
+        let node = &self.nodes[id];
+        self.codegen_left += u128::from(node.codegen_left(expected));
+        self.codegen_left -= u128::from(node.codegen_left(work));
     }
 
     /// Ranks all jobs by what is known by now.
     fn rank_anew(&mut self) {
         self.codegen_left = 0;
-        for node in &mut self.nodes {
+        for (node, work) in std::iter::zip(&self.nodes, &mut self.works) {
             if let (Estimate::Guessed(guess), State::Waiting | State::Ready) =
                 (node.estimate, node.state)
             {
-                node.work = self.correction.apply(guess);
+                *work = self.correction.apply(guess);
             }
-            self.codegen_left += u128::from(node.codegen_left());
+            self.codegen_left += u128::from(node.codegen_left(*work));
         }
         self.rank();
-        self.runnable = self.ranked_anew(&self.runnable);
-        self.ready_early = self.ranked_anew(&self.ready_early);
+        let runnable = std::mem::take(&mut self.runnable);
+        self.runnable = self.ranked_anew(runnable);
+        let ready_early = std::mem::take(&mut self.ready_early);
+        self.ready_early = self.ranked_anew(ready_early);
     }
 
-    fn ranked_anew(&self, heap: &BinaryHeap<Candidate>) -> BinaryHeap<Candidate> {
-        let ranked = heap.iter().map(|candidate| Candidate {
-            urgency: self.urgency(candidate.id()),
-            ..*candidate
-        });
-        ranked.collect()
+    fn ranked_anew(&self, heap: BinaryHeap<Candidate>) -> BinaryHeap<Candidate> {
+        let mut candidates = heap.into_vec();
+        for candidate in &mut candidates {
+            candidate.urgency = self.urgency(candidate.id());
+        }
+        candidates.into()
     }
 
     /// The job that just started has nothing to do but to repeat what an earlier build said.
@@ -967,7 +996,7 @@ impl<U: Clone + Eq + Hash, J> Tracker<U, J> {
             !self.nodes[id].is_early(),
             "job {id} produced something before it linked"
         );
-        self.reports += 1;
+        self.reports = self.reports.saturating_add(1);
         let before = self.nodes[id].state.produced();
         self.set(
             id,
@@ -978,8 +1007,8 @@ impl<U: Clone + Eq + Hash, J> Tracker<U, J> {
         );
         let is_new = |wanted| Some(wanted) > before && wanted <= artifact;
         let mut unblocked = Vec::new();
-        for edge in 0..self.nodes[id].dependents.len() {
-            let (dependent, need) = self.nodes[id].dependents[edge];
+        for edge in self.dependents.range(id) {
+            let (dependent, need) = self.dependents.get(edge);
             if is_new(need.artifact()) {
                 self.satisfied(dependent);
             }
@@ -993,12 +1022,14 @@ impl<U: Clone + Eq + Hash, J> Tracker<U, J> {
     /// One need of the job is satisfied altogether. If it was the last, a job that could only start
     /// early is ready, and one that is parked can link.
     fn satisfied(&mut self, id: usize) {
-        let could_only_start_early = self.nodes[id].is_ready_early();
-        let node = &mut self.nodes[id];
-        node.missing -= 1;
-        if node.missing > 0 {
+        let missing = &mut self.missing[id].altogether;
+        *missing -= 1;
+        if *missing > 0 {
             return;
         }
+        let node = &mut self.nodes[id];
+        let could_only_start_early = node.is_ready_early();
+        node.is_all_there = true;
         match node.state {
             State::Ready if could_only_start_early => self.ready_early_len -= 1,
             State::Frontend if node.started_early => {
@@ -1019,10 +1050,10 @@ impl<U: Clone + Eq + Hash, J> Tracker<U, J> {
 
     /// One need of the job no longer keeps it from starting. Whether that makes it ready.
     fn satisfied_to_start(&mut self, id: usize) -> bool {
-        let node = &mut self.nodes[id];
-        node.missing_to_start -= 1;
+        let missing = &mut self.missing[id].to_start;
+        *missing -= 1;
         // One that can start, but never link, is lost and stays so.
-        let is_ready = node.missing_to_start == 0 && node.state == State::Waiting;
+        let is_ready = *missing == 0 && self.nodes[id].state == State::Waiting;
         if is_ready {
             self.set(id, State::Ready);
         }
@@ -1041,7 +1072,7 @@ impl<U: Clone + Eq + Hash, J> Tracker<U, J> {
             State::Failed(_) => return vec![&self.nodes[id].unit],
             _ => self.set(id, State::Parked),
         }
-        let is_hopeless = self.nodes[id].needs.iter().any(|&(dependency, need)| {
+        let is_hopeless = self.needs.of(id).any(|(dependency, need)| {
             matches!(self.nodes[dependency].state, State::Failed(_)) && need == Need::AllToLink
         });
         match is_hopeless {
@@ -1082,11 +1113,10 @@ impl<U: Clone + Eq + Hash, J> Tracker<U, J> {
                 State::Waiting | State::Ready | State::Parked
             )
         };
-        self.nodes[id]
-            .dependents
-            .iter()
-            .filter(|&&(id, need)| Some(need.artifact()) > produced && is_waiting(id))
-            .map(|&(id, _)| id)
+        self.dependents
+            .of(id)
+            .filter(|&(id, need)| Some(need.artifact()) > produced && is_waiting(id))
+            .map(|(id, _)| id)
             .collect()
     }
 
@@ -1111,17 +1141,23 @@ impl<U: Clone + Eq + Hash, J> Tracker<U, J> {
             urgency: self.urgency(id),
             waited_for_by: self.nodes[id].waited_for_by,
             let_go: self.reports,
-            added_last: std::cmp::Reverse(id),
+            added_last: std::cmp::Reverse(small(id)),
         }
     }
 
     /// How urgent it is what the job would do next, as far as that makes a difference.
-    fn urgency(&self, id: usize) -> u64 {
-        let urgency = self.nodes[id].urgency();
-        match self.schedule {
+    fn urgency(&self, id: usize) -> u32 {
+        let urgency = self.urgencies[id];
+        let urgency = match self.nodes[id].state {
+            State::Codegen | State::Paused => urgency.codegen,
+            State::Parked => urgency.link,
+            _ => urgency.start,
+        };
+        let noticeable = match self.schedule {
             Schedule::Stock => urgency,
             Schedule::CriticalPath => urgency / NOTICEABLE,
-        }
+        };
+        u32::try_from(noticeable).unwrap_or(u32::MAX)
     }
 
     /// The one place where a state changes.
@@ -1137,12 +1173,13 @@ impl<U: Clone + Eq + Hash, J> Tracker<U, J> {
     }
 
     /// Changes a job and keeps the counters in step.
-    fn change(&mut self, id: usize, change: impl FnOnce(&mut Node<U, J>)) {
+    fn change(&mut self, id: usize, change: impl FnOnce(&mut Node<U>)) {
         let node = &mut self.nodes[id];
         let was_early = node.is_early();
         let was_ready_early = node.is_ready_early();
         let was_runnable = node.is_runnable();
-        let codegen_left = node.codegen_left();
+        let work = self.works[id];
+        let codegen_left = node.codegen_left(work);
         let last = node.state;
         change(node);
         let next = node.state;
@@ -1155,7 +1192,7 @@ impl<U: Clone + Eq + Hash, J> Tracker<U, J> {
             self.paused + usize::from(next == State::Paused) - usize::from(last == State::Paused);
         self.runnable_len =
             self.runnable_len + usize::from(node.is_runnable()) - usize::from(was_runnable);
-        self.codegen_left += u128::from(node.codegen_left());
+        self.codegen_left += u128::from(node.codegen_left(work));
         self.codegen_left -= u128::from(codegen_left);
         let waits = |state| matches!(state, State::Waiting | State::Ready);
         self.waiting_or_ready -= usize::from(waits(last) && !waits(next));
@@ -1176,9 +1213,9 @@ impl<U: Clone + Eq + Hash, J> Tracker<U, J> {
     fn count_dependents(&mut self) {
         let is_exact = self.schedule == Schedule::Stock || self.nodes.len() <= MOST_COUNTED;
         let counts = match is_exact {
-            true => dependents_of(&self.nodes, &self.dependencies_first),
-            false => (self.nodes.iter())
-                .map(|node| node.dependents.len() as u64)
+            true => count_all(&self.dependents, &self.dependencies_first),
+            false => (0..self.nodes.len())
+                .map(|id| small(self.dependents.of(id).len()))
                 .collect(),
         };
         for (node, count) in std::iter::zip(&mut self.nodes, counts) {
@@ -1188,28 +1225,28 @@ impl<U: Clone + Eq + Hash, J> Tracker<U, J> {
 
     /// Works out how urgent everything is.
     fn rank(&mut self) {
-        let nodes = &self.nodes;
-        let urgencies = match self.schedule {
-            Schedule::Stock => (nodes.iter())
-                .map(|node| Urgency {
-                    start: node.waited_for_by,
-                    codegen: node.waited_for_by,
-                    // What is parked has done its work, and holds memory until it has linked.
-                    link: u64::MAX,
-                })
-                .collect(),
-            Schedule::CriticalPath => urgencies(
-                |id| nodes[id].work,
-                |id| &nodes[id].dependents,
+        match self.schedule {
+            Schedule::Stock => {
+                for (urgency, node) in std::iter::zip(&mut self.urgencies, &self.nodes) {
+                    *urgency = Urgency {
+                        start: node.waited_for_by.into(),
+                        codegen: node.waited_for_by.into(),
+                        // What is parked has done its work, and holds memory until it has linked.
+                        link: u64::MAX,
+                    };
+                }
+            }
+            Schedule::CriticalPath => rank(
+                &mut self.urgencies,
+                |id| self.works[id],
+                |id| self.dependents.of(id),
                 &self.dependencies_first,
             ),
-        };
-        for (node, urgency) in std::iter::zip(&mut self.nodes, urgencies) {
-            node.urgency = urgency;
         }
     }
 }
 
+mod edges;
 mod retrospect;
 
 #[cfg(test)]

@@ -43,7 +43,9 @@ impl<U: Clone + Eq + Hash, J> Tracker<U, J> {
     /// Takes two bits for each pair of jobs, and time in proportion to that.
     pub fn retrospect(&mut self, slots: u64) -> Retrospect<U> {
         let works: Vec<Work> = self.nodes.iter().map(|node| node.worked).collect();
-        let needs: Vec<_> = self.nodes.iter().map(|node| node.needs.clone()).collect();
+        let needs: Vec<_> = (0..works.len())
+            .map(|id| self.needs.of(id).collect())
+            .collect();
         let done = Done {
             works: &works,
             needs: &needs,

@@ -60,7 +60,11 @@ impl Done<'_> {
         let slots = slots.max(1);
         let dependents = self.dependents();
         let heads = self.heads(&at_best);
-        let tails = urgencies(&at_best, |unit| &dependents[unit], self.dependencies_first);
+        let tails = urgencies(
+            &at_best,
+            |unit| dependents[unit].iter().copied(),
+            self.dependencies_first,
+        );
         let before = self.work_before();
         let after = self.work_after(&dependents);
         let all = self.works.iter().copied().fold(0, plus_all);
@@ -85,7 +89,11 @@ impl Done<'_> {
     /// The longest chain of phases, first to last, if a phase never waits for a slot.
     pub fn longest_path(&self, at_best: impl Fn(usize) -> Work) -> Vec<Step> {
         let dependents = self.dependents();
-        let paths = urgencies(&at_best, |unit| &dependents[unit], self.dependencies_first);
+        let paths = urgencies(
+            &at_best,
+            |unit| dependents[unit].iter().copied(),
+            self.dependencies_first,
+        );
         let left = |point: &Point| match *point {
             Point::Start(unit) => paths[unit].start,
             Point::Link(unit) => paths[unit].link,

@@ -34,6 +34,7 @@ pub use clock::{CLOCK_FILE, Clock};
 pub use known::KnownCosts;
 pub use limit::{Done, Step};
 pub use pauses::Pauses;
+pub(crate) use rank::rank;
 pub use rank::{Urgency, urgencies};
 pub use source_size::source_size;
 pub use work::{Estimate, Measured, Phase, Work};

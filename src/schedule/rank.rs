@@ -28,19 +28,30 @@ pub struct Urgency {
     pub link: u64,
 }
 
-/// Answers the urgency of each unit, in the order of their numbers.
-///
-/// `dependents` lists for each unit who needs what of it; `dependencies_first` has all units, each
-/// behind what it needs. Takes time in proportion to units and edges.
-pub fn urgencies<'a>(
+/// Answers the urgency of each unit, in the order of their numbers. See [`rank`].
+pub fn urgencies<E: IntoIterator<Item = (usize, Need)>>(
     works: impl Fn(usize) -> Work,
-    dependents: impl Fn(usize) -> &'a [(usize, Need)],
+    dependents: impl Fn(usize) -> E,
     dependencies_first: &[usize],
 ) -> Vec<Urgency> {
     let mut urgencies = vec![Urgency::default(); dependencies_first.len()];
+    rank(&mut urgencies, works, dependents, dependencies_first);
+    urgencies
+}
+
+/// Works out the urgency of each unit, where `urgencies` are in the order of their numbers.
+///
+/// `dependents` lists for each unit who needs what of it; `dependencies_first` has all units, each
+/// behind what it needs. Takes time in proportion to units and edges.
+pub fn rank<E: IntoIterator<Item = (usize, Need)>>(
+    urgencies: &mut [Urgency],
+    works: impl Fn(usize) -> Work,
+    dependents: impl Fn(usize) -> E,
+    dependencies_first: &[usize],
+) {
     for &unit in dependencies_first.iter().rev() {
         let (mut after_metadata, mut after_all) = (0, 0);
-        for &(dependent, need) in dependents(unit) {
+        for (dependent, need) in dependents(unit) {
             let Urgency { start, link, .. } = urgencies[dependent];
             match need {
                 Need::MetadataToStart => after_metadata = start.max(after_metadata),
@@ -60,7 +71,6 @@ pub fn urgencies<'a>(
             link,
         };
     }
-    urgencies
 }
 
 #[cfg(test)]
@@ -79,10 +89,14 @@ mod tests {
     /// Each unit: its work, and who needs what of it.
     fn of(units: &[(Work, &[(usize, Need)])]) -> Vec<(u64, u64, u64)> {
         let order: Vec<usize> = (0..units.len()).collect();
-        urgencies(|unit| units[unit].0, |unit| units[unit].1, &order)
-            .into_iter()
-            .map(|urgency| (urgency.start, urgency.codegen, urgency.link))
-            .collect()
+        urgencies(
+            |unit| units[unit].0,
+            |unit| units[unit].1.iter().copied(),
+            &order,
+        )
+        .into_iter()
+        .map(|urgency| (urgency.start, urgency.codegen, urgency.link))
+        .collect()
     }
 
     #[test]

@@ -15,7 +15,7 @@ pub struct Ours(Tracker<Unit, Job>);
 
 impl Queue for Ours {
     fn plan(graph: &Graph) -> Self {
-        let mut plan = Plan::default();
+        let mut plan = Plan::with_capacity(graph.nodes.len());
         for node in &graph.nodes {
             let need = match node.kind {
                 Kind::Library => Need::MetadataToStart,
