@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
 use fs_err as fs;
-use replay::recording::{self, Recording, Unit};
+use replay::recording::{self, Recording, Unit, native_source_size};
 use replay::stand_in::{Compiled, LINKED, RECORDS, Role};
 use serde::Deserialize;
 
@@ -268,8 +268,10 @@ impl Recorded {
                     .pop_front()
                     .with_context(|| format!("the build script of {whose} left no message"))?;
                 let manifest = packages.get(&id).context("a package without a manifest")?;
+                let package = manifest.parent().unwrap_or(manifest);
                 unit.run = ran.took;
-                unit.stdout = stdout(&out_dir, manifest.parent().unwrap_or(manifest))
+                unit.source_size = native_source_size(package);
+                unit.stdout = stdout(&out_dir, package)
                     .with_context(|| format!("the output of the build script of {whose}"))?;
             } else {
                 let compiled = self.compiled.pop_front();

@@ -2,9 +2,13 @@
 //!
 //! The figures come from recorded builds of some hundred crates. What a crate costs grows with the
 //! square root of its source, roughly: larger crates have more that nobody uses. For libraries nine in
-//! ten are within a factor of three of their frontend, and of six of their codegen. That is no more than
-//! an order of magnitude, but it is known before anything was compiled, and the build itself
-//! [corrects](super::work::Correction) how far guesses are off as a whole.
+//! ten are within a factor of three of their frontend, and of six of their codegen. What matters most is
+//! to know which build scripts compile a large library in C: often they take longer than any crate, and
+//! all that needs them waits. Of ten such, seven are within a factor of four; the others find the library
+//! on the system, or have much source that is only for other systems.
+//!
+//! That is no more than an order of magnitude, but it is known before anything was compiled, and the
+//! build itself [corrects](super::work::Correction) how far guesses are off as a whole.
 
 use super::Work;
 
@@ -30,8 +34,8 @@ pub enum Kind {
     BuildScript,
     /// The run of a build script.
     Run {
-        /// Whether the package says that it links a native library, which the script may build.
-        links: bool,
+        /// As [`native_source_size`](super::native_source_size()) has it, in bytes.
+        native_source: u64,
     },
     /// Anything else that takes a moment.
     Other,
@@ -52,8 +56,7 @@ pub fn guess(kind: Kind) -> Work {
         Kind::ProcMacro { source } => work(4_500 * source.isqrt(), 0, 100 * MILLISECOND),
         Kind::Linked { source } => work(9_500 * source.isqrt(), 0, 100 * MILLISECOND),
         Kind::BuildScript => work(140 * MILLISECOND, 0, 60 * MILLISECOND),
-        Kind::Run { links: false } => work(50 * MILLISECOND, 0, 0),
-        Kind::Run { links: true } => work(2_000 * MILLISECOND, 0, 0),
+        Kind::Run { native_source } => work(50 * MILLISECOND + 8_000 * native_source.isqrt(), 0, 0),
         Kind::Other => work(100 * MILLISECOND, 0, 0),
     }
 }
@@ -69,6 +72,9 @@ mod tests {
         assert!(library(100_000).codegen > library(1_000).codegen);
         assert_eq!(library(0), Work::default());
         assert!(library(u64::MAX).frontend > library(u64::MAX / 2).frontend);
+        let run = |native_source| guess(Kind::Run { native_source }).frontend;
+        assert!(run(1_000_000) > run(1_000) && run(1_000) > run(0));
+        assert!(run(u64::MAX) > run(u64::MAX / 2));
     }
 
     #[test]

@@ -36,7 +36,7 @@ pub use limit::{Done, Step};
 pub use pauses::Pauses;
 pub(crate) use rank::rank;
 pub use rank::{Urgency, urgencies};
-pub use source_size::source_size;
+pub use source_size::{native_source_size, source_size};
 pub use work::{Estimate, Measured, Phase, Work};
 
 /// Which of the jobs that may run goes first, the value of Cargo's `build.schedule`.

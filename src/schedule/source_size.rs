@@ -1,6 +1,7 @@
-//! How much source a crate has, where nothing better is known of what it costs.
+//! How much source there is, where nothing better is known of what it costs.
 
-use std::path::{Path, PathBuf};
+use std::ffi::OsStr;
+use std::path::Path;
 
 /// Beyond so many directory entries nothing more is looked at: what is known by then says enough.
 const MAX_ENTRIES: usize = 4_000;
@@ -17,16 +18,38 @@ pub fn source_size(root: &Path) -> u64 {
     let stem = root.file_stem().unwrap_or_default();
     let claims_directory =
         stem == "lib" || (stem == "main" && !root.with_file_name("lib.rs").exists());
-    let mut unvisited: Vec<PathBuf> = Vec::new();
-    let mut size = 0;
+    let size_below = |dir: &Path| size_below(dir, |_| true, |extension| extension == "rs");
     if claims_directory {
-        unvisited.extend(root.parent().map(Path::to_path_buf));
+        root.parent().map_or(0, size_below)
+    } else if stem == "main" {
+        file_size(root)
     } else {
-        size = file_size(root);
-        if stem != "main" {
-            unvisited.push(root.with_extension(""));
-        }
+        file_size(root) + size_below(&root.with_extension(""))
     }
+}
+
+/// What files are called that C compilers and assemblers make object files of.
+const NATIVE: [&str; 8] = ["asm", "c", "cc", "cpp", "cxx", "m", "mm", "s"];
+
+/// The size, in bytes, of all that a build script could have compiled by a C compiler: C, C++,
+/// Objective-C and assembly in the package with this root, which may be much more than it compiles.
+///
+/// Packages within the package, a directory `target`, and what is hidden do not count; nor does what
+/// cannot be read. Blocks as long as it takes to list the directories.
+pub fn native_source_size(package: &Path) -> u64 {
+    let is_own = |dir: &Path| {
+        let name = dir.file_name().unwrap_or_default();
+        let is_hidden = name.as_encoded_bytes().starts_with(b".");
+        !is_hidden && name != "target" && !dir.join("Cargo.toml").exists()
+    };
+    let is_native = |extension: &OsStr| NATIVE.iter().any(|it| extension.eq_ignore_ascii_case(it));
+    size_below(package, is_own, is_native)
+}
+
+/// The size of all files below a directory that have such an extension, but for some directories.
+fn size_below(dir: &Path, enters: impl Fn(&Path) -> bool, counts: impl Fn(&OsStr) -> bool) -> u64 {
+    let mut unvisited = vec![dir.to_path_buf()];
+    let mut size = 0;
     let mut entries = 0;
     while let Some(dir) = unvisited.pop() {
         let Ok(listed) = std::fs::read_dir(&dir) else {
@@ -37,10 +60,11 @@ pub fn source_size(root: &Path) -> u64 {
             if entries > MAX_ENTRIES {
                 return size;
             }
+            let path = entry.path();
             // Links are not followed, so this ends.
             match entry.file_type() {
-                Ok(kind) if kind.is_dir() => unvisited.push(entry.path()),
-                Ok(kind) if kind.is_file() && entry.path().extension() == Some("rs".as_ref()) => {
+                Ok(kind) if kind.is_dir() && enters(&path) => unvisited.push(path),
+                Ok(kind) if kind.is_file() && path.extension().is_some_and(&counts) => {
                     size += entry.metadata().map_or(0, |metadata| metadata.len());
                 }
                 _ => {}
@@ -82,5 +106,30 @@ mod tests {
         assert_eq!(size("src/gone.rs"), 0);
         std::fs::remove_file(dir.path().join("src/lib.rs")).unwrap();
         assert_eq!(size("src/main.rs"), 111_100);
+    }
+
+    #[test]
+    fn what_a_c_compiler_takes_is_all_that_is_in_the_package_itself() {
+        let dir = tempfile::tempdir().unwrap();
+        for (file, size) in [
+            ("Cargo.toml", 1),
+            ("build.rs", 2),
+            ("native.c", 10),
+            ("vendored/src/deep/x86.S", 100),
+            ("vendored/library.CPP", 1_000),
+            ("vendored/library.h", 3),
+            ("target/debug/build/copy.c", 10_000),
+            (".git/hidden.c", 20_000),
+            ("member/Cargo.toml", 4),
+            ("member/native.c", 30_000),
+            ("c", 5),
+        ] {
+            let path = dir.path().join(file);
+            std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+            std::fs::write(path, vec![b' '; size]).unwrap();
+        }
+        assert_eq!(native_source_size(dir.path()), 1_110);
+        assert_eq!(native_source_size(&dir.path().join("member")), 30_000);
+        assert_eq!(native_source_size(&dir.path().join("gone")), 0);
     }
 }

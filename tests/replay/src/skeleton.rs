@@ -58,6 +58,7 @@ impl Skeleton {
                 let path = dir.join(file);
                 fs::write(&path, serde_json::to_vec(&plan)?)?;
                 lay_out_modules(&path, &plan)?;
+                lay_out_native(&dir, &plan)?;
             }
         }
         let manifest = toml::to_string(&graph.workspace())?;
@@ -81,16 +82,33 @@ impl Skeleton {
 
 /// Has the crate with this root, whose own file is no Rust, as much source as was recorded.
 fn lay_out_modules(root: &Path, plan: &Plan) -> Result<()> {
-    let recorded = plan.units.iter().map(|planned| planned.unit.source_size);
-    let size = recorded.max().unwrap_or(0);
+    let size = source_size(plan, |unit| unit.role() != Role::Run);
     let missing = size.saturating_sub(fs::metadata(root)?.len());
     if missing > 0 {
         let modules = root.with_extension("");
         fs::create_dir_all(&modules)?;
-        // Without content, so it takes no space.
-        fs::File::create(modules.join("modules.rs"))?.set_len(missing)?;
+        empty_file(&modules.join("modules.rs"), missing)?;
     }
     Ok(())
+}
+
+/// Has the package in `dir` as much for its build script to compile as was recorded.
+fn lay_out_native(dir: &Path, plan: &Plan) -> Result<()> {
+    match source_size(plan, |unit| unit.role() == Role::Run) {
+        0 => Ok(()),
+        size => empty_file(&dir.join("native.c"), size),
+    }
+}
+
+fn source_size(plan: &Plan, counts: impl Fn(&Unit) -> bool) -> u64 {
+    let units = plan.units.iter().map(|planned| &planned.unit);
+    let sizes = units.filter(|unit| counts(unit)).map(|it| it.source_size);
+    sizes.max().unwrap_or(0)
+}
+
+/// Has so many bytes without any content, and so takes no space.
+fn empty_file(path: &Path, size: u64) -> Result<()> {
+    Ok(fs::File::create(path)?.set_len(size)?)
 }
 
 /// A name and a version.
