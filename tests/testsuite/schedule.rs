@@ -220,6 +220,53 @@ fn nothing_of_a_package_can_be_read_in_its_costs() {
     }
 }
 
+/// A build script may take long if there is much that it may compile, which is known before.
+#[cargo_test]
+fn the_build_script_with_the_most_c_goes_first() {
+    let mut p = project()
+        .file(
+            "Cargo.toml",
+            r#"
+                [package]
+                name = "foo"
+                edition = "2024"
+
+                [dependencies]
+                one-sys = { path = "one-sys" }
+                two-sys = { path = "two-sys" }
+            "#,
+        )
+        .file("src/main.rs", "fn main() {}");
+    let packages = ["one-sys", "two-sys"];
+    for package in packages {
+        p = p
+            .file(
+                &format!("{package}/Cargo.toml"),
+                &cargo_test_support::basic_manifest(package, "1.0.0"),
+            )
+            .file(&format!("{package}/src/lib.rs"), "")
+            .file(&format!("{package}/build.rs"), "fn main() {}");
+    }
+    let p = p.build();
+    for package in packages {
+        p.build_dir().rm_rf();
+        let _ = fs::remove_file(store());
+        let library = p.root().join(package).join("vendored/library.c");
+        fs::create_dir_all(library.parent().unwrap()).unwrap();
+        let file = fs::File::create(&library).unwrap();
+        file.set_len(4_000_000).unwrap();
+        let output = p.cargo("build -j1").run();
+        let stderr = String::from_utf8(output.stderr).unwrap();
+        let compiled = stderr.lines().filter(|line| line.contains("Compiling"));
+        let first = compiled.map(str::trim_start).next().unwrap();
+        assert!(
+            first.starts_with(&format!("Compiling {package}")),
+            "{stderr}"
+        );
+        fs::remove_file(library).unwrap();
+    }
+}
+
 /// Exactly what runs when, in a build of crates that were never built before, whose costs are guessed,
 /// and in the next one.
 #[cfg(target_os = "linux")]
