@@ -11,8 +11,8 @@
 //! The sides, [`Side::ALL`], differ first in how early a unit may start, and then in which goes first:
 //! by the order of the released cargo, by guessed costs (cold), or by measured ones (warm).
 //!
-//! Where time is virtual, replays do not disturb each other, and as many run at once as the machine
-//! has processors. They take long, so [`results`] keeps what is known. The queues are measured by the
+//! Where time is virtual, replays do not disturb each other, and one more runs at once than the machine
+//! has processors, as each waits now and then. They take long, so [`results`] keeps what is known. The queues are measured by the
 //! clock, after the replays and each time anew: see [`queue`].
 
 mod pauses;
@@ -88,7 +88,7 @@ pub fn run(layout: &Layout, request: &Request) -> Result<()> {
     };
     let time = Time::best();
     let at_once = match time {
-        Time::Virtual => std::thread::available_parallelism()?.get(),
+        Time::Virtual => std::thread::available_parallelism()?.get() + 1,
         Time::Wall { .. } => {
             shell::note("there is no virtual clock on this system: replays take as long as builds");
             1
