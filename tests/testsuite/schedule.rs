@@ -5,7 +5,7 @@ use std::fs;
 use std::path::PathBuf;
 
 use cargo_test_support::prelude::*;
-use cargo_test_support::{Execs, Project, basic_bin_manifest, paths, project, str};
+use cargo_test_support::{Execs, Project, basic_bin_manifest, basic_manifest, paths, project, str};
 
 use crate::support::ProjectExt;
 
@@ -241,11 +241,11 @@ fn the_build_script_with_the_most_c_goes_first() {
     for package in packages {
         p = p
             .file(
-                &format!("{package}/Cargo.toml"),
-                &cargo_test_support::basic_manifest(package, "1.0.0"),
+                format!("{package}/Cargo.toml"),
+                &basic_manifest(package, "1.0.0"),
             )
-            .file(&format!("{package}/src/lib.rs"), "")
-            .file(&format!("{package}/build.rs"), "fn main() {}");
+            .file(format!("{package}/src/lib.rs"), "")
+            .file(format!("{package}/build.rs"), "fn main() {}");
     }
     let p = p.build();
     for package in packages {
