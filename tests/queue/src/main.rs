@@ -18,7 +18,7 @@
 //! busy machine disturbs it little.
 //!
 //! A cargo leads its queue through one build, in memory that it has just got, and so does each process
-//! here: `queue --round chain 1000 ours`. In the same process a second round of a small graph would find
+//! here: `queue --nanos chain 1000 ours`. In the same process a second round of a small graph would find
 //! in the caches, and in the hands of the allocator, what the first has left there.
 //!
 //! One line of JSON for each graph goes to stdout: see [`Line`].
@@ -36,7 +36,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, anyhow, bail};
 use replay::generate::{Shape, generate};
-use serde::{Deserialize, Serialize};
+use serde::Serialize;
 
 use crate::build::{Queue, build};
 use crate::graph::Graph;
@@ -63,9 +63,6 @@ struct Line {
     ours: Cost,
 }
 
-/// Tells this program that it is to measure one round.
-const ROUND: &str = "--round";
-
 /// One of the queues.
 #[derive(Clone, Copy, Debug)]
 enum Side {
@@ -73,25 +70,33 @@ enum Side {
     Ours,
 }
 
+/// What a process of its own measures of one build.
+#[derive(Clone, Copy, Debug)]
+enum Figure {
+    /// How long it takes.
+    Nanos,
+    /// The most memory. To count it takes time.
+    PeakBytes,
+}
+
 /// What one of the queues costs.
-#[derive(Clone, Copy, Debug, Deserialize, Serialize)]
+#[derive(Clone, Copy, Debug, Serialize)]
 struct Cost {
-    /// How long it took, of several rounds the median, in ns: CPU time where the system tells it of a
+    /// How long it took, the median of all rounds, in ns: CPU time where the system tells it of a
     /// thread, else by the clock.
     nanos: u64,
     /// The most memory that it had, in bytes.
-    peak_bytes: usize,
+    peak_bytes: u64,
 }
 
 fn main() -> Result<()> {
     let args: Vec<String> = std::env::args().skip(1).collect();
     if let [flag, shape, units, side] = &args[..]
-        && flag == ROUND
+        && let Ok(figure) = named(Figure::ALL, Figure::flag, flag)
     {
         let shape = named(Shape::ALL, Shape::name, shape)?;
         let side = named(Side::ALL, Side::name, side)?;
-        let cost = round(shape, size(units)?, side)?;
-        println!("{}", serde_json::to_string(&cost)?);
+        println!("{}", figure.measure(shape, size(units)?, side)?);
         return Ok(());
     }
     let sizes = args.iter().map(|units| size(units));
@@ -125,43 +130,79 @@ fn size(units: &str) -> Result<usize> {
 }
 
 fn measure(shape: Shape, units: usize) -> Result<Line> {
+    let ask = |figure, side| ask_another_process(figure, shape, units, side);
     let (mut stock, mut ours) = (Vec::new(), Vec::new());
     let began = Instant::now();
     while ours.len() < *ROUNDS.start() || ours.len() < *ROUNDS.end() && began.elapsed() < TIME {
         // In turn, because machines drift.
         if cfg!(released) {
-            stock.push(round_of_its_own(shape, units, Side::Stock)?);
+            stock.push(ask(Figure::Nanos, Side::Stock)?);
         }
-        ours.push(round_of_its_own(shape, units, Side::Ours)?);
+        ours.push(ask(Figure::Nanos, Side::Ours)?);
     }
+    let stock = match cfg!(released) {
+        true => Some(Cost::new(stock, ask(Figure::PeakBytes, Side::Stock)?)),
+        false => None,
+    };
     Ok(Line {
         shape: shape.name(),
         units,
-        stock: Cost::median(stock),
-        ours: Cost::median(ours).context("nothing was measured")?,
+        stock,
+        ours: Cost::new(ours, ask(Figure::PeakBytes, Side::Ours)?),
     })
 }
 
-fn round_of_its_own(shape: Shape, units: usize, side: Side) -> Result<Cost> {
+fn ask_another_process(figure: Figure, shape: Shape, units: usize, side: Side) -> Result<u64> {
+    let (flag, shape, side) = (figure.flag(), shape.name(), side.name());
     let output = Command::new(std::env::current_exe()?)
-        .args([ROUND, shape.name(), &units.to_string(), side.name()])
+        .args([flag, shape, &units.to_string(), side])
         .stderr(Stdio::inherit())
         .output()?;
-    let (side, shape) = (side.name(), shape.name());
     if !output.status.success() {
         bail!("the queue `{side}` did not get through {shape} of {units}");
     }
-    serde_json::from_slice(&output.stdout)
-        .with_context(|| format!("what a round of `{side}` has printed"))
+    let printed = String::from_utf8_lossy(&output.stdout);
+    (printed.trim().parse()).with_context(|| format!("{flag} of `{side}` has printed `{printed}`"))
 }
 
-/// Leads a queue through a build, and then through another one, to see how much memory it has.
-fn round(shape: Shape, units: usize, side: Side) -> Result<Cost> {
-    let measuring = thread::Builder::new().stack_size(STACK);
-    measuring
-        .spawn(move || side.cost(&Graph::new(&generate(shape, units))))?
-        .join()
-        .map_err(|_| anyhow!("a queue did not get through a build"))?
+impl Figure {
+    const ALL: [Figure; 2] = [Figure::Nanos, Figure::PeakBytes];
+
+    fn flag(self) -> &'static str {
+        match self {
+            Figure::Nanos => "--nanos",
+            Figure::PeakBytes => "--peak-bytes",
+        }
+    }
+
+    fn measure(self, shape: Shape, units: usize, side: Side) -> Result<u64> {
+        let measuring = thread::Builder::new().stack_size(STACK);
+        measuring
+            .spawn(move || {
+                let graph = Graph::new(&generate(shape, units));
+                match side {
+                    #[cfg(released)]
+                    Side::Stock => Ok(self.of::<released::Released>(&graph)),
+                    #[cfg(not(released))]
+                    Side::Stock => bail!("this was compiled without the released cargo"),
+                    Side::Ours => Ok(self.of::<Ours>(&graph)),
+                }
+            })?
+            .join()
+            .map_err(|_| anyhow!("a queue did not get through a build"))?
+    }
+
+    fn of<Q: Queue>(self, graph: &Graph) -> u64 {
+        match self {
+            Figure::Nanos => {
+                let began = now();
+                std::hint::black_box(build::<Q>(graph));
+                let took = now().saturating_sub(began);
+                u64::try_from(took.as_nanos()).unwrap_or(u64::MAX)
+            }
+            Figure::PeakBytes => METER.peak(|| build::<Q>(graph)).1 as u64,
+        }
+    }
 }
 
 impl Side {
@@ -171,16 +212,6 @@ impl Side {
         match self {
             Side::Stock => "stock",
             Side::Ours => "ours",
-        }
-    }
-
-    fn cost(self, graph: &Graph) -> Result<Cost> {
-        match self {
-            #[cfg(released)]
-            Side::Stock => Ok(cost::<released::Released>(graph)),
-            #[cfg(not(released))]
-            Side::Stock => bail!("this was compiled without the released cargo"),
-            Side::Ours => Ok(cost::<Ours>(graph)),
         }
     }
 }
@@ -199,20 +230,12 @@ fn now() -> Duration {
     BEGAN.elapsed()
 }
 
-fn cost<Q: Queue>(graph: &Graph) -> Cost {
-    let began = now();
-    std::hint::black_box(build::<Q>(graph));
-    let took = now().saturating_sub(began);
-    Cost {
-        nanos: u64::try_from(took.as_nanos()).unwrap_or(u64::MAX),
-        peak_bytes: METER.peak(|| build::<Q>(graph)).1,
-    }
-}
-
 impl Cost {
-    /// That of the round in the middle.
-    fn median(mut rounds: Vec<Cost>) -> Option<Self> {
-        rounds.sort_unstable_by_key(|round| round.nanos);
-        rounds.get(rounds.len() / 2).copied()
+    fn new(mut nanos: Vec<u64>, peak_bytes: u64) -> Self {
+        nanos.sort_unstable();
+        Cost {
+            nanos: nanos.get(nanos.len() / 2).copied().unwrap_or_default(),
+            peak_bytes,
+        }
     }
 }
