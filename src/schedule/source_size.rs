@@ -82,10 +82,20 @@ fn file_size(path: &Path) -> u64 {
 mod tests {
     use super::*;
 
+    /// A directory of files of such sizes.
+    fn dir_of(files: &[(&str, usize)]) -> tempfile::TempDir {
+        let dir = tempfile::tempdir().unwrap();
+        for (file, size) in files {
+            let path = dir.path().join(file);
+            std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+            std::fs::write(path, vec![b' '; *size]).unwrap();
+        }
+        dir
+    }
+
     #[test]
     fn each_root_has_its_own_files() {
-        let dir = tempfile::tempdir().unwrap();
-        for (file, size) in [
+        let dir = dir_of(&[
             ("build.rs", 1),
             ("src/lib.rs", 10),
             ("src/a/b.rs", 100),
@@ -93,11 +103,7 @@ mod tests {
             ("src/main.rs", 1_000),
             ("src/bin/tool.rs", 10_000),
             ("src/bin/tool/args.rs", 100_000),
-        ] {
-            let path = dir.path().join(file);
-            std::fs::create_dir_all(path.parent().unwrap()).unwrap();
-            std::fs::write(path, vec![b' '; size]).unwrap();
-        }
+        ]);
         let size = |root: &str| source_size(&dir.path().join(root));
         assert_eq!(size("build.rs"), 1);
         assert_eq!(size("src/lib.rs"), 111_110);
@@ -110,8 +116,7 @@ mod tests {
 
     #[test]
     fn what_a_c_compiler_takes_is_all_that_is_in_the_package_itself() {
-        let dir = tempfile::tempdir().unwrap();
-        for (file, size) in [
+        let dir = dir_of(&[
             ("Cargo.toml", 1),
             ("build.rs", 2),
             ("native.c", 10),
@@ -123,11 +128,7 @@ mod tests {
             ("member/Cargo.toml", 4),
             ("member/native.c", 30_000),
             ("c", 5),
-        ] {
-            let path = dir.path().join(file);
-            std::fs::create_dir_all(path.parent().unwrap()).unwrap();
-            std::fs::write(path, vec![b' '; size]).unwrap();
-        }
+        ]);
         assert_eq!(native_source_size(dir.path()), 1_110);
         assert_eq!(native_source_size(&dir.path().join("member")), 30_000);
         assert_eq!(native_source_size(&dir.path().join("gone")), 0);
