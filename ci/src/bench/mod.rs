@@ -12,8 +12,8 @@
 //! by the order of the released cargo, by guessed costs (cold), or by measured ones (warm).
 //!
 //! Where time is virtual, replays do not disturb each other, and one more runs at once than the machine
-//! has processors, as each waits now and then. They take long, so [`results`] keeps what is known. The queues are measured by the
-//! clock, after the replays and each time anew: see [`queue`].
+//! has processors, as each waits now and then. They take long, so [`results`] keeps what is known. The
+//! queues are measured by the clock, after the replays and each time anew: see [`queue`].
 
 mod pauses;
 mod plot;
