@@ -24,19 +24,26 @@
 //!
 //! # How it is known that all is quiet
 //!
-//! Linux shows the state of each thread, and how often it was scheduled. One thread wakes another, or a
-//! process its parent, by making it runnable, at once. If two looks in a row find no thread that is not
-//! asleep, and none was scheduled between the two, nothing was under way when the first look ended:
-//! what was missed by looking at one thread after the other would have been scheduled, or be runnable.
-//! Only a timeout that runs in cargo itself could still do something, and those that there are change
-//! nothing about the build.
+//! Linux shows where in the kernel each thread is asleep (`wchan`), and how often it was scheduled. One
+//! thread wakes another, or a process its parent, by making it runnable, at once. If one look finds
+//! every thread asleep, and the next one that none was scheduled meanwhile or is runnable, nothing was
+//! under way when the first look ended: what was missed by looking at one thread after the other would
+//! have been scheduled, or be runnable. Only a timeout that runs in cargo itself could still do
+//! something, and those that there are change nothing about the build.
+//!
+//! The state of a thread would not do for the first look. A thread says that it is asleep before it goes
+//! to sleep, may find a reason not to, and may lose its processor until it has.
+//! And a thread that began while its process was looked at has not been looked at, so the second look
+//! counts them.
 
-use std::collections::BTreeMap;
+use std::collections::BTreeSet;
 use std::io::{self, Read, Write};
 use std::num::NonZero;
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
 use std::process::{Child, ExitStatus};
+use std::sync::mpsc;
+use std::thread;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
@@ -54,6 +61,8 @@ const GLANCE: Timespec = Timespec {
     tv_sec: 0,
     tv_nsec: 200_000,
 };
+/// How many milliseconds a thread may need to fall asleep.
+const SLEEP_SEEN_WITHIN: u32 = 1000;
 /// How long nothing may happen where nobody waits for the clock.
 const STANDSTILL: Duration = Duration::from_secs(60);
 
@@ -71,14 +80,12 @@ pub struct VirtualClock {
     dir: PathBuf,
     now: u64,
     clients: Vec<Client>,
-    /// Whether nothing has happened since a stand-in found no token.
-    is_dry: bool,
 }
 
 #[derive(Debug)]
 struct Client {
     /// Its number.
-    process: i32,
+    process: u32,
     stream: UnixStream,
     /// What has arrived of the next question.
     partial: Vec<u8>,
@@ -104,8 +111,8 @@ impl VirtualClock {
     pub fn new(dir: &Path) -> Result<Self> {
         if !is_available() {
             bail!(
-                "a virtual clock needs a Linux that shows `children` and `schedstat` in \
-                 /proc/PID/task/TID (CONFIG_PROC_CHILDREN, CONFIG_SCHED_INFO)"
+                "a virtual clock needs a Linux that shows `children`, `schedstat` and `wchan` in \
+                 /proc/PID/task/TID (CONFIG_PROC_CHILDREN, CONFIG_SCHED_INFO, CONFIG_KALLSYMS)"
             );
         }
         let listener = UnixListener::bind(dir.join("clock"))
@@ -117,7 +124,6 @@ impl VirtualClock {
             dir: dir.to_path_buf(),
             now: 0,
             clients: Vec::new(),
-            is_dry: false,
         })
     }
 
@@ -149,6 +155,7 @@ impl VirtualClock {
 
     fn drive(&mut self, cargo: &mut Child) -> Result<ExitStatus> {
         let mut last_look: Option<Look> = None;
+        let mut reader = Reader::new();
         let mut moved = Instant::now();
         loop {
             if self.hear()? {
@@ -158,22 +165,27 @@ impl VirtualClock {
             if let Some(status) = cargo.try_wait()? {
                 return Ok(status);
             }
-            let look = match self.is_anyone_awake() {
-                true => None,
-                false => Look::at(cargo.id())?,
-            };
-            if look.is_none() || look != last_look {
-                last_look = look;
+            if self.is_anyone_awake() {
+                last_look = None;
                 self.wait()?;
                 continue;
             }
+            let Some(look) = last_look.take() else {
+                last_look = Look::at(cargo.id(), &mut reader)?;
+                if last_look.is_none() {
+                    self.wait()?;
+                }
+                continue;
+            };
+            let Some(stopped) = look.still_holds(&mut reader)? else {
+                self.wait()?;
+                continue;
+            };
             // Whoever has asked before the second look ended is heard first.
             if self.hear()? {
-                last_look = None;
                 continue;
             }
-            last_look = None;
-            if self.offer_token()? || self.wake_next()? {
+            if self.hand_out_tokens(&stopped)? && self.wake_next(&stopped)? {
                 moved = Instant::now();
             } else if moved.elapsed() > STANDSTILL {
                 bail!(
@@ -193,7 +205,6 @@ impl VirtualClock {
                 Ok((stream, _)) => {
                     stream.set_nonblocking(true)?;
                     self.clients.push(Client::new(stream)?);
-                    self.is_dry = false;
                     heard = true;
                 }
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => break,
@@ -201,12 +212,7 @@ impl VirtualClock {
             }
         }
         for client in &mut self.clients {
-            match client.hear(self.now)? {
-                Heard::Nothing => continue,
-                Heard::NoToken => self.is_dry = true,
-                Heard::Something => self.is_dry = false,
-            }
-            heard = true;
+            heard |= client.hear(self.now)? != Heard::Nothing;
         }
         self.clients.retain(|client| !client.has_left);
         Ok(heard)
@@ -218,31 +224,39 @@ impl VirtualClock {
         awake.any(|client| !client.is_stopped())
     }
 
-    /// Has a stand-in try to take a token. `false` if there is none, or nobody for it.
-    fn offer_token(&mut self) -> Result<bool> {
-        if self.is_dry {
-            return Ok(false);
+    /// Has stand-ins take what tokens there are, one after the other. `false` if one of them has ended
+    /// instead, which cargo will notice.
+    ///
+    /// A token less wakes nobody. So all is quiet again as soon as the one that was offered it asks for
+    /// the next thing, and there is no need to look.
+    fn hand_out_tokens(&mut self, stopped: &BTreeSet<u32>) -> Result<bool> {
+        loop {
+            let wanting = self.clients.iter_mut().filter_map(|client| {
+                let sleep = client.asleep?;
+                let key = (sleep.threads?, sleep.place);
+                (!stopped.contains(&client.process)).then_some((key, client))
+            });
+            let Some((_, client)) = wanting.min_by_key(|(key, _)| *key) else {
+                return Ok(true);
+            };
+            let left = client
+                .asleep
+                .take()
+                .map_or(0, |sleep| sleep.until.saturating_sub(self.now));
+            client.answer(self.now, Some(left))?;
+            match client.hear_next(self.now)? {
+                _ if client.has_left => return Ok(false),
+                Heard::NoToken => return Ok(true),
+                Heard::Something | Heard::Nothing => {}
+            }
         }
-        let wanting = self.clients.iter_mut().filter_map(|client| {
-            let sleep = client.asleep?;
-            let key = (sleep.threads?, sleep.place);
-            (!client.is_stopped()).then_some((key, client))
-        });
-        let Some((_, client)) = wanting.min_by_key(|(key, _)| *key) else {
-            return Ok(false);
-        };
-        let left = client
-            .asleep
-            .take()
-            .map_or(0, |sleep| sleep.until.saturating_sub(self.now));
-        client.answer(self.now, Some(left))?;
-        Ok(true)
     }
 
     /// Goes to the next alarm. `false` if there is none.
-    fn wake_next(&mut self) -> Result<bool> {
+    fn wake_next(&mut self, stopped: &BTreeSet<u32>) -> Result<bool> {
         let sleeping = self.clients.iter_mut().filter(|it| it.asleep.is_some());
-        let (stopped, asleep): (Vec<_>, Vec<_>) = sleeping.partition(|it| it.is_stopped());
+        let (put_off, asleep): (Vec<_>, Vec<_>) =
+            sleeping.partition(|it| stopped.contains(&it.process));
         let Some(client) = asleep.into_iter().min_by_key(|client| client.asleep) else {
             return Ok(false);
         };
@@ -250,12 +264,11 @@ impl VirtualClock {
             return Ok(false);
         };
         let passes = sleep.until.saturating_sub(self.now);
-        for sleep in stopped.into_iter().filter_map(|it| it.asleep.as_mut()) {
+        for sleep in put_off.into_iter().filter_map(|it| it.asleep.as_mut()) {
             sleep.until += passes;
         }
         self.now += passes;
         show(&self.dir, self.now)?;
-        self.is_dry = false;
         client.answer(self.now, None)?;
         Ok(true)
     }
@@ -279,7 +292,7 @@ impl Client {
             .map_err(io::Error::from)
             .context("nobody knows who a stand-in is")?;
         Ok(Client {
-            process: peer.pid.as_raw_nonzero().get(),
+            process: peer.pid.as_raw_nonzero().get().unsigned_abs(),
             stream,
             partial: Vec::new(),
             asleep: None,
@@ -290,7 +303,24 @@ impl Client {
     /// Whether somebody has stopped it. One that is gone is not.
     fn is_stopped(&self) -> bool {
         let stat = fs::read_to_string(format!("/proc/{}/stat", self.process));
-        stat.is_ok_and(|stat| state(&stat) == Some('T'))
+        let stat = stat.ok().and_then(|stat| Stat::parse(&stat));
+        stat.is_some_and(|stat| stat.state == State::Stopped)
+    }
+
+    /// Blocks until it asks for something, or has ended.
+    fn hear_next(&mut self, now: u64) -> Result<Heard> {
+        loop {
+            match poll(&mut [PollFd::new(&self.stream, PollFlags::IN)], None) {
+                Ok(_) | Err(rustix::io::Errno::INTR) => {}
+                Err(error) => {
+                    return Err(io::Error::from(error)).context("could not wait for a stand-in");
+                }
+            }
+            let heard = self.hear(now)?;
+            if self.asleep.is_some() || self.has_left {
+                return Ok(heard);
+            }
+        }
     }
 
     fn hear(&mut self, now: u64) -> Result<Heard> {
@@ -373,62 +403,224 @@ fn numbers<const N: usize>(bytes: &[u8]) -> [u64; N] {
     numbers
 }
 
-/// How often each thread of some processes was scheduled, when none of them had anything to do.
-#[derive(Debug, PartialEq, Eq)]
+/// What some processes looked like when all of their threads were asleep, or over.
+#[derive(Debug)]
 struct Look {
-    scheduled: BTreeMap<u32, u64>,
+    processes: Vec<Process>,
+}
+
+#[derive(Debug)]
+struct Process {
+    id: u32,
+    threads: Vec<Thread>,
+}
+
+#[derive(Debug)]
+struct Thread {
+    id: u32,
+    /// How often it was scheduled until it was seen asleep.
+    scheduled: u64,
 }
 
 impl Look {
-    /// Looks at a process and all that it has started. `None` if any of them is not asleep.
-    fn at(process: u32) -> Result<Option<Self>> {
-        let mut scheduled = BTreeMap::new();
-        let mut processes = vec![process];
-        while let Some(process) = processes.pop() {
-            let threads = PathBuf::from(format!("/proc/{process}/task"));
-            let Ok(threads) = std::fs::read_dir(&threads) else {
-                // It has just ended, which somebody is about to hear.
+    /// Looks at a process and all that it has started. `None` if a thread is awake or has just ended,
+    /// which somebody is about to hear.
+    fn at(process: u32, reader: &mut Reader) -> Result<Option<Self>> {
+        let mut processes = Vec::new();
+        let mut left = vec![process];
+        while let Some(process) = left.pop() {
+            let Ok(dir) = std::fs::read_dir(format!("/proc/{process}/task")) else {
                 return Ok(None);
             };
-            for thread in threads {
-                let Ok(thread) = thread else { return Ok(None) };
-                let Some(id) = thread.file_name().to_str().and_then(|id| id.parse().ok()) else {
+            let mut threads = Vec::new();
+            for entry in dir {
+                let Ok(entry) = entry else { return Ok(None) };
+                let Some(id) = entry.file_name().to_str().and_then(|id| id.parse().ok()) else {
                     continue;
                 };
-                let read = |file| std::fs::read_to_string(thread.path().join(file));
-                let Ok(stat) = read("stat") else {
+                // In this order: what it does between the two has been done when it is asleep.
+                let Some(scheduled) = reader.times_scheduled(process, id)? else {
                     return Ok(None);
                 };
-                match state(&stat).context("/proc does not tell the state of a thread")? {
-                    // Asleep, stopped, or over and not waited for.
-                    'S' | 'T' | 't' | 'Z' => {}
-                    _ => return Ok(None),
+                if !reader.is_asleep_or_over(process, id)? {
+                    return Ok(None);
                 }
-                let (Ok(schedstat), Ok(children)) = (read("schedstat"), read("children")) else {
+                threads.push(Thread { id, scheduled });
+                let Some(children) = reader.read(process, id, "children") else {
                     return Ok(None);
                 };
-                let times = schedstat.split_whitespace().nth(2);
-                let times = times.and_then(|times| times.parse().ok());
-                let times =
-                    times.context("/proc does not tell how often a thread was scheduled")?;
-                scheduled.insert(id, times);
-                processes.extend(children.split_whitespace().flat_map(str::parse::<u32>));
+                left.extend(
+                    children
+                        .split_ascii_whitespace()
+                        .flat_map(str::parse::<u32>),
+                );
+            }
+            processes.push(Process {
+                id: process,
+                threads,
+            });
+        }
+        Ok(Some(Look { processes }))
+    }
+
+    /// Looks again, and says which processes are stopped. `None` if a thread is not asleep, or was not
+    /// all the time.
+    fn still_holds(&self, reader: &mut Reader) -> Result<Option<BTreeSet<u32>>> {
+        let mut stopped = BTreeSet::new();
+        for process in &self.processes {
+            for thread in &process.threads {
+                let Some(stat) = reader.stat(process.id, thread.id)? else {
+                    return Ok(None);
+                };
+                match stat.state {
+                    State::Asleep | State::Over => {}
+                    State::Stopped => {
+                        stopped.insert(process.id);
+                    }
+                    State::Other => return Ok(None),
+                }
+                // If it was started while its process was looked at, nobody has looked at it.
+                if stat.threads != process.threads.len() {
+                    return Ok(None);
+                }
+                // After its state: if it runs between the two, that is seen.
+                if reader.times_scheduled(process.id, thread.id)? != Some(thread.scheduled) {
+                    return Ok(None);
+                }
             }
         }
-        Ok(Some(Look { scheduled }))
+        Ok(Some(stopped))
     }
 }
 
-/// The state in `/proc/PID/task/TID/stat` (proc_pid_stat(5)). The name before it may hold anything.
-fn state(stat: &str) -> Option<char> {
-    let (_, rest) = stat.rsplit_once(')')?;
-    rest.trim_start().chars().next()
+/// Reads what the kernel tells of threads, of hundreds at a time: with no system call too many.
+#[derive(Debug)]
+struct Reader {
+    buffer: Vec<u8>,
+}
+
+impl Reader {
+    fn new() -> Self {
+        Reader {
+            buffer: vec![0; 4096],
+        }
+    }
+
+    /// Whether a thread sleeps, and not only is about to; or is over and was not waited for.
+    fn is_asleep_or_over(&mut self, process: u32, thread: u32) -> Result<bool> {
+        // `0` also of a thread that is over.
+        match self.read(process, thread, "wchan") {
+            Some("0") => {
+                let stat = self.stat(process, thread)?;
+                Ok(stat.is_some_and(|stat| stat.state == State::Over))
+            }
+            Some(_) => Ok(true),
+            None => Ok(false),
+        }
+    }
+
+    /// The state of a thread, and of its process. `None` if it has ended.
+    fn stat(&mut self, process: u32, thread: u32) -> Result<Option<Stat>> {
+        let Some(text) = self.read(process, thread, "stat") else {
+            return Ok(None);
+        };
+        let stat = Stat::parse(text).context("/proc does not tell the state of a thread")?;
+        Ok(Some(stat))
+    }
+
+    /// How often a thread was scheduled. `None` if it has ended.
+    fn times_scheduled(&mut self, process: u32, thread: u32) -> Result<Option<u64>> {
+        let Some(schedstat) = self.read(process, thread, "schedstat") else {
+            return Ok(None);
+        };
+        let times = schedstat.split_ascii_whitespace().nth(2);
+        let times = times.and_then(|times| times.parse().ok());
+        let times = times.context("/proc does not tell how often a thread was scheduled")?;
+        Ok(Some(times))
+    }
+
+    /// What a file says of a thread. `None` if the thread has ended.
+    fn read(&mut self, process: u32, thread: u32, file: &str) -> Option<&str> {
+        let path = format!("/proc/{process}/task/{thread}/{file}");
+        let mut file = std::fs::File::open(path).ok()?;
+        let mut length = 0;
+        loop {
+            let read = file.read(&mut self.buffer[length..]).ok()?;
+            length += read;
+            // It has come to its end if there was room for more than one more entry of a list.
+            if read == 0 || length <= self.buffer.len() / 2 {
+                break;
+            }
+            self.buffer.resize(2 * length, 0);
+        }
+        str::from_utf8(&self.buffer[..length]).ok()
+    }
+}
+
+/// What is in `/proc/PID/task/TID/stat` (proc_pid_stat(5)).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Stat {
+    state: State,
+    /// How many threads the process has.
+    threads: usize,
+}
+
+/// The state of a thread, as far as it matters.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum State {
+    /// Until something happens that one can wait for.
+    Asleep,
+    /// By a signal.
+    Stopped,
+    /// And not waited for.
+    Over,
+    /// It runs, or is about to, or waits for a disk.
+    Other,
+}
+
+impl Stat {
+    fn parse(text: &str) -> Option<Self> {
+        // The name before it may hold anything.
+        let (_, rest) = text.rsplit_once(')')?;
+        let mut fields = rest.split_ascii_whitespace();
+        let state = match fields.next()? {
+            "S" => State::Asleep,
+            "T" | "t" => State::Stopped,
+            "Z" => State::Over,
+            _ => State::Other,
+        };
+        // The state is the third field.
+        let threads = fields.nth(20 - 4)?.parse().ok()?;
+        Some(Stat { state, threads })
+    }
 }
 
 /// Says whether the kernel tells what a virtual clock has to know.
 pub fn is_available() -> bool {
     let read = |file: &str| fs::read_to_string(format!("/proc/thread-self/{file}"));
-    read("children").is_ok() && read("schedstat").is_ok_and(|text| !text.trim_end().ends_with(" 0"))
+    read("children").is_ok()
+        && read("schedstat").is_ok_and(|text| !text.trim_end().ends_with(" 0"))
+        && is_sleep_seen()
+}
+
+/// Whether it shows that a thread sleeps. Some systems show that only to root, or to nobody.
+fn is_sleep_seen() -> bool {
+    let (say, said) = mpsc::channel();
+    let (end, ended) = mpsc::channel::<()>();
+    thread::scope(|scope| {
+        scope.spawn(move || {
+            let _ = say.send(rustix::thread::gettid());
+            let _ = ended.recv();
+        });
+        let Ok(id) = said.recv() else { return false };
+        let wchan = format!("/proc/self/task/{}/wchan", id.as_raw_nonzero());
+        let is_seen = (0..SLEEP_SEEN_WITHIN).any(|_| {
+            thread::sleep(Duration::from_millis(1));
+            fs::read_to_string(&wchan).is_ok_and(|place| place != "0")
+        });
+        drop(end);
+        is_seen
+    })
 }
 
 /// A stand-in's end of the connection.
@@ -524,8 +716,13 @@ mod tests {
 
     #[test]
     fn the_name_of_a_program_may_hold_anything() {
-        assert_eq!(state("12 (a) R (b) S 1 2"), Some('S'));
-        assert_eq!(state("12 (a"), None);
+        let stat = "7 (a) R (b) S 1 7 7 0 -1 4194560 1 2 3 4 100 50 1000 1000 20 0 9 0 5 6 7";
+        let parsed = Stat {
+            state: State::Asleep,
+            threads: 9,
+        };
+        assert_eq!(Stat::parse(stat), Some(parsed));
+        assert_eq!(Stat::parse("12 (a"), None);
     }
 
     /// The process has nothing to do but to wait for the test, and the test asks the clock.
