@@ -426,6 +426,11 @@ impl Look {
     /// Looks at a process and all that it has started. `None` if a thread is awake or has just ended,
     /// which somebody is about to hear.
     fn at(process: u32, reader: &mut Reader) -> Result<Option<Self>> {
+        if let Some((process, thread)) = reader.last_awake
+            && reader.is_asleep_or_over(process, thread)? == Some(false)
+        {
+            return Ok(None);
+        }
         let mut processes = Vec::new();
         let mut left = vec![process];
         while let Some(process) = left.pop() {
@@ -442,7 +447,8 @@ impl Look {
                 let Some(scheduled) = reader.times_scheduled(process, id)? else {
                     return Ok(None);
                 };
-                if !reader.is_asleep_or_over(process, id)? {
+                if reader.is_asleep_or_over(process, id)? != Some(true) {
+                    reader.last_awake = Some((process, id));
                     return Ok(None);
                 }
                 threads.push(Thread { id, scheduled });
@@ -497,25 +503,29 @@ impl Look {
 #[derive(Debug)]
 struct Reader {
     buffer: Vec<u8>,
+    /// The process and the thread that was awake when all were looked at. It may well be still.
+    last_awake: Option<(u32, u32)>,
 }
 
 impl Reader {
     fn new() -> Self {
         Reader {
             buffer: vec![0; 4096],
+            last_awake: None,
         }
     }
 
-    /// Whether a thread sleeps, and not only is about to; or is over and was not waited for.
-    fn is_asleep_or_over(&mut self, process: u32, thread: u32) -> Result<bool> {
+    /// Whether a thread sleeps, and not only is about to; or is over and was not waited for. `None` if it
+    /// has ended.
+    fn is_asleep_or_over(&mut self, process: u32, thread: u32) -> Result<Option<bool>> {
         // `0` also of a thread that is over.
         match self.read(process, thread, "wchan") {
             Some("0") => {
                 let stat = self.stat(process, thread)?;
-                Ok(stat.is_some_and(|stat| stat.state == State::Over))
+                Ok(stat.map(|stat| stat.state == State::Over))
             }
-            Some(_) => Ok(true),
-            None => Ok(false),
+            Some(_) => Ok(Some(true)),
+            None => Ok(None),
         }
     }
 

@@ -50,7 +50,10 @@ pub fn run(args: Vec<OsString>) -> Result<ExitCode> {
         .context("the linker was not told what to write")?;
     let output = Path::new(output);
     if job.is_build_script {
-        fs::copy(std::env::current_exe()?, output)?;
+        let this = std::env::current_exe()?;
+        if fs::hard_link(&this, output).is_err() {
+            fs::copy(this, output)?;
+        }
     } else {
         fs::write(output, "")?;
     }
