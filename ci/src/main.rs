@@ -194,11 +194,12 @@ enum Command {
     },
     /// Replay all recorded builds with both cargos: a report with tables and pictures
     ///
-    /// Each build is replayed with 1 to 64 jobs: by the released cargo, by each mode of the replacement
-    /// in the order of the released cargo, and by the replacement with its defaults, once where nobody
-    /// has built the units before (cold) and once after an earlier build (warm). What was measured is kept in target/bench/results.jsonl, so that it can be stopped
-    /// and goes on later; delete that file to measure all of it again. Then generated graphs of up to
-    /// 10,000 units show what the two job queues cost: leave the machine alone meanwhile.
+    /// Each build is replayed with 1 to 64 jobs: by the released cargo, and by each mode of the
+    /// replacement after an earlier build; by its default mode also where nobody has built the units
+    /// before (cold), and in the order of the released cargo (stock-order). What was measured is kept in
+    /// target/bench/results.jsonl, so that it can be stopped and goes on later; delete that file to
+    /// measure all of it again. Then generated graphs of up to 10,000 units show what the two job queues
+    /// cost: leave the machine alone meanwhile.
     Bench {
         /// Fewer numbers of jobs, the smallest recordings and no graph of 10,000 units
         #[arg(long)]

@@ -8,8 +8,8 @@
 //!   generated  ──> the two queues alone, without a cargo          ──> CPU time and memory
 //! ```
 //!
-//! The sides, [`Side::ALL`], differ first in how early a unit may start, and then in which goes first:
-//! by the order of the released cargo, by guessed costs (cold), or by measured ones (warm).
+//! The sides, [`Side::ALL`], differ in how early a unit may start, and in which goes first: by measured
+//! costs, by guessed ones (cold), or in the order of the released cargo.
 //!
 //! Where time is virtual, replays do not disturb each other, and one more runs at once than the machine
 //! has processors, as each waits now and then. They take long, so [`results`] keeps what is known. The
@@ -59,8 +59,8 @@ const DRAWN: (Side, u64) = (Side::Link, 8);
 /// What it says it does.
 const VERB: &str = "Replaying";
 
-/// How many plays pass between two lines of progress where there is no terminal.
-const STRIDE: usize = 10;
+/// How many builds pass between two lines of progress where there is no terminal.
+const STRIDE: usize = 12;
 
 /// The ending of a recording's file name.
 const ENDING: &str = ".json.gz";
@@ -94,7 +94,7 @@ pub fn run(layout: &Layout, request: &Request) -> Result<()> {
             1
         }
     };
-    bench.play(&replays(&sources, jobs), time, at_once)?;
+    bench.play(&plays(&sources, jobs), time, at_once)?;
     let queues = queue::measure(layout, request.network, request.quick)?;
 
     let cases = sources.iter().map(|source| bench.case(source, jobs));
@@ -196,40 +196,46 @@ fn digest(path: &Path) -> Result<String> {
 #[derive(Clone, Copy)]
 struct Play<'s> {
     source: &'s Source,
-    side: Side,
+    /// One of [`Side::SEQUENCES`].
+    sides: &'static [Side],
     jobs: u64,
-    /// Whether its phases are to be kept.
-    is_drawn: bool,
 }
 
 impl fmt::Display for Play<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let (name, side) = (&self.source.recording.name, self.side.name());
-        write!(f, "{name}, {side}, -j{}", self.jobs)
-    }
-}
-
-/// A recording, replayed once.
-fn replay(source: &Source, side: Side, jobs: u64) -> Play<'_> {
-    Play {
-        source,
-        side,
-        jobs,
-        is_drawn: (side, jobs) == DRAWN,
+        write!(f, "{}, ", self.source.recording.name)?;
+        for side in self.sides {
+            write!(f, "{}, ", side.name())?;
+        }
+        write!(f, "-j{}", self.jobs)
     }
 }
 
 /// Each recording, with each number of jobs and by each side.
-fn replays<'s>(sources: &'s [Source], jobs: &[u64]) -> Vec<Play<'s>> {
+fn plays<'s>(sources: &'s [Source], jobs: &[u64]) -> Vec<Play<'s>> {
     let mut plays = Vec::new();
     for source in sources {
-        for jobs in jobs {
-            // The build that `Warm` needs to come after is that of `Cold`.
-            let sides = Side::ALL.into_iter().filter(|side| *side != Side::Cold);
-            plays.extend(sides.map(|side| replay(source, side, *jobs)));
+        for &jobs in jobs {
+            plays.extend(Side::SEQUENCES.map(|sides| Play {
+                source,
+                sides,
+                jobs,
+            }));
         }
     }
     plays
+}
+
+/// How many builds that are.
+fn builds(plays: &[Play<'_>]) -> usize {
+    plays.iter().map(Play::builds).sum()
+}
+
+impl Play<'_> {
+    /// How many builds it is.
+    fn builds(&self) -> usize {
+        (self.sides.iter()).map(|side| side.rounds(self.jobs)).sum()
+    }
 }
 
 /// One of the two cargos.
@@ -276,17 +282,19 @@ impl Tools {
     fn cargo(&self, side: Side) -> &Cargo {
         match side {
             Side::Stock => &self.stock,
-            Side::Off | Side::Metadata | Side::Link | Side::Cold | Side::Warm => &self.replacement,
+            Side::Off | Side::Metadata | Side::Link | Side::Cold | Side::StockOrder => {
+                &self.replacement
+            }
         }
     }
 
-    fn key(&self, play: Play<'_>) -> Key {
+    fn key(&self, source: &Source, side: Side, jobs: u64) -> Key {
         Key {
-            recording: play.source.digest.clone(),
+            recording: source.digest.clone(),
             stand_in: self.stand_in.clone(),
-            cargo: self.cargo(play.side).digest.clone(),
-            side: play.side,
-            jobs: play.jobs,
+            cargo: self.cargo(side).digest.clone(),
+            side,
+            jobs,
         }
     }
 }
@@ -299,7 +307,7 @@ struct Player<'t> {
     dir: PathBuf,
 }
 
-/// What was played, and what came of each side that it shows.
+/// What was played, and what came of each of its sides.
 type Outcome<'s> = (Play<'s>, Result<Vec<(Side, Measured)>>);
 
 impl Player<'_> {
@@ -334,30 +342,30 @@ impl Player<'_> {
                 &mut scene.insert((digest, prepared)).1
             }
         };
-        let cargo = &self.tools.cargo(play.side).built.path;
-        let settings = Settings {
-            pipelining: play.side.mode().map(Mode::name),
-            schedule: play.side.schedule().map(Schedule::name),
-        };
-        // Whatever was played here before, by whichever side, must make no difference.
+        // Whatever was played here before must make no difference.
         scene.forget_costs()?;
-        let sides = match play.side {
-            Side::Warm => &[Side::Cold, Side::Warm][..],
-            _ => std::slice::from_ref(&play.side),
-        };
-        let mut measured = Vec::with_capacity(sides.len());
-        for side in sides {
-            let played = scene.play(cargo, play.jobs, settings, self.time)?;
-            let figures = Measured {
-                wall: played.log.wall(),
-                most_paused: played.trace.as_deref().map(most_paused).transpose()?,
-                entries: if play.is_drawn {
-                    played.log.entries
-                } else {
-                    Vec::new()
-                },
+        let mut measured = Vec::with_capacity(play.sides.len());
+        for &side in play.sides {
+            let cargo = &self.tools.cargo(side).built.path;
+            let settings = Settings {
+                pipelining: side.mode().map(Mode::name),
+                schedule: side.schedule().map(Schedule::name),
             };
-            measured.push((*side, figures));
+            let mut rounds = Vec::new();
+            for _ in 0..side.rounds(play.jobs) {
+                let played = scene.play(cargo, play.jobs, settings, self.time)?;
+                rounds.push(Measured {
+                    wall: played.log.wall(),
+                    most_paused: played.trace.as_deref().map(most_paused).transpose()?,
+                    entries: if (side, play.jobs) == DRAWN {
+                        played.log.entries
+                    } else {
+                        Vec::new()
+                    },
+                });
+            }
+            rounds.sort_by_key(|round| round.wall);
+            measured.push((side, rounds.swap_remove(rounds.len() / 2)));
         }
         Ok(measured)
     }
@@ -381,9 +389,12 @@ impl Bench {
     }
 
     /// What came of something that was played.
-    fn measured(&self, play: Play<'_>) -> Result<&Measured> {
-        let measured = self.results.get(&self.tools.key(play));
-        measured.with_context(|| format!("{play} was not measured"))
+    fn measured(&self, source: &Source, side: Side, jobs: u64) -> Result<&Measured> {
+        let measured = self.results.get(&self.tools.key(source, side, jobs));
+        measured.with_context(|| {
+            let (name, side) = (&source.recording.name, side.name());
+            format!("{name}, {side}, -j{jobs} was not measured")
+        })
     }
 
     /// Plays all that was not played before, so many at once, and writes down what comes of it.
@@ -394,21 +405,25 @@ impl Bench {
             scenes,
         } = self;
         let tools = &*tools;
-        let is_new = |play: &&Play<'_>| results.get(&tools.key(**play)).is_none();
+        let is_new = |play: &&Play<'_>| {
+            let mut keys = (play.sides.iter()).map(|side| tools.key(play.source, *side, play.jobs));
+            keys.any(|key| results.get(&key).is_none())
+        };
         let new: Vec<Play<'_>> = plays.iter().filter(is_new).copied().collect();
         if new.len() < plays.len() {
-            let known = plays.len() - new.len();
+            let all = builds(plays);
             shell::status(
                 "Known",
                 format_args!(
-                    "{known} of {} from earlier runs",
-                    count(plays.len(), "build", "builds")
+                    "{} of {} from earlier runs",
+                    all - builds(&new),
+                    count(all, "build", "builds")
                 ),
             );
         }
         // What a run that was stopped has left.
         remove(scenes)?;
-        let mut progress = Progress::new(new.len());
+        let mut progress = Progress::new(builds(&new));
         let next = AtomicUsize::new(0);
         let (sender, outcomes) = mpsc::channel();
         std::thread::scope(|scope| -> Result<()> {
@@ -425,7 +440,7 @@ impl Bench {
             // If this ends early, nobody listens to the players any more, and they end, too.
             for (play, outcome) in outcomes {
                 for (side, measured) in outcome? {
-                    results.add(tools.key(Play { side, ..play }), measured)?;
+                    results.add(tools.key(play.source, side, play.jobs), measured)?;
                 }
                 progress.ended(play);
             }
@@ -438,13 +453,13 @@ impl Bench {
     fn case(&self, source: &Source, jobs: &[u64]) -> Result<Case> {
         let recording = &source.recording;
         let rows = jobs.iter().map(|&jobs| {
-            let measured = |side| self.measured(replay(source, side, jobs));
+            let measured = |side| self.measured(source, side, jobs);
             let mut walls = [Duration::ZERO; Side::ALL.len()];
             for (wall, side) in std::iter::zip(&mut walls, Side::ALL) {
                 *wall = measured(side)?.wall;
             }
             let limit = Duration::from_micros(limit::limit(recording, jobs));
-            let most_paused = measured(Side::Warm)?.most_paused;
+            let most_paused = measured(Side::Link)?.most_paused;
             Ok(Row::new(jobs, limit, walls, most_paused))
         });
         Ok(Case {
@@ -474,7 +489,7 @@ impl Bench {
                 plot::speed_up(case)?,
             )?;
             let (side, jobs) = DRAWN;
-            let drawn = self.measured(replay(source, side, jobs))?;
+            let drawn = self.measured(source, side, jobs)?;
             let title = format!(
                 "{}: {}, -j{jobs}, {:.1} s",
                 case.title,
@@ -531,10 +546,11 @@ impl Progress {
     }
 
     fn ended(&mut self, play: Play<'_>) {
-        self.ended += 1;
+        let before = self.ended;
+        self.ended += play.builds();
         self.bar.set_message(format!("last {play}"));
         self.bar.set_position(self.ended as u64);
-        if self.bar.is_hidden() && self.ended.is_multiple_of(STRIDE) {
+        if self.bar.is_hidden() && self.ended / STRIDE > before / STRIDE {
             shell::waiting(
                 VERB,
                 format_args!("{}/{}, last {play}", self.ended, self.total),

@@ -95,7 +95,7 @@ pub fn overview(means: &[Mean], cases: usize) -> Result<String> {
         curve(Side::Stock, |_| 1.0),
         curve(Side::Metadata, |mean| mean.metadata_to_stock),
         curve(Side::Link, |mean| mean.link_to_stock),
-        curve(Side::Warm, |mean| mean.warm_to_stock),
+        curve(Side::StockOrder, |mean| mean.stock_order_to_stock),
     ];
     let title = match cases {
         1 => "Speed-up over the released cargo".to_owned(),
@@ -157,7 +157,7 @@ fn style(side: Side) -> CurveStyle {
         Side::Metadata => CurveStyle::Line(BLUE),
         Side::Link => CurveStyle::Line(VERMILLION),
         Side::Cold => CurveStyle::Line(SKY_BLUE),
-        Side::Warm => CurveStyle::Line(GREEN),
+        Side::StockOrder => CurveStyle::Line(GREEN),
     }
 }
 
@@ -523,7 +523,7 @@ mod tests {
         };
         let curves = speed_up(&case).unwrap();
         assert!(curves.contains("a &amp; b: speed-up"), "{curves}");
-        for label in ["limit", "stock", "off", "metadata", "link", "warm"] {
+        for label in ["limit", "stock", "off", "metadata", "link", "stock-order"] {
             assert!(curves.contains(label), "{label}: {curves}");
         }
         let report = Report::new(false, vec![case], vec![]);

@@ -24,9 +24,10 @@
 //! | `jobs` | `-j` |
 //! | `limit` | what the work and the longest path through it leave to any scheduler: [`replay::limit`] |
 //! | `stock` | the released cargo |
-//! | `off`, `metadata`, `link` | the modes of the replacement, in the order of the released cargo |
-//! | `cold`, `warm` | the replacement with its defaults, without and with an earlier build of the same |
-//! | `most_paused` | the most compilers that were paused at the same time in `warm` |
+//! | `off`, `metadata`, `link` | the modes of the replacement, after an earlier build of the same |
+//! | `cold` | `link` without one |
+//! | `stock_order` | `link` in the order of the released cargo |
+//! | `most_paused` | the most compilers that were paused at the same time in `link` |
 //!
 //! | field of one of these | |
 //! | --- | --- |
@@ -37,8 +38,8 @@
 //! | field of a mean | |
 //! | --- | --- |
 //! | `jobs` | `-j` |
-//! | `off_to_stock`, `metadata_to_stock`, `link_to_stock`, `cold_to_stock`, `warm_to_stock` | of the ratios of all cases |
-//! | `link_to_limit`, `cold_to_limit`, `warm_to_limit` | the same |
+//! | `off_to_stock`, `metadata_to_stock`, `link_to_stock`, `cold_to_stock`, `stock_order_to_stock` | of the ratios of all cases |
+//! | `link_to_limit`, `cold_to_limit`, `stock_order_to_limit` | the same |
 //!
 //! | field of `to_limit` | |
 //! | --- | --- |
@@ -68,8 +69,8 @@ use super::results::Side;
 /// From how many jobs on more overlap must not make a build slower.
 const MANY_JOBS: u64 = 8;
 
-/// By what factor it may, nevertheless: the order of the jobs changes, too. The same is granted to the
-/// replacement with its defaults, with any number of jobs.
+/// By what factor it may, nevertheless: the order of the jobs changes, too. The same is granted to mode
+/// `link` against the released cargo, with any number of jobs.
 const TOLERANCE: f64 = 1.01;
 
 /// From how many jobs on the distance to the limit is that of a scheduler: with one, any order is as
@@ -77,7 +78,7 @@ const TOLERANCE: f64 = 1.01;
 const FEWEST_SCHEDULED: u64 = 2;
 
 /// How many times the limit a build may take: the geometric mean of all cases, and the worst of them.
-const MOST_TO_LIMIT: [(Side, f64, f64); 2] = [(Side::Cold, 1.09, 1.20), (Side::Warm, 1.06, 1.15)];
+const MOST_TO_LIMIT: [(Side, f64, f64); 2] = [(Side::Link, 1.06, 1.15), (Side::Cold, 1.09, 1.20)];
 
 /// How many times as long ten times the units may keep the queue: it is linear, but for the sizes of
 /// caches and for the logarithm in a heap.
@@ -125,8 +126,8 @@ pub struct Row {
     metadata: Build,
     link: Build,
     cold: Build,
-    warm: Build,
-    /// The most compilers that were paused at the same time in [`Side::Warm`], if that is known.
+    stock_order: Build,
+    /// The most compilers that were paused at the same time in [`Side::Link`], if that is known.
     most_paused: Option<usize>,
 }
 
@@ -156,14 +157,14 @@ pub struct Mean {
     pub link_to_stock: f64,
     /// [`Side::Cold`] to [`Side::Stock`].
     pub cold_to_stock: f64,
-    /// [`Side::Warm`] to [`Side::Stock`].
-    pub warm_to_stock: f64,
+    /// [`Side::StockOrder`] to [`Side::Stock`].
+    pub stock_order_to_stock: f64,
     /// [`Side::Link`] to the limit.
     pub link_to_limit: f64,
     /// [`Side::Cold`] to the limit.
     pub cold_to_limit: f64,
-    /// [`Side::Warm`] to the limit.
-    pub warm_to_limit: f64,
+    /// [`Side::StockOrder`] to the limit.
+    pub stock_order_to_limit: f64,
 }
 
 /// How close one side comes to the limit, over all cases with two jobs and more.
@@ -301,12 +302,12 @@ impl Report {
 const EXPLANATION: &str = "\
 Recorded builds, replayed: the real cargos, and compilers that only wait as long as the recorded ones
 took. Wall times are in seconds; a ratio below 1 is quicker. `stock` is the released cargo. `off`,
-`metadata` and `link` are the modes of the replacement, with jobs in the order of the released cargo.
-`cold` and `warm` are the replacement with its defaults, `link` and `critical-path`: `cold` where nobody
-has built the units before, `warm` where one earlier build with as many jobs has. The limit is what the
-work and the longest path through it leave to any scheduler. Paused is the most compilers that were
-paused at the same time in `warm`. Overlap gained is what part of the time of `off` the mode `link`
-saves.
+`metadata` and `link` are the modes of the replacement, where an earlier build with as many jobs has
+measured what the units cost; `link` is the default. `cold` is the same where nobody has built the units
+before, and `stock-order` with jobs in the order of the released cargo: what is left is that units that
+link start early. The limit is what the work and the longest path through it leave to any scheduler.
+Paused is the most compilers that were paused at the same time in `link`. Overlap gained is what part of
+the time of `off` the mode `link` saves.
 
 What more pauses are worth was simulated, with costs known exactly: all builds, and the release builds
 once more with one codegen unit in each library.
@@ -335,19 +336,18 @@ impl Case {
             "metadata",
             "link",
             "cold",
-            "warm",
-            "warm/stock",
+            "stock-order",
+            "link/stock",
             "link/limit",
             "cold/limit",
-            "warm/limit",
             "paused",
             "overlap gained",
         ]);
         for row in &self.rows {
             let mut cells = vec![format!("-j{}", row.jobs)];
             cells.extend(Side::ALL.map(|side| format!("{:.2}", row.side(side).wall)));
-            cells.push(ratio(row.warm.to_stock));
-            cells.extend([row.link, row.cold, row.warm].map(|build| ratio(build.to_limit)));
+            cells.push(ratio(row.link.to_stock));
+            cells.extend([row.link, row.cold].map(|build| ratio(build.to_limit)));
             let paused = row.most_paused.map(|paused| paused.to_string());
             cells.push(paused.unwrap_or_else(|| "-".to_owned()));
             cells.push(format!("{:.1}%", row.link.overlap_gained * 100.0));
@@ -363,11 +363,11 @@ impl Case {
         }
     }
 
-    /// Where the replacement with its defaults is slower than the released cargo.
+    /// Where the replacement with its defaults is slower than the released cargo, known costs or not.
     fn slower_than_stock(&self) -> Vec<String> {
         let mut notes = Vec::new();
         for row in &self.rows {
-            for side in [Side::Cold, Side::Warm] {
+            for side in [Side::Link, Side::Cold] {
                 let ratio = row.side(side).to_stock;
                 if ratio > TOLERANCE {
                     notes.push(format!(
@@ -385,7 +385,7 @@ impl Case {
 
 impl Row {
     /// Puts together what the builds took, in the order of [`Side::ALL`], and how many compilers were
-    /// paused at most in the last of them.
+    /// paused at most in [`Side::Link`].
     pub fn new(
         jobs: u64,
         limit: Duration,
@@ -394,7 +394,7 @@ impl Row {
     ) -> Self {
         let limit = limit.as_secs_f64();
         let walls @ [stock, off, ..] = walls.map(|wall| wall.as_secs_f64());
-        let [stock, off, metadata, link, cold, warm] = walls.map(|wall| Build {
+        let [stock, off, metadata, link, cold, stock_order] = walls.map(|wall| Build {
             wall,
             to_stock: wall / stock,
             to_limit: wall / limit,
@@ -408,7 +408,7 @@ impl Row {
             metadata,
             link,
             cold,
-            warm,
+            stock_order,
             most_paused,
         }
     }
@@ -421,7 +421,7 @@ impl Row {
             Side::Metadata => &self.metadata,
             Side::Link => &self.link,
             Side::Cold => &self.cold,
-            Side::Warm => &self.warm,
+            Side::StockOrder => &self.stock_order,
         }
     }
 }
@@ -438,10 +438,10 @@ impl Mean {
             metadata_to_stock: mean(|row| row.metadata.to_stock),
             link_to_stock: mean(|row| row.link.to_stock),
             cold_to_stock: mean(|row| row.cold.to_stock),
-            warm_to_stock: mean(|row| row.warm.to_stock),
+            stock_order_to_stock: mean(|row| row.stock_order.to_stock),
             link_to_limit: mean(|row| row.link.to_limit),
             cold_to_limit: mean(|row| row.cold.to_limit),
-            warm_to_limit: mean(|row| row.warm.to_limit),
+            stock_order_to_limit: mean(|row| row.stock_order.to_limit),
         }
     }
 }
@@ -502,20 +502,20 @@ fn means(means: &[Mean]) -> Table {
         "metadata/stock",
         "link/stock",
         "cold/stock",
-        "warm/stock",
+        "stock-order/stock",
         "link/limit",
         "cold/limit",
-        "warm/limit",
+        "stock-order/limit",
     ]);
     for mean in means {
         let ratios = [
             mean.metadata_to_stock,
             mean.link_to_stock,
             mean.cold_to_stock,
-            mean.warm_to_stock,
+            mean.stock_order_to_stock,
             mean.link_to_limit,
             mean.cold_to_limit,
-            mean.warm_to_limit,
+            mean.stock_order_to_limit,
         ];
         let mut cells = vec![format!("-j{}", mean.jobs)];
         cells.extend(ratios.map(ratio));
@@ -764,7 +764,7 @@ mod tests {
 
     #[test]
     fn slower_with_more_overlap() {
-        let report = Report::new(false, vec![case("a", [20, 40, 41, 20, 5, 5])], vec![]);
+        let report = Report::new(false, vec![case("a", [20, 40, 41, 5, 5, 5])], vec![]);
         assert_eq!(
             report.notes(),
             ["a, -j8: `metadata` takes 1.025 times as long as `off`"]
@@ -778,16 +778,16 @@ mod tests {
 
     #[test]
     fn slower_than_the_released_cargo_or_far_from_the_limit() {
-        let cases = vec![case("a", [5, 5, 5, 5, 5, 6]), case("b", [6, 6, 6, 6, 6, 5])];
+        let cases = vec![case("a", [5, 6, 6, 6, 5, 5]), case("b", [6, 6, 6, 5, 6, 6])];
         let report = Report::new(false, cases, vec![]);
         assert_eq!(
             report.notes(),
             [
-                "a, -j1: `warm` takes 1.200 times as long as `stock`",
-                "a, -j8: `warm` takes 1.200 times as long as `stock`",
+                "a, -j1: `link` takes 1.200 times as long as `stock`",
+                "a, -j8: `link` takes 1.200 times as long as `stock`",
+                "`link` takes 1.095 times the limit on average, more than 1.06",
+                "`link` takes 1.200 times the limit at worst, more than 1.15",
                 "`cold` takes 1.095 times the limit on average, more than 1.09",
-                "`warm` takes 1.095 times the limit on average, more than 1.06",
-                "`warm` takes 1.200 times the limit at worst, more than 1.15",
             ]
         );
     }
