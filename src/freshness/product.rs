@@ -44,24 +44,21 @@ pub struct Edge {
     pub product: Arc<Product>,
 }
 
-/// What a build script said, as one digest.
+/// What a build script said, as one digest of all that Cargo understood.
 #[derive(Clone, Copy, Debug)]
-pub struct Said {
-    /// Of all that Cargo understood.
-    pub digest: Digest,
-    /// Whether it speaks of nothing that is outside of its `OUT_DIR`. If it does, each of its runs has
-    /// a result of its own: who knows what it has done there?
-    pub is_contained: bool,
-}
+pub struct Said(Digest);
 
 impl Said {
     /// What a script said that has `out_dir` to itself: `digest` is of all of it, `spoken_of` are the
     /// values that may have paths in them, also after a `KIND=`.
+    ///
+    /// `None` if it speaks of anything outside of `out_dir`. Then each of its runs has a result of its
+    /// own: who knows what it has done there?
     pub fn new<'a>(
         digest: Digest,
         spoken_of: impl IntoIterator<Item = &'a str>,
         out_dir: &Path,
-    ) -> Self {
+    ) -> Option<Self> {
         let is_below = |text: &str| {
             let path = Path::new(text);
             path.starts_with(out_dir) && !path.components().any(|it| it == Component::ParentDir)
@@ -70,10 +67,7 @@ impl Said {
             let after_kind = text.split_once('=').map_or(text, |(_, path)| path);
             is_below(text) || is_below(after_kind) || !text.contains(['/', '\\'])
         };
-        Said {
-            digest,
-            is_contained: spoken_of.into_iter().all(is_inside),
-        }
+        (spoken_of.into_iter().all(is_inside)).then_some(Said(digest))
     }
 }
 
@@ -523,7 +517,7 @@ fn script(
     said: Option<Said>,
 ) -> (Digest, TreeNote) {
     let said = match said {
-        Some(said) if said.is_contained && tree.digest.is_some() => said.digest,
+        Some(Said(digest)) if tree.digest.is_some() => digest,
         _ => {
             let outputs = outputs.iter().filter_map(|note| note.digest);
             let run = [Digest::of_value(&invoked)];

@@ -176,11 +176,13 @@ impl World {
     }
 
     fn said(&self, unit: usize) -> Option<Said> {
+        self.said_of(unit, None)
+    }
+
+    /// What a script has said if it has spoken of these paths.
+    fn said_of<'a>(&self, unit: usize, paths: impl IntoIterator<Item = &'a str>) -> Option<Said> {
         let stdout = fs::read(self.path(unit, "stdout")).ok()?;
-        Some(Said {
-            digest: Digest::of_value(&stdout),
-            is_contained: true,
-        })
+        Said::new(Digest::of_value(&stdout), paths, &self.path(unit, "out"))
     }
 
     /// Makes `units`, and says so in the ledgers.
@@ -381,37 +383,40 @@ fn a_script_that_speaks_of_something_elsewhere_has_a_result_for_each_run() {
         (Kind::Script, vec![]),
         (Kind::Library, vec![0]),
     ]));
-    let make = |is_contained| {
+    let inside = format!("native={}/a", world.path(0, "out").display());
+    let elsewhere = world.path(1, "out");
+    let elsewhere = elsewhere.to_str().unwrap();
+    let make = |path| {
         let products = world.products(|_| {});
-        let said = Said {
-            is_contained,
-            ..world.said(0).unwrap()
-        };
-        products[0].made(FINGERPRINT, Some(said)).unwrap();
+        let said = world.said_of(0, [path]);
+        products[0].made(FINGERPRINT, said).unwrap();
         products[1].made(FINGERPRINT, None).unwrap();
         products[1].known(FINGERPRINT).unwrap()
     };
-    let run_again = |is_contained| {
+    let run_again = |path| {
         fs::write(world.path(0, "invoked"), "").unwrap();
         let products = world.products(|_| {});
         products[0].will_be_made();
-        let said = Said {
-            is_contained,
-            ..world.said(0).unwrap()
-        };
-        products[0].made(FINGERPRINT, Some(said)).unwrap();
+        let said = world.said_of(0, [path]);
+        products[0].made(FINGERPRINT, said).unwrap();
         products
     };
-    let known = make(true);
-    assert_eq!(run_again(true)[1].compare(&known, true), Verdict::Unchanged);
-    let known = make(false);
+    let known = make(&inside);
+    assert_eq!(
+        run_again(&inside)[1].compare(&known, true),
+        Verdict::Unchanged
+    );
+    let known = make(elsewhere);
     let products = world.products(|_| {});
     assert_eq!(
         products[1].compare(&known, true),
         Verdict::Unchanged,
         "it has not run"
     );
-    assert_eq!(run_again(false)[1].compare(&known, true), Verdict::Changed);
+    assert_eq!(
+        run_again(elsewhere)[1].compare(&known, true),
+        Verdict::Changed
+    );
 }
 
 #[test]

@@ -118,7 +118,7 @@ fn what_is_paused_and_the_way_to_the_end() {
         str![[r#"
 <td>Limit:</td><td>[..]s (jobs=2); it took [..]s to build, [..] times as long</td>
 </tr>
-<td>Critical path:</td><td>[..]s, 3 units
+<td>Critical path:</td><td>[..]s (units=3)
 <br>[..]s slow v0.5.0
 <br>[..]s urgent v0.5.0
 <br>[..]s foo v0.1.0 foo "bin"</td>
@@ -147,7 +147,7 @@ fn what_is_unchanged() {
 </tr>
 <td>Total units:</td><td>9</td>
 </tr>
-<td>Critical path:</td><td>[..]s, 1 units
+<td>Critical path:</td><td>[..]s (units=1)
 <br>[..]s low v0.1.0</td>
 </tr>
 
