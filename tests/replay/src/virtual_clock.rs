@@ -61,6 +61,9 @@ const GLANCE: Timespec = Timespec {
     tv_sec: 0,
     tv_nsec: 200_000,
 };
+/// After so many glances at one thread that is awake, all are looked at: by then it may be another one, of
+/// another program, with the number of the first.
+const MOST_GLANCES: u32 = 50;
 /// How many milliseconds a thread may need to fall asleep.
 const SLEEP_SEEN_WITHIN: u32 = 1000;
 /// How long nothing may happen where nobody waits for the clock.
@@ -426,9 +429,7 @@ impl Look {
     /// Looks at a process and all that it has started. `None` if a thread is awake or has just ended,
     /// which somebody is about to hear.
     fn at(process: u32, reader: &mut Reader) -> Result<Option<Self>> {
-        if let Some((process, thread)) = reader.last_awake
-            && reader.is_asleep_or_over(process, thread)? == Some(false)
-        {
+        if reader.is_last_awake_still_awake()? {
             return Ok(None);
         }
         let mut processes = Vec::new();
@@ -449,6 +450,7 @@ impl Look {
                 };
                 if reader.is_asleep_or_over(process, id)? != Some(true) {
                     reader.last_awake = Some((process, id));
+                    reader.glances = MOST_GLANCES;
                     return Ok(None);
                 }
                 threads.push(Thread { id, scheduled });
@@ -505,6 +507,8 @@ struct Reader {
     buffer: Vec<u8>,
     /// The process and the thread that was awake when all were looked at. It may well be still.
     last_awake: Option<(u32, u32)>,
+    /// How often nobody else need be looked at as long as that one is awake.
+    glances: u32,
 }
 
 impl Reader {
@@ -512,7 +516,20 @@ impl Reader {
         Reader {
             buffer: vec![0; 4096],
             last_awake: None,
+            glances: 0,
         }
+    }
+
+    /// Whether it is enough for now to know that who was awake still is.
+    fn is_last_awake_still_awake(&mut self) -> Result<bool> {
+        let Some((process, thread)) = self.last_awake else {
+            return Ok(false);
+        };
+        let Some(left) = self.glances.checked_sub(1) else {
+            return Ok(false);
+        };
+        self.glances = left;
+        Ok(self.is_asleep_or_over(process, thread)? == Some(false))
     }
 
     /// Whether a thread sleeps, and not only is about to; or is over and was not waited for. `None` if it
