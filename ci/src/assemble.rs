@@ -32,7 +32,7 @@ pub fn run(layout: &Layout, upto: Option<usize>, work: Work, network: Network) -
         Some(number) => number,
         None => all,
     };
-    let _lock = Lock::exclusive(layout)?;
+    let _lock = Lock::exclusive(layout, Variant::Patched)?;
     let tree = Tree::new(&layout.tree(Variant::Patched))?;
     match tree.state()? {
         State::Worked(_, found) if work == Work::Keep => bail!(
@@ -70,12 +70,12 @@ pub fn ensure(layout: &Layout, variant: Variant, network: Network) -> Result<(Tr
     };
     let patches = &series.patches;
     loop {
-        let lock = Lock::shared(layout)?;
+        let lock = Lock::shared(layout, variant)?;
         if is_ready(layout, &tree, patches)? {
             return Ok((tree, lock));
         }
         drop(lock);
-        let lock = Lock::exclusive(layout)?;
+        let lock = Lock::exclusive(layout, variant)?;
         // Somebody may have been faster.
         if !is_ready(layout, &tree, patches)? {
             bring(layout, &tree, patches, patches.len(), network)?;

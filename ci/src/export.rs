@@ -63,7 +63,7 @@ const FORMAT_PATCH: &[&str] = &[
 
 /// Writes `patches/` from the patched tree.
 pub fn run(layout: &Layout) -> Result<()> {
-    let _lock = Lock::exclusive(layout)?;
+    let _lock = Lock::exclusive(layout, Variant::Patched)?;
     let tree = Tree::new(&layout.tree(Variant::Patched))?;
     let place = layout.shown(tree.dir());
     let record = match tree.state()? {

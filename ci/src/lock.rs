@@ -1,7 +1,10 @@
-//! Who may use the assembled trees at the moment.
+//! Who may use an assembled tree at the moment.
 //!
-//! Whoever reads a tree (a build, a run of the testsuite) shares the lock; whoever changes one
-//! has it alone. The operating system gives it back when a process ends, however it ends.
+//! Whoever reads a tree (a build, a run of the testsuite) shares its lock; whoever changes it has it
+//! alone. The operating system gives it back when a process ends, however it ends.
+//!
+//! Each tree has its own, for a command that needs two of them holds the first while it assembles the
+//! second.
 
 use std::fs::{File, TryLockError};
 use std::io;
@@ -9,7 +12,7 @@ use std::io;
 use anyhow::{Context, Result};
 use fs_err as fs;
 
-use crate::layout::Layout;
+use crate::layout::{Layout, Variant};
 use crate::shell;
 
 /// The lock, held until this is dropped.
@@ -19,31 +22,31 @@ pub struct Lock {
 }
 
 impl Lock {
-    /// Nobody changes a tree while this is held.
-    pub fn shared(layout: &Layout) -> Result<Self> {
-        let purpose = "another `cargo xtask` to finish changing the assembled trees";
+    /// Nobody changes the tree while this is held.
+    pub fn shared(layout: &Layout, variant: Variant) -> Result<Self> {
+        let tree = layout.tree(variant);
         acquire(
             layout,
-            ".lock",
-            purpose,
+            &file_name(variant),
+            &format!(
+                "another `cargo xtask` to finish changing {}",
+                layout.shown(&tree)
+            ),
             File::try_lock_shared,
             File::lock_shared,
         )
     }
 
-    /// Nobody else uses a tree while this is held.
-    pub fn exclusive(layout: &Layout) -> Result<Self> {
-        let purpose = "another `cargo xtask` to finish using the assembled trees";
-        acquire(layout, ".lock", purpose, File::try_lock, File::lock)
-    }
-
-    /// Nobody else steps through the series while this is held, in the tree that is for that.
-    pub fn prefixes(layout: &Layout) -> Result<Self> {
-        let purpose = "another `cargo xtask prefixes` to finish";
+    /// Nobody else uses the tree while this is held.
+    pub fn exclusive(layout: &Layout, variant: Variant) -> Result<Self> {
+        let tree = layout.tree(variant);
         acquire(
             layout,
-            ".prefixes-lock",
-            purpose,
+            &file_name(variant),
+            &format!(
+                "another `cargo xtask` to finish using {}",
+                layout.shown(&tree)
+            ),
             File::try_lock,
             File::lock,
         )
@@ -60,6 +63,15 @@ impl Lock {
             File::lock,
         )
     }
+}
+
+fn file_name(variant: Variant) -> String {
+    let name = match variant {
+        Variant::Patched => "cargo",
+        Variant::Stock => "stock",
+        Variant::Prefix => "prefix",
+    };
+    format!(".{name}-lock")
 }
 
 fn acquire(
@@ -92,4 +104,25 @@ fn acquire(
         }
     }
     Ok(Lock { _file: file })
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+    use std::sync::mpsc;
+    use std::time::Duration;
+
+    #[test]
+    fn one_tree_can_be_assembled_while_another_is_built() {
+        let dir = tempfile::tempdir().unwrap();
+        let layout = Layout::at(dir.path().to_path_buf());
+        let _built = Lock::shared(&layout, Variant::Patched).unwrap();
+        let (say, said) = mpsc::channel();
+        std::thread::spawn(move || {
+            let _assembled = Lock::exclusive(&layout, Variant::Stock).unwrap();
+            say.send(()).unwrap();
+        });
+        said.recv_timeout(Duration::from_secs(60)).unwrap();
+    }
 }

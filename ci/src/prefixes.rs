@@ -15,7 +15,7 @@ use crate::tree::{State, Tree};
 pub fn run(layout: &Layout, network: Network) -> Result<()> {
     toolchain::check()?;
     let patches = Series::read(&layout.patches())?.patches;
-    let _lock = Lock::prefixes(layout)?;
+    let _lock = Lock::exclusive(layout, Variant::Prefix)?;
     let tree = Tree::new(&layout.tree(Variant::Prefix))?;
     // Nobody works in this tree.
     if let State::Worked(record, _) = tree.state()? {
