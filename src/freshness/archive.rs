@@ -6,12 +6,14 @@
 //! liba-b6995eb565e3c2ca.rlib
 //!   /                                                                           symbols
 //!   lib.rmeta
+//!   lib.rmeta-link                                                              names of objects
 //!   //                                                                          long names
 //!   a-b6995eb565e3c2ca.9lcpasg4se7e133hdfvr5y9bn.1ov3ngu.rcgu.o
 //!                                                └─────┘ the invocation
 //! ```
 //!
-//! (`OutputFilenames::temp_path_for_cgu` in `rustc_session`; since 1.89). Object files that incremental
+//! (`OutputFilenames::temp_path_for_cgu` in `rustc_session`; since 1.89. `lib.rmeta-link` since 1.97,
+//! rust-lang/rust#154861: it lists the members that are objects of Rust.) Object files that incremental
 //! compilation has reused have the same content under another name. A linker that writes ELF reads the
 //! content alone, so such libraries count as the same. On Apple's systems the names get into what is
 //! linked, for debuggers; there, a library is a file like any other.
@@ -23,30 +25,35 @@ use std::path::Path;
 use super::Digest;
 
 const MAGIC: &[u8; 8] = b"!<arch>\n";
+const METADATA: &str = "lib.rmeta";
+const OBJECT_NAMES: &str = "lib.rmeta-link";
+const OBJECT: &str = ".rcgu.o";
 
-impl Digest {
-    /// The digest of an output: of what is in it, if it is a library.
-    ///
-    /// # Errors
-    ///
-    /// If the file cannot be read.
-    pub fn of_output(path: &Path) -> io::Result<Self> {
-        let is_library = path
-            .extension()
-            .is_some_and(|extension| extension == "rlib");
-        if is_library && !cfg!(target_vendor = "apple") {
-            match of_archive(path) {
-                // It is not as libraries are: then its bytes count.
-                Err(e) if e.kind() == io::ErrorKind::InvalidData => {}
-                result => return result,
-            }
+/// The digest of an output, and whether it is a library that has native code in it.
+///
+/// # Errors
+///
+/// If the file cannot be read.
+pub fn digest(path: &Path) -> io::Result<(Digest, bool)> {
+    let is_library = path.extension().is_some_and(|it| it == "rlib");
+    if !is_library {
+        return Ok((Digest::of_file(path)?, false));
+    }
+    match of_archive(path) {
+        // It is not as libraries are: then its bytes count, and anything may be in it.
+        Err(e) if e.kind() == io::ErrorKind::InvalidData => Ok((Digest::of_file(path)?, true)),
+        Ok((_, has_native_code)) if cfg!(target_vendor = "apple") => {
+            Ok((Digest::of_file(path)?, has_native_code))
         }
-        Digest::of_file(path)
+        result => result,
     }
 }
 
-/// The digest of the names and contents of all members, in order.
-fn of_archive(path: &Path) -> io::Result<Digest> {
+/// The digest of the names and contents of all members, in order, and whether there are others than
+/// those that rustc makes itself.
+fn of_archive(path: &Path) -> io::Result<(Digest, bool)> {
+    let stem = path.file_stem().unwrap_or_default().to_string_lossy();
+    let own_objects = format!("{}.", stem.strip_prefix("lib").unwrap_or(&stem));
     let mut file = BufReader::new(File::open(path)?);
     let mut magic = [0; MAGIC.len()];
     read_exact(&mut file, &mut magic)?;
@@ -56,6 +63,9 @@ fn of_archive(path: &Path) -> io::Result<Digest> {
     let len = file.get_ref().metadata()?.len();
     let mut at = MAGIC.len() as u64;
     let mut long_names = Vec::new();
+    let mut object_names = Vec::new();
+    let mut invocations: Vec<String> = Vec::new();
+    let mut has_native_code = false;
     let mut members = Vec::new();
     while at < len {
         let mut header = [0; 60];
@@ -70,10 +80,22 @@ fn of_archive(path: &Path) -> io::Result<Digest> {
             "//" => drop(content.read_to_end(&mut long_names)?),
             _ => {
                 let name = full_name(name, &long_names).ok_or(io::ErrorKind::InvalidData)?;
-                let name = Digest::of_value(&without_invocation(name));
-                let mut hasher = blake3::Hasher::new();
-                hasher.update_reader(&mut content)?;
-                members.extend([name, hasher.into()]);
+                if name == OBJECT_NAMES {
+                    content.read_to_end(&mut object_names)?;
+                } else {
+                    let (name_digest, invocation) = match split_object_name(name) {
+                        Some((unit, invocation)) => (Digest::of_value(&(unit, OBJECT)), invocation),
+                        None => (Digest::of_value(name), ""),
+                    };
+                    if !invocations.iter().any(|it| it == invocation) {
+                        invocations.push(invocation.to_owned());
+                    }
+                    has_native_code |= !(name == METADATA
+                        || name.starts_with(&own_objects) && name.ends_with(OBJECT));
+                    let mut hasher = blake3::Hasher::new();
+                    hasher.update_reader(&mut content)?;
+                    members.extend([name_digest, hasher.into()]);
+                }
             }
         }
         if content.limit() > 0 {
@@ -83,7 +105,23 @@ fn of_archive(path: &Path) -> io::Result<Digest> {
         at += header.len() as u64 + size + size % 2;
         file.seek(SeekFrom::Start(at))?;
     }
-    Ok(Digest::chain("archive", members))
+    members.push(object_names_digest(object_names, &invocations));
+    Ok((Digest::chain("archive", members), has_native_code))
+}
+
+/// The digest of a list of names without the invocations in them.
+fn object_names_digest(mut names: Vec<u8>, invocations: &[String]) -> Digest {
+    for invocation in invocations.iter().filter(|it| !it.is_empty()) {
+        let name = format!(".{invocation}{OBJECT}").into_bytes();
+        let mut at = 0;
+        while let Some(rest) = names.get_mut(at..at + name.len()) {
+            if rest == name {
+                rest[1..=invocation.len()].fill(0);
+            }
+            at += 1;
+        }
+    }
+    Digest::of_value(&names)
 }
 
 /// A file that ends too early is no archive.
@@ -114,15 +152,10 @@ fn full_name<'a>(name: &'a str, long_names: &'a [u8]) -> Option<&'a str> {
     Some(name.strip_suffix('/').unwrap_or(name))
 }
 
-fn without_invocation(name: &str) -> [&str; 2] {
-    const OBJECT: &str = ".rcgu.o";
-    let parts = name
-        .strip_suffix(OBJECT)
-        .and_then(|stem| stem.rsplit_once('.'));
-    match parts {
-        Some((unit, _)) if unit.contains('.') => [unit, OBJECT],
-        _ => [name, ""],
-    }
+/// The name of an object without its end, and the invocation, where it has one.
+fn split_object_name(name: &str) -> Option<(&str, &str)> {
+    let (unit, invocation) = name.strip_suffix(OBJECT)?.rsplit_once('.')?;
+    unit.contains('.').then_some((unit, invocation))
 }
 
 #[cfg(test)]
@@ -155,11 +188,15 @@ mod tests {
         bytes
     }
 
-    fn digest(bytes: &[u8]) -> Digest {
+    fn read(bytes: &[u8]) -> (Digest, bool) {
         let dir = tempfile::tempdir().unwrap();
-        let path = dir.path().join("liba.rlib");
+        let path = dir.path().join("liba-b6995eb565e3c2ca.rlib");
         std::fs::write(&path, bytes).unwrap();
-        Digest::of_output(&path).unwrap()
+        super::digest(&path).unwrap()
+    }
+
+    fn digest(bytes: &[u8]) -> Digest {
+        read(bytes).0
     }
 
     fn object(unit: &str, invocation: &str) -> String {
@@ -168,12 +205,35 @@ mod tests {
 
     #[cfg(not(target_vendor = "apple"))]
     #[test]
-    fn the_name_of_the_invocation_does_not_count() {
+    fn invocation_does_not_count() {
         let with = |invocation: &str| {
             let object = object("9lcpasg4se7e133hdfvr5y9bn", invocation);
-            digest(&archive(&[("lib.rmeta", "meta"), (&object, "code")]))
+            let names = format!("\x01,{object}rust-end-file");
+            digest(&archive(&[
+                ("lib.rmeta", "meta"),
+                ("lib.rmeta-link", &names),
+                (&object, "code"),
+            ]))
         };
         assert_eq!(with("1ov3ngu"), with("0yqsvle"));
+    }
+
+    #[test]
+    fn native_code_is_noticed() {
+        let own = object("one", "1ov3ngu");
+        let has_native = |members: &[(&str, &str)]| read(&archive(members)).1;
+        assert!(!has_native(&[
+            ("lib.rmeta", ""),
+            ("lib.rmeta-link", ""),
+            (&own, "")
+        ]));
+        for other in ["foo.o", "libfoo.a", "b-0123.c.0yqsvle.rcgu.o"] {
+            assert!(
+                has_native(&[("lib.rmeta", ""), (&own, ""), (other, "")]),
+                "{other}"
+            );
+        }
+        assert!(read(b"no archive").1);
     }
 
     #[test]
@@ -191,6 +251,25 @@ mod tests {
             &[("lib.rmeta", "meta"), ("x.1ov3ngu.rcgu.o", "code")],
             &[("lib.rmeta", "meta"), ("x.0yqsvle.rcgu.o", "code")],
             &[("lib.rmeta", "meta"), ("foo.o", "code")],
+            &[("lib.rmeta", "meta"), ("lib.rmeta-link", "x")],
+            &[
+                ("lib.rmeta", "meta"),
+                ("lib.rmeta-link", "x.1ov3ngu.rcgu.o"),
+            ],
+            &[
+                ("lib.rmeta", "meta"),
+                ("lib.rmeta-link", "x.0yqsvle.rcgu.o"),
+            ],
+            &[
+                ("lib.rmeta", "meta"),
+                ("lib.rmeta-link", &one),
+                (&one, "code"),
+            ],
+            &[
+                ("lib.rmeta", "meta"),
+                ("lib.rmeta-link", &other),
+                (&one, "code"),
+            ],
             &[],
         ] {
             let digest = digest(&archive(members));
@@ -200,7 +279,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_archive_counts_as_it_is() {
+    fn other_files_count_byte_for_byte() {
         let good = archive(&[("lib.rmeta", "meta"), (&object("one", "1ov3ngu"), "code")]);
         for len in 0..good.len() {
             // Cut before a member is one without it.

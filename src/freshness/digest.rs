@@ -1,17 +1,20 @@
-//! Digests of what units make.
+//! Digests of files and values.
 
 use std::fmt;
-use std::fs::{self, File};
+use std::fs::File;
 use std::hash::{Hash, Hasher};
 use std::io;
-use std::path::{Component, Path};
+use std::path::Path;
+
+use serde::{Deserialize, Serialize};
 
 /// A BLAKE3 hash.
-#[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
 pub struct Digest([u8; blake3::OUT_LEN]);
 
 impl Digest {
-    /// The digest of the content of a file. Reads all of it.
+    /// Hashes the content of a file. Reads all of it.
     ///
     /// # Errors
     ///
@@ -22,27 +25,15 @@ impl Digest {
         Ok(hasher.into())
     }
 
-    /// The digest of the names and contents of all that is in a directory, or `None` if something in it
-    /// stands for a content that is elsewhere: a link that leads out of its directory, a socket.
-    ///
-    /// # Errors
-    ///
-    /// If something cannot be read.
-    pub fn of_tree(dir: &Path) -> io::Result<Option<Self>> {
-        let mut hasher = blake3::Hasher::new();
-        let is_whole = hash_tree(dir, &mut hasher)?;
-        Ok(is_whole.then(|| hasher.into()))
-    }
-
-    /// The digest of a value, as it hashes itself. It is the same only on the same kind of machine.
+    /// Hashes a value with its [`Hash`] implementation. The result depends on the platform.
     pub fn of_value(value: &(impl Hash + ?Sized)) -> Self {
         let mut hasher = ValueHasher(blake3::Hasher::new());
         value.hash(&mut hasher);
         hasher.0.into()
     }
 
-    /// The digest of some digests in this order, for one purpose: the same digests for another purpose
-    /// make another one.
+    /// Combines digests, in this order, for one purpose. The same digests give another result for
+    /// another purpose.
     pub fn chain(purpose: &str, links: impl IntoIterator<Item = Digest>) -> Self {
         let mut hasher = blake3::Hasher::new();
         hasher.update(&(purpose.len() as u64).to_le_bytes());
@@ -52,17 +43,25 @@ impl Digest {
         }
         hasher.into()
     }
-
-    /// Reads what [`Display`](fmt::Display) wrote.
-    pub fn parse(text: &str) -> Option<Self> {
-        let hash = blake3::Hash::from_hex(text).ok()?;
-        Some(Digest(hash.into()))
-    }
 }
 
 impl From<blake3::Hasher> for Digest {
     fn from(hasher: blake3::Hasher) -> Self {
         Digest(hasher.finalize().into())
+    }
+}
+
+impl TryFrom<String> for Digest {
+    type Error = blake3::HexError;
+
+    fn try_from(text: String) -> Result<Self, Self::Error> {
+        blake3::Hash::from_hex(text).map(|hash| Digest(hash.into()))
+    }
+}
+
+impl From<Digest> for String {
+    fn from(digest: Digest) -> Self {
+        digest.to_string()
     }
 }
 
@@ -85,7 +84,7 @@ impl Hasher for ValueHasher {
         self.0.update(bytes);
     }
 
-    /// Whoever asks for this does not get the digest.
+    /// Only the first bytes of the digest, which no caller here needs.
     fn finish(&self) -> u64 {
         let hash = self.0.finalize();
         hash.as_bytes()[..8]
@@ -94,58 +93,21 @@ impl Hasher for ValueHasher {
     }
 }
 
-/// Names are preceded by their length, and directories end with a mark, so no two trees look the same.
-fn hash_tree(dir: &Path, hasher: &mut blake3::Hasher) -> io::Result<bool> {
-    let mut entries = fs::read_dir(dir)?.collect::<io::Result<Vec<_>>>()?;
-    entries.sort_by_key(|entry| entry.file_name());
-    for entry in entries {
-        let name = entry.file_name();
-        let name = name.as_encoded_bytes();
-        hasher.update(&(name.len() as u64).to_le_bytes());
-        hasher.update(name);
-        let kind = entry.file_type()?;
-        let path = entry.path();
-        if kind.is_dir() {
-            hasher.update(b"d");
-            if !hash_tree(&path, hasher)? {
-                return Ok(false);
-            }
-        } else if kind.is_file() {
-            hasher.update(b"f");
-            hasher.update(&Digest::of_file(&path)?.0);
-        } else if kind.is_symlink() {
-            let to = fs::read_link(&path)?;
-            let stays = |part| matches!(part, Component::Normal(_) | Component::CurDir);
-            if !to.components().all(stays) {
-                return Ok(false);
-            }
-            let to = to.as_os_str().as_encoded_bytes();
-            hasher.update(b"l");
-            hasher.update(&(to.len() as u64).to_le_bytes());
-            hasher.update(to);
-        } else {
-            return Ok(false);
-        }
-    }
-    hasher.update(&u64::MAX.to_le_bytes());
-    Ok(true)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::fs::{create_dir, remove_file, rename, write};
 
     #[test]
-    fn it_is_read_as_it_was_written() {
+    fn text_round_trip() {
         let digest = Digest::of_value("text");
-        assert_eq!(Digest::parse(&digest.to_string()), Some(digest));
-        assert_eq!(Digest::parse(&digest.to_string()[1..]), None);
-        assert_eq!(Digest::parse("not a digest"), None);
+        let text = digest.to_string();
+        assert_eq!(Digest::try_from(text.clone()).ok(), Some(digest));
+        assert!(Digest::try_from(text[1..].to_owned()).is_err());
+        assert!(Digest::try_from("not a digest".to_owned()).is_err());
     }
 
     #[test]
-    fn the_purpose_is_part_of_a_chain() {
+    fn purpose_is_part_of_a_chain() {
         let links = [Digest::of_value(&1), Digest::of_value(&2)];
         assert_ne!(Digest::chain("a", links), Digest::chain("b", links));
         assert_ne!(Digest::chain("a", links), Digest::chain("a", [links[0]]));
@@ -153,50 +115,8 @@ mod tests {
     }
 
     #[test]
-    fn whatever_changes_in_a_tree() {
-        let dir = tempfile::tempdir().unwrap();
-        let of = || Digest::of_tree(dir.path()).unwrap().unwrap();
-        let mut seen = vec![of()];
-        let mut check = |change: &dyn Fn()| {
-            change();
-            let now = of();
-            assert!(!seen.contains(&now), "after {} changes", seen.len());
-            seen.push(now);
-        };
-        let at = |name: &str| dir.path().join(name);
-        check(&|| write(at("a"), "").unwrap());
-        check(&|| write(at("a"), "text").unwrap());
-        check(&|| rename(at("a"), at("b")).unwrap());
-        check(&|| create_dir(at("d")).unwrap());
-        check(&|| rename(at("b"), at("d/b")).unwrap());
-        check(&|| write(at("d/c"), "text").unwrap());
-        check(&|| rename(at("d/c"), at("c")).unwrap());
-        check(&|| remove_file(at("c")).and(write(at("d/b"), "")).unwrap());
-
-        write(at("d/b"), "text").unwrap();
-        write(at("c"), "text").unwrap();
-        assert!(seen.contains(&of()), "times and inodes do not count");
-    }
-
-    #[cfg(unix)]
-    #[test]
-    fn a_link_counts_if_it_leads_nowhere_else() {
-        use std::os::unix::fs::symlink;
-        let dir = tempfile::tempdir().unwrap();
-        symlink("lib.so.1", dir.path().join("lib.so")).unwrap();
-        let one = Digest::of_tree(dir.path()).unwrap();
-        assert!(one.is_some());
-        remove_file(dir.path().join("lib.so")).unwrap();
-        symlink("lib.so.2", dir.path().join("lib.so")).unwrap();
-        assert_ne!(Digest::of_tree(dir.path()).unwrap(), one);
-        symlink("../elsewhere", dir.path().join("out")).unwrap();
-        assert_eq!(Digest::of_tree(dir.path()).unwrap(), None);
-    }
-
-    #[test]
-    fn what_cannot_be_read_has_none() {
+    fn missing_file_is_an_error() {
         let dir = tempfile::tempdir().unwrap();
         assert!(Digest::of_file(&dir.path().join("missing")).is_err());
-        assert!(Digest::of_tree(&dir.path().join("missing")).is_err());
     }
 }

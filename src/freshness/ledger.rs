@@ -1,183 +1,164 @@
-//! The ledger: what a unit was made of, and what came out, as a small file beside its fingerprint.
+//! Ledger entries: what a unit was made of, and what came out.
+//!
+//! The entry of a unit is in the file `invoked.timestamp` that Cargo writes when it starts a compiler
+//! or a build script, to have a time of the file system's clock. Cargo reads only that time, which
+//! stays. Whichever cargo starts the compiler again writes the file anew, so an entry is always about
+//! the last invocation:
 //!
 //! ```text
-//! cargo-pipelining ledger 1                   format
-//! compiler 5f0e…                              hash of the versions of rustc and cargo
-//! fingerprint 8a31…                           what Cargo wrote when the unit was made, or last found fresh
-//! invoked 1764086400123456789                 when its compiler was started, ns since 1970
-//! seen <digest> <digest>                      when compiled and, if it is linked, when linked
-//! output <digest> <size> <modified> <changed> one for each, in Cargo's order; `-` if it was not read
-//! said <digest>                               of a build script
-//! out_dir <digest> <digest>                   the content, and how it looked
-//! sum <digest>                                of all above
+//! This file has an mtime of when this was started.
+//! 5f0e…            the digest of the next line
+//! {"version":2,…}  the entry
 //! ```
 //!
-//! Some 600 bytes for a library. It is written beside its place and then renamed, so that it is there
-//! whole or not at all; the sum is for what a failing disk makes of it. Whatever is not exactly like
-//! this is no ledger.
+//! Some 800 bytes for a library. A file that differs from this in any way holds no entry.
 
-use std::fmt::{self, Write as _};
 use std::fs;
-use std::io;
+use std::io::{self, Write};
 use std::path::Path;
 
+use serde::{Deserialize, Serialize};
+
 use super::Digest;
-use super::file::{self, Look, Note, Time, TreeNote};
-use super::product::Seen;
+use super::stamp::{Stamp, Time};
 
-const FORMAT: &str = "cargo-pipelining ledger 1";
+/// What `cargo_util::paths::set_invocation_time` writes.
+const HEADER: &str = "This file has an mtime of when this was started.";
+const VERSION: u32 = 2;
 
-/// What a ledger says.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Record {
-    /// Which compiler, and which cargo.
+/// What is recorded about one unit.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Entry {
+    pub(super) version: u32,
+    /// Differs from that of any other invocation.
+    pub invocation: Digest,
+    /// A hash of the versions of rustc and cargo.
     pub compiler: u64,
-    /// The hash of the fingerprint that stands beside it.
+    /// The hash of the fingerprint that Cargo wrote with it.
     pub fingerprint: u64,
-    /// When the compiler, or the build script, was started.
-    pub invoked: Time,
-    /// What it read. `None` of what somebody else has made.
-    pub seen: Option<Seen>,
-    /// What it made.
-    pub outputs: Vec<Note>,
-    /// Of a build script, what it said and wrote.
-    pub script: Option<(Digest, TreeNote)>,
+    /// What the unit read. `None` for what another cargo has made.
+    pub read: Option<Read>,
+    /// The outputs, in Cargo's order.
+    pub outputs: Vec<Output>,
+    /// The time of the file system's clock before the outputs were hashed.
+    pub hashed_at: Time,
 }
 
-impl Record {
-    /// Reads the ledger at `path`, and when it was written. `None` if there is none that can be
-    /// believed.
-    pub fn read(path: &Path) -> Option<(Self, Time)> {
-        let text = fs::read_to_string(path).ok()?;
-        let written = file::modified(path).ok()?;
-        Some((Record::parse(&text)?, written))
-    }
+/// Digests of what a unit read. See the [module's documentation](super).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Read {
+    /// What rustc read of dependencies when it compiled.
+    pub compiled: Digest,
+    /// What the linker read of dependencies, if the unit is linked.
+    pub linked: Option<Digest>,
+    /// Stamps of all other files that rustc read. `None` if that is not known for sure.
+    pub inputs: Option<Digest>,
+    /// Stamps of native libraries. `None` if that is not known for sure.
+    pub native: Option<Digest>,
+}
 
-    /// Writes the ledger, and says when that was.
+/// An output when it was hashed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Output {
+    /// Of the content.
+    pub digest: Digest,
+    /// Whether it is a library that native code was bundled into.
+    pub has_native_code: bool,
+    /// From before it was read.
+    pub stamp: Stamp,
+}
+
+impl Output {
+    /// Reads a file.
     ///
     /// # Errors
     ///
-    /// If that is not possible. Then the old one is gone or, if not even that is possible, stands.
-    pub fn write(&self, path: &Path) -> io::Result<Time> {
-        let mut beside = path.to_owned().into_os_string();
-        beside.push(".new");
-        fs::write(&beside, self.to_text())
-            .and_then(|()| fs::rename(&beside, path))
-            .and_then(|()| file::modified(path))
-            .inspect_err(|_| drop(fs::remove_file(path)))
+    /// If it cannot be read.
+    pub fn of(path: &Path) -> io::Result<Self> {
+        let stamp = Stamp::of(path)?;
+        let (digest, has_native_code) = super::archive::digest(path)?;
+        Ok(Output {
+            digest,
+            has_native_code,
+            stamp,
+        })
     }
 
-    fn to_text(&self) -> String {
-        let mut text = format!(
-            "{FORMAT}\ncompiler {:x}\nfingerprint {:x}\ninvoked {}\n",
-            self.compiler, self.fingerprint, self.invoked
-        );
-        let mut line = |line: std::fmt::Arguments<'_>| {
-            // Writing to a string does not fail.
-            let _ = text.write_fmt(line);
-        };
-        match self.seen {
-            Some(Seen {
-                compiled,
-                linked: Some(linked),
-            }) => line(format_args!("seen {compiled} {linked}\n")),
-            Some(Seen { compiled, .. }) => line(format_args!("seen {compiled}\n")),
-            None => {}
+    /// The output at `path` now, where this was its state at `hashed_at`. Reads the file unless its
+    /// stamp proves that it is still the same.
+    ///
+    /// # Errors
+    ///
+    /// If the file cannot be read.
+    pub fn refreshed(self, path: &Path, hashed_at: Time) -> io::Result<Self> {
+        if self.stamp.last() < hashed_at && Stamp::of(path)? == self.stamp {
+            Ok(self)
+        } else {
+            Output::of(path)
         }
-        for Note { digest, look } in &self.outputs {
-            let Look {
-                size,
-                modified,
-                changed,
-            } = look;
-            let digest = OrDash(*digest);
-            line(format_args!(
-                "output {digest} {size} {modified} {changed}\n"
-            ));
-        }
-        if let Some((said, TreeNote { digest, looks })) = self.script {
-            line(format_args!("said {said}\n"));
-            line(format_args!("out_dir {} {looks}\n", OrDash(digest)));
-        }
-        let sum = Digest::of_value(&text);
-        text + &format!("sum {sum}\n")
     }
+}
 
-    fn parse(text: &str) -> Option<Self> {
-        let (body, sum) = text.strip_suffix('\n')?.rsplit_once("sum ")?;
-        if sum != Digest::of_value(body).to_string() {
-            return None;
-        }
-        let mut lines = body.lines().peekable();
-        if lines.next()? != FORMAT {
-            return None;
-        }
-        let compiler = lines.next()?.strip_prefix("compiler ")?;
-        let fingerprint = lines.next()?.strip_prefix("fingerprint ")?;
-        let invoked = lines.next()?.strip_prefix("invoked ")?;
-        let mut record = Record {
-            compiler: u64::from_str_radix(compiler, 16).ok()?,
-            fingerprint: u64::from_str_radix(fingerprint, 16).ok()?,
-            invoked: invoked.parse().ok()?,
-            seen: None,
+impl Entry {
+    /// An entry without outputs about a new invocation, whose timestamp is at `path`.
+    pub fn new(path: &Path) -> Self {
+        let now = std::time::SystemTime::now();
+        Entry {
+            version: VERSION,
+            invocation: Digest::of_value(&(path, now, std::process::id())),
+            compiler: 0,
+            fingerprint: 0,
+            read: None,
             outputs: Vec::new(),
-            script: None,
+            hashed_at: Time::MIN,
+        }
+    }
+
+    /// Reads the entry in the timestamp at `path`. `None` if there is none about the last invocation.
+    pub fn read(path: &Path) -> Option<Self> {
+        Entry::parse(&fs::read_to_string(path).ok()?)
+    }
+
+    /// Puts the entry that `fill` makes into the timestamp at `path`, which keeps its time. `fill` is
+    /// called with the current time of the file system's clock.
+    ///
+    /// # Errors
+    ///
+    /// What `fill` fails with, or if the file cannot be replaced. Then it stays as it is.
+    pub fn write(path: &Path, fill: impl FnOnce(Time) -> io::Result<Self>) -> io::Result<Self> {
+        let invoked = fs::metadata(path)?.modified()?;
+        let dir = path.parent().unwrap_or(Path::new(""));
+        let mut file = tempfile::NamedTempFile::with_prefix_in("invoked.timestamp.", dir)?;
+        let now = Stamp::from(&file.as_file().metadata()?).last();
+        let entry = Entry {
+            hashed_at: now,
+            ..fill(now)?
         };
-        let mut said = None;
-        for line in lines {
-            let words: Vec<&str> = line.split(' ').collect();
-            match words[..] {
-                ["seen", compiled] => {
-                    record.seen = Some(Seen {
-                        compiled: Digest::parse(compiled)?,
-                        linked: None,
-                    });
-                }
-                ["seen", compiled, linked] => {
-                    record.seen = Some(Seen {
-                        compiled: Digest::parse(compiled)?,
-                        linked: Some(Digest::parse(linked)?),
-                    });
-                }
-                ["output", digest, size, modified, changed] => record.outputs.push(Note {
-                    digest: OrDash::parse(digest)?.0,
-                    look: Look {
-                        size: size.parse().ok()?,
-                        modified: modified.parse().ok()?,
-                        changed: changed.parse().ok()?,
-                    },
-                }),
-                ["said", digest] => said = Some(Digest::parse(digest)?),
-                ["out_dir", digest, looks] => {
-                    let OrDash(digest) = OrDash::parse(digest)?;
-                    let looks = Digest::parse(looks)?;
-                    record.script = Some((said?, TreeNote { digest, looks }));
-                }
-                _ => return None,
-            }
+        file.write_all(entry.to_text()?.as_bytes())?;
+        #[cfg(unix)]
+        {
+            let permissions = fs::metadata(path)?.permissions();
+            file.as_file().set_permissions(permissions)?;
         }
-        Some(record)
+        file.as_file().set_modified(invoked)?;
+        file.persist(path)?;
+        Ok(entry)
     }
-}
 
-/// A digest, or that there is none.
-struct OrDash(Option<Digest>);
+    fn to_text(&self) -> io::Result<String> {
+        let json = serde_json::to_string(self)?;
+        Ok(format!("{HEADER}\n{}\n{json}\n", Digest::of_value(&json)))
+    }
 
-impl OrDash {
     fn parse(text: &str) -> Option<Self> {
-        match text {
-            "-" => Some(OrDash(None)),
-            digest => Some(OrDash(Some(Digest::parse(digest)?))),
+        let body = text.strip_prefix(HEADER)?.strip_prefix('\n')?;
+        let (digest, json) = body.strip_suffix('\n')?.split_once('\n')?;
+        if digest != Digest::of_value(json).to_string() {
+            return None;
         }
-    }
-}
-
-impl fmt::Display for OrDash {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match &self.0 {
-            Some(digest) => digest.fmt(f),
-            None => f.write_str("-"),
-        }
+        let entry: Entry = serde_json::from_str(json).ok()?;
+        (entry.version == VERSION).then_some(entry)
     }
 }
 
@@ -185,96 +166,82 @@ impl fmt::Display for OrDash {
 mod tests {
     use super::*;
 
-    fn record() -> Record {
-        let digest = |text: &str| Digest::of_value(text);
-        let note = |text: &str| Note {
-            digest: Some(digest(text)),
-            look: Look {
+    fn entry() -> Entry {
+        let output = |text: &str| Output {
+            digest: Digest::of_value(text),
+            has_native_code: false,
+            stamp: Stamp {
                 size: u64::MAX,
                 modified: Time::MIN,
                 changed: Time::MAX,
+                file: (1, u64::MAX),
             },
         };
-        Record {
+        Entry {
             compiler: u64::MAX,
             fingerprint: 7,
-            invoked: -1,
-            seen: Some(Seen {
-                compiled: digest("compiled"),
-                linked: Some(digest("linked")),
+            read: Some(Read {
+                compiled: Digest::of_value("compiled"),
+                linked: Some(Digest::of_value("linked")),
+                inputs: Some(Digest::of_value("inputs")),
+                native: None,
             }),
-            outputs: vec![note("rmeta"), note("rlib")],
-            script: Some((
-                digest("said"),
-                TreeNote {
-                    digest: Some(digest("content")),
-                    looks: digest("looks"),
-                },
-            )),
+            outputs: vec![output("rmeta"), output("rlib")],
+            ..Entry::new(Path::new("invoked.timestamp"))
         }
     }
 
     #[test]
-    fn it_is_read_as_it_was_written() {
+    fn file_round_trip() {
         let dir = tempfile::tempdir().unwrap();
-        let path = dir.path().join("ledger-lib-foo");
-        let mut record = record();
-        let check = |record: &Record| {
-            record.write(&path).unwrap();
-            assert_eq!(Record::read(&path).unwrap().0, *record);
-        };
-        check(&record);
-        record.seen.as_mut().unwrap().linked = None;
-        record.script.as_mut().unwrap().1.digest = None;
-        record.outputs[1].digest = None;
-        check(&record);
-        record.seen = None;
-        record.script = None;
-        record.outputs.clear();
-        check(&record);
+        let invoked = cargo_util::paths::set_invocation_time(dir.path()).unwrap();
+        let path = dir.path().join("invoked.timestamp");
+        assert_eq!(Entry::read(&path), None);
+        let written = Entry::write(&path, |_| Ok(entry())).unwrap();
+        assert_eq!(Entry::read(&path), Some(written));
+        assert_eq!(cargo_util::paths::mtime(&path).unwrap(), invoked);
+        assert_eq!(fs::read_dir(&dir).unwrap().count(), 1);
+
+        assert!(Entry::write(&path, |_| Err(io::ErrorKind::Other.into())).is_err());
+        assert_eq!(fs::read_dir(&dir).unwrap().count(), 1);
+        cargo_util::paths::set_invocation_time(dir.path()).unwrap();
+        assert_eq!(Entry::read(&path), None, "a new invocation");
     }
 
     #[test]
-    fn it_is_small() {
-        let mut record = record();
-        record.script = None;
-        assert!(record.to_text().len() < 1024);
+    fn entries_are_small() {
+        assert!(entry().to_text().unwrap().len() < 1200);
     }
 
     #[test]
-    fn whatever_is_different_is_no_ledger() {
-        let text = record().to_text();
-        assert!(Record::parse(&text).is_some());
+    fn invocations_differ() {
+        assert_ne!(entry().invocation, entry().invocation);
+    }
+
+    #[test]
+    fn damaged_entry_is_none() {
+        let text = entry().to_text().unwrap();
+        assert!(Entry::parse(&text).is_some());
         for len in 0..text.len() {
-            assert_eq!(Record::parse(&text[..len]), None, "cut after {len} bytes");
+            assert_eq!(Entry::parse(&text[..len]), None, "cut after {len} bytes");
         }
         for at in 0..text.len() {
             for bit in 0..7 {
                 let mut bytes = text.clone().into_bytes();
                 bytes[at] ^= 1 << bit;
-                let Ok(text) = String::from_utf8(bytes) else {
-                    continue;
-                };
-                assert_eq!(Record::parse(&text), None, "bit {bit} of byte {at}");
+                if let Ok(text) = String::from_utf8(bytes) {
+                    assert_eq!(Entry::parse(&text), None, "bit {bit} of byte {at}");
+                }
             }
         }
-        assert_eq!(Record::parse(&(text + "more\n")), None);
-        assert_eq!(Record::parse(""), None);
+        assert_eq!(Entry::parse(&(text + "more\n")), None);
+        assert_eq!(Entry::parse(""), None);
     }
 
     #[test]
-    fn another_version_is_no_ledger() {
-        let text = record().to_text();
-        let (body, _) = text.rsplit_once("sum ").unwrap();
-        let body = body.replace("ledger 1", "ledger 2");
-        let text = format!("{body}sum {}\n", Digest::of_value(body.as_str()));
-        assert_eq!(Record::parse(&text), None);
-    }
-
-    #[test]
-    fn what_is_not_there_says_nothing() {
-        let dir = tempfile::tempdir().unwrap();
-        assert!(Record::read(&dir.path().join("ledger")).is_none());
-        assert!(Record::read(dir.path()).is_none());
+    fn other_version_is_none() {
+        let mut entry = entry();
+        entry.version += 1;
+        assert_eq!(Entry::parse(&entry.to_text().unwrap()), None);
     }
 }

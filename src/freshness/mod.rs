@@ -1,54 +1,64 @@
-//! Whether anything that a unit reads has changed: what makes early cutoff.
+//! Early cutoff: whether a unit whose dependencies were rebuilt has to be rebuilt itself.
 //!
-//! A unit whose dependency was rebuilt need not be rebuilt if the dependency came out the same. To
-//! know that, each unit that was made leaves a *ledger* behind: digests of what it made, and one
-//! value for all that it read. The next time that something below it is rebuilt, the value is worked
-//! out again from what is there then. If it is the same, and the unit's own sources and outputs are
-//! what they were, what was made stands.
+//! A unit that was made leaves a [ledger entry](ledger) behind: digests of its outputs, and digests of
+//! all that it read. When something below it is rebuilt, they are computed again. If they are the same,
+//! the unit stays as it is.
+//!
+//! # The rule
+//!
+//! Early cutoff is about what rustc reads of *libraries*: their metadata when it compiles, their objects
+//! when it links. It never second-guesses a *program* that runs during the build, because nothing tells
+//! what that reads:
+//!
+//! * The run of a build script is never cut off.
+//! * Where a build script has run, its package is compiled again, and what links the package is linked
+//!   again: an rlib need not contain what its script has built (`static:-bundle`, `dylib`, linker
+//!   arguments). Units that only compile against the package go by its metadata.
+//! * A procedural macro that was made again is another macro, whatever its bytes. All crates above it that
+//!   could expand it are compiled again.
 //!
 //! # What reads what
 //!
-//! rustc reads the metadata of all libraries below a crate, the procedural macros and what the build
-//! script has made; object code is read by the linker alone. So there are two values:
+//! rustc reads the metadata of all libraries below a crate; objects are read by the linker alone:
 //!
 //! ```text
-//!             libc      sys       net       app            what `app` has seen
-//!   .rmeta     ●◀────────●◀────────●◀────── compiled       Seen::compiled: the rmeta of net, sys, libc
-//!   .rlib      ■◀────────■◀────────■◀────── linked         Seen::linked: all of them, whole
+//!             libc      sys       net       app
+//!   .rmeta     ●◀────────●◀────────●◀────── compiled       Read::compiled: the rmeta of net, sys, libc
+//!   .rlib      ■◀────────■◀────────■◀────── linked         Read::linked: all of them, whole
+//!   run                  ▲                                 and the run of the script of sys
 //! ```
 //!
-//! A value is a chain of digests, as in a Merkle tree: what a unit [shows](product::Product) to those
-//! that read it is a digest of its own file and of what the units below show. So one value stands for
-//! everything below, and any byte that changes there changes it. The order of dependencies does not
-//! matter, and neither do times, sizes or inodes.
+//! A value is a chain of digests, as in a Merkle tree: a unit shows its readers a digest of its own
+//! outputs and of what its dependencies show. Any byte that changes below changes it. The order of
+//! dependencies does not matter. A macro, and the run of a build script, shows its
+//! [invocation](ledger::Entry::invocation) instead of its outputs.
 //!
-//! Procedural macros and build scripts show nothing of what they were made of: rustc loads the
-//! dynamic library of a macro and does not look further
-//! (`CrateLoader::resolve_crate_deps` in `rustc_metadata`), and of a build script only what it has said
-//! and written is used. A metadata reader further up is shown only what a script has said, for that is
-//! passed on; the content of its `OUT_DIR` is for its own package, and for linkers.
+//! What is read beside libraries has to be untouched, which [stamps](stamp) prove ([`Inputs`]):
+//!
+//! * The files of dep-info, as well as by Cargo's own rule.
+//! * For a unit that links, the files in the directories that build scripts and flags have native libraries
+//!   searched in. The same for a library that native code was bundled into.
+//! * For a unit that can expand procedural macros, all files of its package and of the macros', as for a
+//!   build script that names no inputs, and the environment.
+//!
+//! The toolchain and the system's libraries count as part of the compiler, as in Cargo.
 //!
 //! # Doubt means rebuild
 //!
-//! Each [ledger](ledger) is tied to the fingerprint that Cargo wrote and to the time at which the
-//! compiler was invoked, which every cargo notes beside the fingerprint. So it says nothing about
-//! outputs that another cargo has made since. It is believed about a file whose size and times are what
-//! they were, if the ledger is younger than those; otherwise the file is [hashed again](file). A ledger
-//! that is missing or damaged says nothing. Where nothing is said, or a file cannot be read, the answer
-//! is "changed".
-//!
-//! What a build script does outside of its `OUT_DIR` cannot be seen. A script that speaks of anything
-//! there counts as having come to a new result each time that it runs ([`Said`]).
+//! An entry is about one invocation of a compiler, one fingerprint and one version of rustc and cargo. If
+//! it is missing or damaged, or a file cannot be read or was touched after the compiler had started, the
+//! unit is rebuilt.
 
 mod archive;
 pub mod digest;
-pub mod file;
+pub mod inputs;
 pub mod ledger;
 pub mod product;
+pub mod stamp;
 
 pub use digest::Digest;
-pub use file::raise_modified;
-pub use product::{Description, Edge, Known, Product, Said, Seen, Verdict};
+pub use inputs::Inputs;
+pub use product::{Description, Edge, Kind, Known, Product, Verdict};
 
 #[cfg(test)]
 mod properties;

@@ -1,0 +1,213 @@
+//! What rustc and the linker read beside the outputs of dependencies.
+
+use std::collections::BTreeSet;
+use std::path::{Path, PathBuf};
+
+use super::Digest;
+use super::stamp::{Stamps, Time};
+
+/// The inputs of one compiler, as its dep-info, its flags and the build scripts below it name them.
+#[derive(Clone, Debug, Default)]
+pub struct Inputs {
+    files: Vec<PathBuf>,
+    /// Where rustc and the linker look for native libraries.
+    native_dirs: BTreeSet<PathBuf>,
+    /// Whether Rust libraries may be in one of these directories, too.
+    has_crate_dirs: bool,
+    /// Whether the linker is given files whose names are not known here.
+    has_unknown_files: bool,
+}
+
+impl Inputs {
+    /// Begins with the files that dep-info lists.
+    pub fn new(files: impl IntoIterator<Item = PathBuf>) -> Self {
+        Inputs {
+            files: files.into_iter().collect(),
+            ..Inputs::default()
+        }
+    }
+
+    /// Adds what `-L` is followed by, `KIND=PATH` or `PATH`, relative to `cwd`. See `SearchPath` in
+    /// rustc's `compiler/rustc_session/src/search_paths.rs`.
+    pub fn add_search_path(&mut self, value: &str, cwd: &Path) {
+        let (kind, path) = match value.split_once('=') {
+            Some((kind @ ("native" | "dependency" | "crate" | "framework" | "all"), path)) => {
+                (kind, path)
+            }
+            _ => ("all", value),
+        };
+        match kind {
+            "native" => {}
+            // A framework is a directory of its own.
+            "framework" => self.has_unknown_files = true,
+            _ => self.has_crate_dirs = true,
+        }
+        self.native_dirs.insert(cwd.join(path));
+    }
+
+    /// Adds what `-l` is followed by. A name stands for files in the search path.
+    pub fn add_native_library(&mut self, value: &str) {
+        self.has_unknown_files |= value.contains(['/', '\\']);
+    }
+
+    /// Adds an argument of the linker. It may name a file or a script, unless it picks the linker.
+    pub fn add_linker_argument(&mut self, argument: &str) {
+        self.has_unknown_files |= !argument.starts_with("-fuse-ld=");
+    }
+
+    /// Adds flags of rustc.
+    pub fn add_flags(&mut self, flags: impl IntoIterator<Item = impl AsRef<str>>, cwd: &Path) {
+        let mut option: Option<String> = None;
+        for flag in flags {
+            let flag = flag.as_ref();
+            let (name, value) = match option.take() {
+                Some(name) => (name, flag),
+                None => match flag {
+                    "-L" | "-l" | "-C" | "-Z" => {
+                        option = Some(flag.to_owned());
+                        continue;
+                    }
+                    "--codegen" => {
+                        option = Some("-C".to_owned());
+                        continue;
+                    }
+                    _ => match flag.get(..2) {
+                        Some(name @ ("-L" | "-l" | "-C" | "-Z")) => (name.to_owned(), &flag[2..]),
+                        _ => match flag.strip_prefix("--codegen=") {
+                            Some(value) => ("-C".to_owned(), value),
+                            None => continue,
+                        },
+                    },
+                },
+            };
+            match name.as_str() {
+                "-L" => self.add_search_path(value, cwd),
+                "-l" => self.add_native_library(value),
+                "-C" => match value.split_once('=') {
+                    Some(("link-arg", argument)) => self.add_linker_argument(argument),
+                    Some(("link-args", _)) => self.has_unknown_files = true,
+                    _ => {}
+                },
+                _ => self.has_unknown_files |= value.contains("link-arg"),
+            }
+        }
+    }
+
+    /// The files of dep-info, of these packages, and, of a unit that expands procedural macros, the
+    /// environment. `None` if one of the files was changed at `before` or later, or cannot be read.
+    pub(super) fn compiled<'a>(
+        &self,
+        packages: impl IntoIterator<Item = &'a Path>,
+        environment: Option<Digest>,
+        before: Time,
+    ) -> Option<Digest> {
+        let mut stamps = Stamps::default();
+        for file in &self.files {
+            stamps.add(file.clone());
+        }
+        for root in packages {
+            stamps.add_package(root).ok()?;
+        }
+        let files = (stamps.last() < before).then(|| stamps.digest())?;
+        Some(Digest::chain(
+            "inputs",
+            [files].into_iter().chain(environment),
+        ))
+    }
+
+    /// The files in which native libraries are looked for. `None` if one of them was changed at
+    /// `before` or later, or not all are known.
+    pub(super) fn native(&self, before: Time) -> Option<Digest> {
+        if self.has_unknown_files {
+            return None;
+        }
+        let mut stamps = Stamps::default();
+        for dir in &self.native_dirs {
+            stamps.add_entries(dir);
+        }
+        (stamps.last() < before).then(|| stamps.digest())
+    }
+
+    /// Whether rustc itself may read from the search path, although it links nothing.
+    pub(super) fn has_crate_dirs(&self) -> bool {
+        self.has_crate_dirs
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn flags(flags: &[&str]) -> Inputs {
+        let mut inputs = Inputs::default();
+        inputs.add_flags(flags, Path::new("/cwd"));
+        inputs
+    }
+
+    fn dirs(inputs: &Inputs) -> Vec<&str> {
+        let dirs = inputs.native_dirs.iter();
+        dirs.map(|dir| dir.to_str().unwrap()).collect()
+    }
+
+    #[test]
+    fn search_paths() {
+        for (value, dir, has_crates, is_unknown) in [
+            ("native=libs", "/cwd/libs", false, false),
+            ("native=/libs", "/libs", false, false),
+            ("libs", "/cwd/libs", true, false),
+            ("all=libs", "/cwd/libs", true, false),
+            ("a=b", "/cwd/a=b", true, false),
+            ("dependency=libs/", "/cwd/libs/", true, false),
+            ("framework=/F", "/F", false, true),
+        ] {
+            for spelled in [&["-L", value][..], &[&format!("-L{value}")]] {
+                let inputs = flags(spelled);
+                assert_eq!(dirs(&inputs), [dir], "{spelled:?}");
+                assert_eq!(inputs.has_crate_dirs, has_crates, "{spelled:?}");
+                assert_eq!(inputs.has_unknown_files, is_unknown, "{spelled:?}");
+            }
+        }
+    }
+
+    #[test]
+    fn flags_that_name_files_for_the_linker() {
+        for (flags, is_unknown) in [
+            (&["-C", "link-arg=-Tmemory.x"][..], true),
+            (&["-Clink-arg=foo.o"], true),
+            (&["--codegen=link-args=a b"], true),
+            (&["--codegen", "link-arg=a"], true),
+            (&["-l", "static:+verbatim=/lib/a.a"], true),
+            (&["-Zpre-link-args=x"], true),
+            (&["-Z", "pre-link-arg=x"], true),
+            (&["-C", "link-arg=-fuse-ld=lld"], false),
+            (&["-C", "linker=clang"], false),
+            (
+                &["-lz", "-C", "target-cpu=native", "--cfg", "x", "-"],
+                false,
+            ),
+            (&["-C"], false),
+        ] {
+            assert_eq!(
+                self::flags(flags).has_unknown_files,
+                is_unknown,
+                "{flags:?}"
+            );
+        }
+    }
+
+    #[test]
+    fn files_that_are_too_young_prove_nothing() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("libfoo.a");
+        std::fs::write(&path, "").unwrap();
+        let written = super::super::stamp::Stamp::of(&path).unwrap().last();
+        let mut inputs = Inputs::new([path]);
+        inputs.add_search_path("native=.", dir.path());
+        for (before, is_known) in [(written - 1, false), (written, false), (written + 1, true)] {
+            assert_eq!(inputs.native(before).is_some(), is_known);
+            assert_eq!(inputs.compiled([], None, before).is_some(), is_known);
+        }
+        inputs.add_linker_argument("-Tmemory.x");
+        assert_eq!(inputs.native(Time::MAX), None);
+    }
+}
