@@ -20,6 +20,7 @@
 //! | --- | --- |
 //! | [`artifact`] | what may start now, given who needs which artifact of whom |
 //! | [`channel`] | what a running job has to say, in order, and who is heard first |
+//! | [`descriptors`] | how many more files this process may open |
 //! | [`freshness`] | whether anything that a unit reads has changed |
 //! | [`link_gate`] | how a compiler is held just before its linker, and what stands in for the rlibs |
 //! | [`memory`] | how much memory is available |
@@ -31,6 +32,7 @@
 
 pub mod artifact;
 pub mod channel;
+pub mod descriptors;
 pub mod freshness;
 pub mod link_gate;
 pub mod memory;

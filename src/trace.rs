@@ -227,10 +227,16 @@ impl Trace {
     /// [`finish`](Trace::finish) fails for: a build script that runs cargo hands its environment
     /// on, and must neither destroy the trace of the build that it is part of nor fail over it.
     ///
+    /// `/dev/null` is the same as no trace.
+    ///
     /// # Errors
     ///
-    /// If the file cannot be made. The error names the file and `build.trace`.
+    /// If the file cannot be made, or is something else than a file, such as a named pipe. The error
+    /// names the file and `build.trace`.
     pub fn create(path: &Path) -> anyhow::Result<Self> {
+        if cfg!(unix) && path == Path::new("/dev/null") {
+            return Ok(Trace::default());
+        }
         let output = Output::create(path).with_context(|| {
             format!(
                 "failed to create `{}`, set by `build.trace`",
@@ -504,6 +510,10 @@ impl Output {
         if let Some(parent) = path.parent() {
             fs::create_dir_all(parent)?;
         }
+        // Opening a named pipe would block, and what is written is written over later.
+        if fs::metadata(path).is_ok_and(|it| !it.is_file() && !it.is_dir()) {
+            return Err(io::Error::other("not a regular file"));
+        }
         let file = OpenOptions::new()
             .write(true)
             .create(true)
@@ -549,10 +559,22 @@ impl Output {
         self.error = written.err();
     }
 
+    /// Writes the end of the array after the last event again, where a full disk has let only the
+    /// beginning of another one be written. It was there, so there is room for it.
+    fn close(&mut self) -> io::Result<()> {
+        const END: &[u8] = b"\n]\n";
+        self.file.seek(SeekFrom::Start(self.next_event))?;
+        self.file.write_all(END)?;
+        self.file.set_len(self.next_event + END.len() as u64)
+    }
+
     /// Writes `text` over the end of the file. Its first `event_len` bytes stay.
     fn write(&mut self, text: &[u8], event_len: u64) -> io::Result<()> {
         self.file.seek(SeekFrom::Start(self.next_event))?;
-        self.file.write_all(text)?;
+        if let Err(e) = self.file.write_all(text) {
+            self.close()?;
+            return Err(e);
+        }
         self.next_event += event_len;
         Ok(())
     }
@@ -613,6 +635,58 @@ mod tests {
             .filter(|event| event["ph"] == "C")
             .map(|event| event["args"]["tokens"].as_u64().unwrap())
             .collect()
+    }
+
+    /// Run by [`full_disk_leaves_complete_json`] in a process that may not write large files.
+    #[test]
+    fn writes_until_the_disk_is_full() {
+        let Some(path) = std::env::var_os("TRACE_ON_FULL_DISK") else {
+            return;
+        };
+        let mut trace = Trace::create(Path::new(&path)).unwrap();
+        for job in 0..1000 {
+            trace.started(Phase::Compile, || unit(job, "a"));
+            trace.finished(job, Outcome::Done);
+        }
+        trace.finish().unwrap_err();
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn full_disk_leaves_complete_json() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("trace.json");
+        let status = std::process::Command::new("sh")
+            .args(["-c", "trap '' XFSZ; ulimit -f 8; exec \"$0\" \"$@\""])
+            .arg(std::env::current_exe().unwrap())
+            .args(["--exact", "trace::tests::writes_until_the_disk_is_full"])
+            .env("TRACE_ON_FULL_DISK", &path)
+            .stdout(std::process::Stdio::null())
+            .status()
+            .unwrap();
+        assert!(status.success());
+        let events = read(&path);
+        assert!(events.len() > 5 && events.len() < 1000, "{}", events.len());
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn only_regular_files_are_written() {
+        let dir = tempfile::tempdir().unwrap();
+        let pipe = dir.path().join("pipe");
+        let made = std::process::Command::new("mkfifo").arg(&pipe).status();
+        assert!(made.unwrap().success());
+        for path in [&pipe, dir.path(), Path::new("/dev/zero")] {
+            let error = Trace::create(path).unwrap_err();
+            let expected = format!(
+                "failed to create `{}`, set by `build.trace`",
+                path.display()
+            );
+            assert_eq!(error.to_string(), expected);
+        }
+        let mut none = Trace::create(Path::new("/dev/null")).unwrap();
+        none.started(Phase::Compile, || unreachable!() as UnitInfo<'_, (), ()>);
+        none.finish().unwrap();
     }
 
     #[test]

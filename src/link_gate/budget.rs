@@ -1,9 +1,10 @@
 //! How many compilers may be waiting at their linkers.
 //!
 //! A compiler that waits holds no slot and burns no time, but it has everything in memory that it
-//! has learned about its crate. So the number is bounded, and no more are started while memory is
-//! short.
+//! has learned about its crate, and pipes to cargo. So the number is bounded, and no more are started
+//! while memory or file descriptors are short.
 
+use crate::descriptors;
 use crate::memory::{Bound, Bounds};
 
 /// How many compilers may be started early for each job slot.
@@ -14,7 +15,7 @@ const AVAILABLE_SHARE: u64 = 4;
 /// Says whether one more compiler may be started before its rlibs are there.
 #[derive(Debug)]
 pub struct Budget {
-    max_early: usize,
+    jobs: usize,
     memory: Bounds,
 }
 
@@ -26,9 +27,7 @@ impl Budget {
 
     fn within(jobs: u32, memory: Bounds) -> Self {
         Budget {
-            max_early: usize::try_from(jobs)
-                .unwrap_or(usize::MAX)
-                .saturating_mul(EARLY_PER_JOB),
+            jobs: usize::try_from(jobs).unwrap_or(usize::MAX),
             memory,
         }
     }
@@ -36,14 +35,16 @@ impl Budget {
     /// Whether one more may be started while `early` are that were started early and do not link
     /// yet.
     ///
-    /// They must be fewer than two for each job slot, and a quarter of all memory must be
-    /// available: of the machine's, as `/proc/meminfo` has it, and of what each control group
-    /// of this process may use. Where that is not known, on other systems than Linux
-    /// for example, only the number counts.
+    /// They must be fewer than two for each job slot, there must be file descriptors for a full set of
+    /// jobs beside it, and a quarter of all memory must be available: of the machine's, as
+    /// `/proc/meminfo` has it, and of what each control group of this process may use. Where that is
+    /// not known, on other systems than Linux for example, only the number counts.
     ///
     /// Reads a handful of files that the kernel makes up; it does not block.
     pub fn allows(&self, early: usize) -> bool {
-        early < self.max_early && self.memory.now().all(is_enough)
+        early < self.jobs.saturating_mul(EARLY_PER_JOB)
+            && descriptors::allow_one_more(self.jobs)
+            && self.memory.now().all(is_enough)
     }
 }
 

@@ -14,6 +14,8 @@ use super::budget::Budget;
 pub struct EarlyStarts {
     budget: Budget,
     gate: State,
+    /// Whether the caller knows that the gate was given up.
+    is_reported: bool,
 }
 
 enum State {
@@ -29,6 +31,7 @@ impl EarlyStarts {
         EarlyStarts {
             budget: Budget::new(jobs),
             gate: State::NotOpened { dir, shim },
+            is_reported: false,
         }
     }
 
@@ -37,6 +40,7 @@ impl EarlyStarts {
         EarlyStarts {
             budget: Budget::new(0),
             gate: State::Unavailable(io::Error::other("no job of this build starts early")),
+            is_reported: false,
         }
     }
 
@@ -47,7 +51,12 @@ impl EarlyStarts {
     /// Why there is none. It is not tried again: jobs wait for all they need, as without a gate.
     pub fn open(&mut self) -> Result<&Arc<Gate>, &io::Error> {
         if let State::NotOpened { dir, shim } = &self.gate {
-            self.gate = match Gate::open(dir, shim) {
+            let opened = if self.budget.allows(0) {
+                Gate::open(dir, shim)
+            } else {
+                Err(io::Error::other("there is no room for early starts"))
+            };
+            self.gate = match opened {
                 Ok(gate) => State::Open(Arc::new(gate)),
                 Err(e) => State::Unavailable(e),
             };
@@ -69,6 +78,14 @@ impl EarlyStarts {
 
     /// Whether one more job may start early while `early` have, and do not link yet.
     pub fn allows(&self, early: usize) -> bool {
-        matches!(self.gate, State::Open(_)) && self.budget.allows(early)
+        let is_open = matches!(&self.gate, State::Open(gate) if gate.given_up().is_none());
+        is_open && self.budget.allows(early)
+    }
+
+    /// Why no more jobs start early, once, after one could not be held at its linker.
+    pub fn newly_given_up(&mut self) -> Option<&'static str> {
+        let reason = self.gate()?.given_up().filter(|_| !self.is_reported)?;
+        self.is_reported = true;
+        Some(reason)
     }
 }

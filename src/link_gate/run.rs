@@ -57,7 +57,8 @@ impl std::error::Error for Aborted {}
 /// is a permit to link; then nobody hears twice what was said in the first run.
 ///
 /// The lines are what they would be without the gate: they name the real linker. Lines of stderr
-/// that may be about a failed link are held back until it is known whether the run stands.
+/// that may be about a failed link are held back until it is known whether the run stands, up to
+/// [`MOST_BYTES`].
 ///
 /// Blocks as long as the compiler runs and there is no permit.
 ///
@@ -93,7 +94,7 @@ pub fn run(
     let names = Names::new(ticket.linker().as_os_str(), &linker);
     let mut stdout = Passed::default();
     let mut stderr = Passed::default();
-    let mut held: Vec<String> = Vec::new();
+    let mut held = Held::default();
     let mut source_error = false;
     let result = exec(
         Some(ticket.linker()),
@@ -104,34 +105,38 @@ pub fn run(
         },
         &mut |line| {
             let line = names.real(line);
-            if held.is_empty() {
-                match ErrorKind::of(&line) {
-                    Some(ErrorKind::OfNoSource) => {}
-                    kind => {
-                        source_error |= kind.is_some();
-                        stderr.add(&line);
-                        return on_stderr(&line);
-                    }
-                }
+            let kind = ErrorKind::of(&line);
+            source_error |= kind == Some(ErrorKind::OfSource);
+            if kind == Some(ErrorKind::OfNoSource) || !held.lines.is_empty() {
+                return held.add(line.into_owned(), on_stderr);
             }
-            held.push(line.into_owned());
-            Ok(())
+            stderr.add(&line);
+            on_stderr(&line)
         },
     );
     let ended = match &result {
         Ok(()) => Ended::Well,
+        Err(e) if is_out_of_resources(e) => Ended::OutOfResources,
         Err(e) => match exit_code(e) {
             Some(1) if !source_error => Ended::WithoutSourceError,
             _ => Ended::Badly,
         },
     };
-    match Verdict::of(ticket.close(), ended) {
+    let report = ticket.close();
+    match Verdict::of(report, ended) {
         Verdict::Stands => {
-            let passed = held.iter().try_for_each(|line| on_stderr(line));
+            let passed = held.pass_on(on_stderr);
             return result.and(passed);
         }
         Verdict::Aborted => return Err(Aborted.into()),
-        Verdict::Again => wait()?,
+        Verdict::Again => {
+            match (report, ended) {
+                (_, Ended::OutOfResources) => gate.give_up("resources are short"),
+                (Report::Silent, _) => gate.give_up("a linker was not held back"),
+                _ => {}
+            }
+            wait()?;
+        }
         Verdict::AgainWithPermit => {}
     }
     exec(
@@ -147,10 +152,32 @@ pub fn run(
     )
 }
 
+/// Whether the compiler could not be started for want of file descriptors, processes or memory.
+fn is_out_of_resources(error: &anyhow::Error) -> bool {
+    #[cfg(unix)]
+    {
+        use rustix::io::Errno;
+        let mut causes = error.chain().filter_map(|it| it.downcast_ref());
+        causes.any(|cause| {
+            matches!(
+                Errno::from_io_error(cause),
+                Some(Errno::MFILE | Errno::NFILE | Errno::AGAIN | Errno::NOMEM)
+            )
+        })
+    }
+    #[cfg(not(unix))]
+    {
+        let _ = error;
+        false
+    }
+}
+
 /// How the first run ended.
 #[derive(Clone, Copy, Debug, PartialEq)]
 enum Ended {
     Well,
+    /// There was none.
+    OutOfResources,
     /// rustc exited with 1, which is how it says that it has found an error, and has not shown one
     /// that is about the source.
     WithoutSourceError,
@@ -175,6 +202,7 @@ enum Verdict {
 impl Verdict {
     fn of(report: Report, ended: Ended) -> Self {
         match (report, ended) {
+            (_, Ended::OutOfResources) => Verdict::Again,
             (Report::Linked, _) => Verdict::Stands,
             (Report::Aborted, _) => Verdict::Aborted,
             (Report::Incomplete, _) => Verdict::Again,
@@ -272,23 +300,53 @@ impl Names {
     }
 }
 
+/// How many bytes of lines are kept of each stream. Beyond that, lines are passed on as they come, and
+/// those of a second run are passed on although the first has printed them.
+const MOST_BYTES: usize = 1 << 20;
+
+/// Lines that are not passed on yet.
+#[derive(Default)]
+struct Held {
+    lines: Vec<String>,
+    bytes: usize,
+}
+
+impl Held {
+    fn add(&mut self, line: String, on_line: OnLine<'_>) -> anyhow::Result<()> {
+        self.bytes = self.bytes.saturating_add(line.len());
+        if self.bytes <= MOST_BYTES {
+            self.lines.push(line);
+            return Ok(());
+        }
+        self.pass_on(on_line)?;
+        on_line(&line)
+    }
+
+    fn pass_on(&mut self, on_line: OnLine<'_>) -> anyhow::Result<()> {
+        self.lines.drain(..).try_for_each(|line| on_line(&line))
+    }
+}
+
 /// The lines of a stream that were passed on.
 #[derive(Default)]
-struct Passed(HashMap<String, usize>);
+struct Passed {
+    times: HashMap<String, usize>,
+    bytes: usize,
+}
 
 impl Passed {
     fn add(&mut self, line: &str) {
-        match self.0.get_mut(line) {
-            Some(times) => *times += 1,
-            None => {
-                self.0.insert(line.to_owned(), 1);
-            }
+        if let Some(times) = self.times.get_mut(line) {
+            *times += 1;
+        } else if self.bytes.saturating_add(line.len()) <= MOST_BYTES {
+            self.bytes += line.len();
+            self.times.insert(line.to_owned(), 1);
         }
     }
 
     /// Whether it was passed on and has not been taken as often.
     fn take(&mut self, line: &str) -> bool {
-        match self.0.get_mut(line) {
+        match self.times.get_mut(line) {
             Some(times) if *times > 0 => {
                 *times -= 1;
                 true
@@ -332,6 +390,7 @@ mod tests {
                 "{report:?}"
             );
             assert_eq!(Verdict::of(report, Badly), badly, "{report:?}");
+            assert_eq!(Verdict::of(report, OutOfResources), Again, "{report:?}");
         }
     }
 
@@ -409,6 +468,34 @@ mod tests {
         let names = Names::new(OsStr::new("/target/cc"), OsStr::new("cc"));
         assert_eq!(names.0.len(), 1);
         assert!(matches!(names.real("as ever"), Cow::Borrowed("as ever")));
+    }
+
+    #[test]
+    fn kept_lines_are_bounded() {
+        let line = "x".repeat(1000);
+        let (mut passed, mut held) = (Passed::default(), Held::default());
+        let mut count = 0;
+        for number in 0..5000 {
+            let line = format!("{number} {line}");
+            passed.add(&line);
+            let on_line: OnLine<'_> = &mut |_| {
+                count += 1;
+                Ok(())
+            };
+            held.add(line, on_line).unwrap();
+        }
+        assert!(passed.bytes <= MOST_BYTES && passed.times.len() > 1000);
+        assert_eq!((count, held.lines.len()), (5000, 0));
+    }
+
+    #[test]
+    fn resources_are_told_from_other_errors() {
+        let error = |code| {
+            let cause = std::io::Error::from_raw_os_error(code);
+            anyhow::Error::new(cause).context("could not execute process")
+        };
+        assert!(is_out_of_resources(&error(24)), "EMFILE");
+        assert!(!is_out_of_resources(&error(2)), "ENOENT");
     }
 
     #[test]

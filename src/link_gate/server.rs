@@ -9,7 +9,7 @@ use std::os::fd::AsRawFd;
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt, symlink};
 use std::os::unix::net::{SocketAddr, UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
@@ -56,6 +56,8 @@ struct Shared {
     permits: Mutex<Vec<(u64, Permit)>>,
     /// Wakes the thread; shut down, ends it.
     wake: UnixStream,
+    /// Why no more jobs should be let in.
+    given_up: OnceLock<&'static str>,
 }
 
 #[derive(Default)]
@@ -72,6 +74,8 @@ struct Registration {
     /// The shim that waits. There is one while the report is [`Report::Parked`], though it may be
     /// dead.
     waiting: Option<UnixStream>,
+    /// It was let go on, but the shim that waited was dead.
+    is_permitted: bool,
 }
 
 impl Gate {
@@ -107,6 +111,7 @@ impl Gate {
                 jobs: Mutex::default(),
                 permits: Mutex::default(),
                 wake,
+                given_up: OnceLock::new(),
             }),
             thread: None,
         };
@@ -125,6 +130,16 @@ impl Gate {
         let thread = thread::Builder::new().name("link-gate".to_owned());
         gate.thread = Some(thread.spawn(|| server.run())?);
         Ok(gate)
+    }
+
+    /// Notes why no more jobs should be let in. Only the first reason counts.
+    pub fn give_up(&self, reason: &'static str) {
+        let _ = self.shared.given_up.set(reason);
+    }
+
+    /// Why no more jobs should be let in, if so.
+    pub fn given_up(&self) -> Option<&'static str> {
+        self.shared.given_up.get().copied()
     }
 
     /// The directory of the gate, which nobody else uses: also a place for what is not to be left behind.
@@ -167,6 +182,7 @@ impl Gate {
                     report: Report::Silent,
                     parking: Some(parking),
                     waiting: None,
+                    is_permitted: false,
                 },
             );
             number
@@ -279,17 +295,17 @@ impl Shared {
             let Some(registration) = jobs.by_number.get_mut(&job) else {
                 continue;
             };
-            let next = match permit {
-                Permit::Link => Report::Linked,
-                Permit::Abort => Report::Aborted,
-            };
-            if !registration.set(next) {
-                continue;
-            }
-            if let Some(shim) = registration.waiting.take()
-                && permit == Permit::Link
-            {
-                answer(&shim, &[LINK]);
+            let waiting = registration.waiting.take();
+            match permit {
+                Permit::Link => {
+                    registration.is_permitted = true;
+                    if waiting.is_some_and(|shim| answer(&shim, &[LINK])) {
+                        registration.set(Report::Linked);
+                    }
+                }
+                Permit::Abort => {
+                    registration.set(Report::Aborted);
+                }
             }
         }
     }
@@ -317,7 +333,11 @@ impl Shared {
                 return;
             }
             (Kind::Parked, Report::Parked) if registration.waiting.as_ref().is_none_or(hung_up) => {
-                if answer(&shim, &[ACKNOWLEDGED]) {
+                if registration.is_permitted {
+                    if answer(&shim, &[ACKNOWLEDGED, LINK]) {
+                        registration.set(Report::Linked);
+                    }
+                } else if answer(&shim, &[ACKNOWLEDGED]) {
                     registration.waiting = Some(shim);
                 }
                 return;

@@ -31,6 +31,16 @@ impl Gate {
     }
 
     /// Cannot be called on this system.
+    pub fn give_up(&self, _reason: &'static str) {
+        match self.0 {}
+    }
+
+    /// Cannot be called on this system.
+    pub fn given_up(&self) -> Option<&'static str> {
+        match self.0 {}
+    }
+
+    /// Cannot be called on this system.
     ///
     /// # Errors
     ///

@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::io;
+use std::path::Path;
 use std::process::Child;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -110,6 +111,16 @@ impl Handle {
         }
     }
 
+    /// Whether the process runs this executable now. False if there is none, and if that cannot be
+    /// known.
+    pub fn runs(&self, executable: &Path) -> bool {
+        let state = self.0.lock();
+        match *state {
+            State::NotStarted | State::Ended => false,
+            State::Running { pid } | State::Stopped { pid } => runs(pid, executable),
+        }
+    }
+
     /// Makes `child` the process of the job until the answer is dropped, which is to happen before it is
     /// waited for. One at a time: a second one is never stopped.
     pub(super) fn attach(&self, child: &Child) -> Attached<'_> {
@@ -137,6 +148,22 @@ impl Handle {
     pub(super) fn is(&self, other: &Handle) -> bool {
         Arc::ptr_eq(&self.0, &other.0)
     }
+}
+
+/// Whether a process runs an executable: only Linux tells, in `/proc/PID/exe` (proc_pid_exe(5)), which
+/// is a shell for a script.
+#[cfg(any(target_os = "linux", target_os = "android"))]
+fn runs(pid: Pid, executable: &Path) -> bool {
+    use std::os::unix::fs::MetadataExt;
+    let file = |path: &Path| std::fs::metadata(path).map(|it| (it.dev(), it.ino()));
+    let running = file(format!("/proc/{}/exe", pid.as_raw_pid()).as_ref());
+    let executable = file(executable);
+    matches!((running, executable), (Ok(running), Ok(executable)) if running == executable)
+}
+
+#[cfg(not(any(target_os = "linux", target_os = "android")))]
+fn runs(_: Pid, _: &Path) -> bool {
+    false
 }
 
 impl Job {

@@ -25,8 +25,9 @@
 //!
 //! # Who is signalled
 //!
-//! The process that the job has started, and nobody else: what it has started itself, such as a linker,
-//! runs on. It is signalled only as long as it has not been waited for, because its id is its own until
+//! The process that the job has started, and only if that is rustc itself ([`Handle::runs`]): a script
+//! or another program in its place has rustc as a child, which would run on. Only Linux tells, so
+//! nothing is paused elsewhere. The process is signalled only as long as it has not been waited for, because its id is its own until
 //! then; so the thread of the job gives it up ([`Handle`] has the states) before it waits.
 //!
 //! To stop a process is a request. Its threads stop one after the other, at the end of what they ask of
@@ -92,7 +93,7 @@ pub use unsupported::{Handle, Watchdog, exec, run_if_invoked_as_watchdog};
 pub use watchdog::{Watchdog, run_if_invoked_as_watchdog};
 
 /// Whether anything can be paused on this system. If not, [`Handle::pause`] always fails.
-pub const IS_SUPPORTED: bool = cfg!(unix);
+pub const IS_SUPPORTED: bool = cfg!(target_os = "linux");
 
 /// What [`Handle::pause`] has found.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

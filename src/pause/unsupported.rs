@@ -1,7 +1,7 @@
 //! Pausing where there is none: systems without signals that stop and continue a process.
 
 use std::io;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use cargo_util::ProcessBuilder;
 
@@ -40,6 +40,11 @@ impl Handle {
 
     /// Does nothing: nothing is paused.
     pub fn resume(&self) {}
+
+    /// Is not known on this system.
+    pub fn runs(&self, _executable: &Path) -> bool {
+        false
+    }
 
     /// Is not known on this system.
     pub fn memory(&self) -> Option<u64> {

@@ -7,6 +7,7 @@ use std::io;
 use std::path::PathBuf;
 
 use super::pausing;
+use crate::descriptors;
 use crate::memory;
 use crate::pause::{self, Handle, PauseMemory, Watchdog};
 
@@ -14,6 +15,9 @@ use crate::pause::{self, Handle, PauseMemory, Watchdog};
 /// by its unit, and says which `I`, the number of the job, that was.
 pub struct Pauses<U, I> {
     watchdog: Option<Watchdog>,
+    /// The executable of a process that may be paused.
+    rustc: PathBuf,
+    slots: usize,
     places: usize,
     /// How many bytes all that is paused may hold together.
     most_memory: u64,
@@ -33,6 +37,8 @@ impl<U: Clone + Eq + Hash, I: Copy> Pauses<U, I> {
     pub fn none() -> Self {
         Pauses {
             watchdog: None,
+            rustc: PathBuf::new(),
+            slots: 0,
             places: 0,
             most_memory: 0,
             held: 0,
@@ -42,14 +48,17 @@ impl<U: Clone + Eq + Hash, I: Copy> Pauses<U, I> {
 
     /// For a build with so many job slots, of which `share` says how much memory may be held. With one
     /// slot there is nothing to gain, and nothing is paused; nor is where no memory may be held, or this
-    /// system cannot do it. `exe` as for [`Watchdog::new`].
-    pub fn new(slots: usize, share: PauseMemory, exe: PathBuf) -> Self {
+    /// system cannot do it. `exe` as for [`Watchdog::new`]; `rustc` is the executable of the compiler
+    /// itself.
+    pub fn new(slots: usize, share: PauseMemory, exe: PathBuf, rustc: PathBuf) -> Self {
         let most_memory = share.bytes(memory::available());
         if slots < 2 || most_memory == 0 || !pause::IS_SUPPORTED {
             return Pauses::none();
         }
         Pauses {
             watchdog: Some(Watchdog::new(exe)),
+            rustc,
+            slots,
             places: pausing::places(slots),
             most_memory,
             ..Pauses::none()
@@ -73,8 +82,9 @@ impl<U: Clone + Eq + Hash, I: Copy> Pauses<U, I> {
         self.places
     }
 
-    /// Stops the compiler of this job, if that is possible, and says whether it has. It is not if it
-    /// would hold too much memory together with the others, or if nobody knows how much.
+    /// Stops the compiler of this job, if that is possible, and returns whether it has. It is not if it
+    /// would hold too much memory together with the others, or if that is not known, if file
+    /// descriptors are short, or if it is not rustc itself.
     ///
     /// The first call blocks for some milliseconds, until the watchdog runs.
     ///
@@ -88,7 +98,10 @@ impl<U: Clone + Eq + Hash, I: Copy> Pauses<U, I> {
         let Some(holds) = job.handle.memory() else {
             return Ok(false);
         };
-        if self.held.saturating_add(holds) > self.most_memory {
+        if self.held.saturating_add(holds) > self.most_memory
+            || !job.handle.runs(&self.rustc)
+            || !descriptors::allow_one_more(self.slots)
+        {
             return Ok(false);
         }
         match job.handle.pause() {

@@ -394,6 +394,61 @@ fn bypassed(variable: &str) -> (usize, usize) {
 }
 
 #[cargo_test]
+fn one_bypassed_linker_ends_early_starts() {
+    let body = r#"if [ $type = bin ]; then echo "$name" >>compiled; exec "$@" -C linker=cc; fi"#;
+    let p = foo_on_slow("")
+        .file("src/bin/one.rs", MAIN)
+        .file("src/bin/two.rs", MAIN)
+        .executable("wrapper", &wrapper("parked 1", body))
+        .build();
+    // With one slot beside the library's: the second could start early when the first waits for the
+    // library, to be compiled again.
+    let note = "a linker was not held back, so nothing else starts before what it links is ready";
+    let output = p
+        .held("build -v -j2")
+        .env("CARGO_BUILD_JOBS", "2")
+        .with_stderr_contains(format!("[NOTE] {note} in this build"))
+        .run();
+    let stderr = String::from_utf8(output.stderr).unwrap();
+    assert_eq!(stderr.matches(note).count(), 1);
+    let trace = p.trace();
+    let library = trace.lib("slow").all.unwrap();
+    let bins = trace.units().filter(|unit| unit.kind == ["bin"]);
+    assert_eq!(bins.filter(|bin| bin.began < library).count(), 1);
+    assert_eq!(p.read_file("compiled").lines().count(), 3);
+}
+
+#[cargo_test]
+fn few_descriptors() {
+    let bins = 40;
+    let mut p = foo_on_slow("").executable("wrapper", &wrapper("sleep 1", ""));
+    for number in 0..bins {
+        p = p.file(format!("src/bin/b{number}.rs"), MAIN);
+    }
+    let p = p.build();
+    let mut cargo = p.held("build -j8");
+    let build = cargo.env("CARGO_BUILD_JOBS", "8").build_command();
+    let mut limited = std::process::Command::new("sh");
+    limited
+        .args(["-c", "ulimit -n 52; exec \"$0\" \"$@\""])
+        .arg(build.get_program())
+        .args(build.get_args())
+        .current_dir(p.root());
+    for (name, value) in build.get_envs() {
+        match value {
+            Some(value) => limited.env(name, value),
+            None => limited.env_remove(name),
+        };
+    }
+    let output = limited.output().unwrap();
+    let stderr = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{stderr}");
+    let trace = p.trace();
+    trace.assert_sound(8);
+    assert_eq!(trace.units().count(), bins + 1);
+}
+
+#[cargo_test]
 fn a_wrapper_has_its_own_linker() {
     // The first time from a hollow rlib.
     assert_eq!(bypassed("RUSTC_WRAPPER"), (2, 2));
@@ -660,6 +715,31 @@ fn the_shim_is_killed() {
     assert!(!stderr.contains("link-gate"), "{stderr}");
     assert_tidy(&p.root());
     await_nobody_in(&p.root());
+}
+
+/// Its compiler is let go on, but the linker that waited is dead; then a wrapper says that all went well.
+#[cargo_test]
+fn job_parks_after_its_permit() {
+    let body = r#"if [ "$name/$type" = foo/bin ]; then
+        linking() { grep -q '"name":"link".*"ph":"B"' "$CARGO_BUILD_TRACE"; }
+        "$@" && exit
+        await linking
+        exit 0
+    fi"#;
+    let p = bin_on_slow()
+        .executable("wrapper", &wrapper("released", body))
+        .build();
+    let mut running = Running::parked(&p, "build", 1);
+    let processes = processes_in(&p.root());
+    let shim = processes.iter().find(|it| it.is_shim()).unwrap();
+    kill_process(Pid::from_raw(shim.pid).unwrap(), Signal::KILL).unwrap();
+    running.release();
+    assert!(running.wait().success(), "{}", running.stderr());
+    assert_tidy(&p.root());
+    p.run_foo();
+    let trace = p.trace();
+    trace.assert_sound(4);
+    assert_eq!(trace.bin("foo").outcome.as_deref(), Some("done"));
 }
 
 #[cargo_test]

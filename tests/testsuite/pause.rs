@@ -349,6 +349,12 @@ fn nothing_is_paused_that_is_wrapped() {
     }
 }
 
+/// What cargo would stop is the script, and rustc, its child, would run on.
+#[cargo_test]
+fn script_as_rustc_is_not_paused() {
+    assert_nothing_is_paused(|p, _| p.root().join("rustc.sysroot").rm_rf());
+}
+
 #[cargo_test]
 fn nothing_is_paused_with_one_job() {
     let p = slow_busy_and_urgent();

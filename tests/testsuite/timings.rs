@@ -101,6 +101,22 @@ fn what_is_parked() {
     assert!(page.0.contains("name: \"Parked\""));
 }
 
+/// rustc times its sections itself, and is in that of the link when it is parked.
+#[cargo_test]
+fn parked_with_section_timings() {
+    let p = bin_on_slow().build();
+    p.held("build --timings -Zsection-timings")
+        .masquerade_as_nightly_cargo(&["section-timings"])
+        .env("RUSTC_BOOTSTRAP", "1")
+        .run();
+    let trace = p.trace();
+    assert_eq!(trace.parked(), 1);
+    let page = Page::of(&p);
+    let sections = page.sections("foo");
+    assert_eq!(sections, ["frontend", "codegen", "parked", "link"]);
+    assert_eq!(page.active_during("foo", "parked"), 1);
+}
+
 #[cargo_test]
 fn what_is_paused_and_the_way_to_the_end() {
     let mut build = Build::paused("build -j2 --timings");

@@ -129,3 +129,39 @@ fn a_cargo_within_the_build_leaves_the_trace_alone() {
     trace.assert_sound(u64::MAX);
     assert!(trace.units().all(|unit| unit.package == "foo"));
 }
+
+#[cargo_test]
+fn empty_path() {
+    let p = foo();
+    p.cargo("build")
+        .env("CARGO_BUILD_TRACE", "")
+        .with_status(101)
+        .with_stderr_data(str![[r#"
+[ERROR] the path of the trace is set to an empty string in environment variable `CARGO_BUILD_TRACE`
+
+"#]])
+        .run();
+}
+
+#[cfg(unix)]
+#[cargo_test]
+fn named_pipe_and_null_device() {
+    let p = foo();
+    let made = std::process::Command::new("mkfifo")
+        .arg(p.root().join("pipe"))
+        .status();
+    assert!(made.unwrap().success());
+    p.cargo("build")
+        .env("CARGO_BUILD_TRACE", "pipe")
+        .with_status(101)
+        .with_stderr_data(str![[r#"
+[ERROR] failed to create `[ROOT]/foo/pipe`, set by `build.trace`
+
+Caused by:
+  not a regular file
+
+"#]])
+        .run();
+    p.cargo("build").env("CARGO_BUILD_TRACE", "/dev/null").run();
+    assert!(p.bin("foo").exists());
+}

@@ -9,7 +9,7 @@ use fs_err as fs;
 
 use crate::log::Log;
 use crate::plan;
-use crate::stand_in::Role;
+use crate::stand_in::{self, Role};
 use crate::{Recording, Skeleton};
 
 /// How many times nothing is done, to see what that costs.
@@ -71,11 +71,15 @@ impl Stage {
     /// Lays out a recording in `dir`, which must not exist.
     pub fn prepare<'s>(&'s self, recording: &'s Recording, dir: &Path) -> Result<Scene<'s>> {
         fs::create_dir_all(dir)?;
+        let rustc = Role::Rustc.install(&self.stand_in, dir, "rustc")?;
+        let bin = stand_in::sysroot(&rustc).join("bin");
+        fs::create_dir_all(&bin)?;
+        fs::hard_link(&rustc, bin.join("rustc"))?;
         Ok(Scene {
             stage: self,
             recording,
             skeleton: Skeleton::lay_out(recording, &dir.join("workspace"))?,
-            rustc: Role::Rustc.install(&self.stand_in, dir, "rustc")?,
+            rustc,
             linker: Role::Linker.install(&self.stand_in, dir, "cc")?,
             dir: dir.to_path_buf(),
         })

@@ -29,7 +29,8 @@ use super::{BuildTrace, ProjectExt, replacement};
 const DEADLINE: Duration = Duration::from_secs(60);
 
 /// What stands in for rustc. At each door it says where it is, and reads whether to go on; where there
-/// is no door, it is rustc.
+/// is no door, it is rustc. Cargo pauses nothing but the rustc of the sysroot, so in the sysroot that this
+/// one says to have, the shell is it.
 const RUSTC: &str = r#"#!/bin/sh
 before= name= out= extra=
 for arg; do
@@ -48,6 +49,12 @@ door() {
     echo "error: \`$1\` was told to $word" >&2
     exit 1
 }
+case " $* " in
+*" --print=sysroot "*)
+    said=$(rustc "$@") || exit
+    echo "$said" | sed "s|^$(rustc --print sysroot)\$|$0.sysroot|"
+    exit ;;
+esac
 door "$name"
 [ -p "$DOORS/$name-codegen" ] || exec rustc "$@"
 rustc "$@" 2>"$DOORS/$name-says" || exit 1
@@ -170,7 +177,7 @@ pub fn slow_busy_and_urgent() -> Project {
     // How urgent a unit is that was never built is guessed from the size of its source. These are so far
     // apart that it makes no difference how long this rustc takes.
     let padded = |code: &str, size: usize| format!("{code}\n//{}\n", " ".repeat(size));
-    project()
+    let p = project()
         .file(
             "Cargo.toml",
             r#"
@@ -210,7 +217,11 @@ pub fn slow_busy_and_urgent() -> Project {
             &padded("pub fn urgent() -> u32 { slow::slow() }", 9_000_000),
         )
         .executable("rustc", RUSTC)
-        .build()
+        .build();
+    let bin = p.root().join("rustc.sysroot/bin");
+    std::fs::create_dir_all(&bin).unwrap();
+    std::os::unix::fs::symlink("/bin/sh", bin.join("rustc")).unwrap();
+    p
 }
 
 pub trait PausingExt {

@@ -2,14 +2,14 @@
 
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
-use std::process::{Command, ExitCode};
+use std::process::{Command, ExitCode, Stdio};
 
 use anyhow::{Context, Result, bail};
 use fs_err as fs;
 use jobserver::Client;
 
 use super::clock::Clock;
-use super::{become_it, exit_code, linker, variable};
+use super::{become_it, exit_code, linker, sysroot, variable};
 use crate::log::{Phase, now};
 use crate::plan::{Plan, RUSTC, Side};
 use crate::recording;
@@ -156,7 +156,10 @@ pub fn run(args: Vec<OsString>) -> Result<ExitCode> {
     let invocation = Invocation::parse(&texts);
     let Some(plan_path) = &invocation.plan else {
         let mut command = Command::new(variable(RUSTC)?);
-        command.args(args);
+        command.args(&args);
+        if args.iter().any(|arg| arg == "--print=sysroot") {
+            return describe(command);
+        }
         return become_it(command);
     };
     let plan = Plan::read(plan_path)?;
@@ -247,4 +250,19 @@ pub fn expand(args: &[OsString]) -> Result<Vec<String>> {
         }
     }
     Ok(texts)
+}
+
+/// Prints what rustc says of itself, but for its sysroot: cargo compares the compilers that it runs with
+/// the one in there.
+fn describe(mut command: Command) -> Result<ExitCode> {
+    let output = command.stderr(Stdio::inherit()).output()?;
+    let own = sysroot(&std::env::current_exe()?);
+    for line in String::from_utf8(output.stdout)?.lines() {
+        if Path::new(line).join("lib/rustlib").is_dir() {
+            println!("{}", own.display());
+        } else {
+            println!("{line}");
+        }
+    }
+    Ok(exit_code(output.status))
 }

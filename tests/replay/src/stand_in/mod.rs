@@ -102,6 +102,11 @@ pub fn run() -> Result<ExitCode> {
     }
 }
 
+/// The sysroot that a stand-in for rustc at this path says to have. In its `bin` it stands as well.
+pub fn sysroot(stand_in: &Path) -> PathBuf {
+    stand_in.with_file_name("sysroot")
+}
+
 /// A value that must be in the environment.
 fn variable(key: &str) -> Result<std::ffi::OsString> {
     std::env::var_os(key).with_context(|| format!("`{key}` is not set"))
