@@ -14,6 +14,8 @@ mod cutoff_diamonds;
 #[cfg(target_os = "linux")]
 mod cutoff_doubts;
 #[cfg(target_os = "linux")]
+mod cutoff_programs;
+#[cfg(target_os = "linux")]
 mod cutoff_random;
 mod faults;
 #[cfg(target_os = "linux")]

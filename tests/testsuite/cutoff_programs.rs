@@ -1,0 +1,626 @@
+//! Programs that run during a build, build scripts and procedural macros, are never second-guessed: what is
+//! built prints what it prints when the released cargo builds the same state of sources and target
+//! directory.
+
+use std::fs;
+use std::path::Path;
+use std::process::Command;
+
+use cargo_test_support::prelude::*;
+use cargo_test_support::{Execs, Project, ProjectBuilder, project};
+
+use crate::support::cutoff::{CutoffExt, touch};
+
+fn package(name: &str, rest: &str) -> String {
+    format!("[package]\nname = \"{name}\"\nversion = \"0.1.0\"\nedition = \"2021\"\n{rest}")
+}
+
+/// Macros that read what nothing tells of, and a library that can be touched so that all above it is
+/// dirty because of it.
+fn workspace(members: &[&str]) -> ProjectBuilder {
+    let members: String = members.iter().map(|name| format!("{name:?}, ")).collect();
+    project()
+        .file(
+            "Cargo.toml",
+            &format!(
+                "[workspace]\nresolver = \"2\"\nmembers = [{members}\"low\", \"macros\"]\n[profile.dev]\ndebug = 0\n"
+            ),
+        )
+        .file("low/Cargo.toml", &package("low", ""))
+        .file("low/src/lib.rs", "pub fn low() -> u32 { 7 }\n")
+        .file(
+            "macros/Cargo.toml",
+            &package("macros", "[lib]\nproc-macro = true\n"),
+        )
+        .file("macros/src/lib.rs", MACROS)
+}
+
+const MACROS: &str = r#"
+    use proc_macro::TokenStream;
+
+    fn below(directory: &str) -> std::path::PathBuf {
+        let root = std::env::var_os("CARGO_MANIFEST_DIR").unwrap();
+        std::path::Path::new(&root).join(directory.trim_matches('"'))
+    }
+
+    /// The names and contents of the files in a directory of the package that is compiled.
+    #[proc_macro]
+    pub fn directory(name: TokenStream) -> TokenStream {
+        let files = std::fs::read_dir(below(&name.to_string())).unwrap();
+        let mut files: Vec<String> = files
+            .map(|file| {
+                let file = file.unwrap();
+                let text = std::fs::read_to_string(file.path()).unwrap();
+                format!("{}={}", file.file_name().to_str().unwrap(), text.trim())
+            })
+            .collect();
+        files.sort();
+        format!("{:?}", files.join(" ")).parse().unwrap()
+    }
+
+    #[proc_macro]
+    pub fn variable(name: TokenStream) -> TokenStream {
+        let value = std::env::var(name.to_string()).unwrap_or_default();
+        format!("{value:?}").parse().unwrap()
+    }
+"#;
+
+/// What is built: everything, with both values of the variable, by whom.
+fn build(p: &Project, execs: fn(&Project, &str) -> Execs, variable: &str) {
+    execs(p, "build --workspace")
+        .env("VARIABLE", variable)
+        .run();
+}
+
+fn ours(p: &Project, line: &str) -> Execs {
+    p.incremental(line)
+}
+
+fn released(p: &Project, line: &str) -> Execs {
+    p.released(line)
+}
+
+fn print(p: &Project) -> String {
+    let output = p.process(p.bin("app")).run();
+    String::from_utf8(output.stdout).unwrap()
+}
+
+/// What the released cargo makes of a copy, at the same place. The original keeps its inodes and times of
+/// change.
+fn printed_by_released(p: &Project, variable: &str) -> String {
+    let aside = p.root().with_file_name("aside");
+    fs::rename(p.root(), &aside).unwrap();
+    let copied = Command::new("cp")
+        .arg("-a")
+        .args([&aside, &p.root()])
+        .status();
+    assert!(copied.unwrap().success());
+    build(p, released, variable);
+    let printed = print(p);
+    fs::remove_dir_all(p.root()).unwrap();
+    fs::rename(&aside, p.root()).unwrap();
+    printed
+}
+
+/// Builds, makes an edit, and builds again: the program prints what the released cargo's does, which
+/// differs from before if the edit `shows`. Then there is nothing to do for either cargo.
+#[track_caller]
+fn check(what: &str, p: &Project, shows: bool, edit: impl FnOnce(&Project)) {
+    check_with(what, p, shows, "1", edit);
+}
+
+#[track_caller]
+fn check_with(what: &str, p: &Project, shows: bool, variable: &str, edit: impl FnOnce(&Project)) {
+    build(p, ours, "1");
+    let before = print(p);
+    edit(p);
+    let expected = printed_by_released(p, variable);
+    assert_eq!(
+        expected != before,
+        shows,
+        "{what}: {before:?}, {expected:?}"
+    );
+    build(p, ours, variable);
+    assert_eq!(print(p), expected, "{what}");
+    for execs in [ours, released] {
+        execs(p, "build --workspace -v")
+            .env("VARIABLE", variable)
+            .with_stderr_does_not_contain("[DIRTY][..]")
+            .run();
+    }
+}
+
+/// What a script declares, and an edit that has it run again.
+type Trigger = (&'static str, &'static str, fn(&Project));
+
+const TRIGGERS: [Trigger; 5] = [
+    (
+        "file",
+        r#"println!("cargo::rerun-if-changed=again");"#,
+        |p| {
+            touch(&p.root().join("script/again"));
+        },
+    ),
+    (
+        "directory",
+        r#"println!("cargo::rerun-if-changed=listed");"#,
+        |p| {
+            fs::write(p.root().join("script/listed/more"), "more").unwrap();
+        },
+    ),
+    (
+        "variable",
+        r#"println!("cargo::rerun-if-env-changed=VARIABLE");"#,
+        |_| {},
+    ),
+    ("nothing", "", |p| touch(&p.root().join("script/again"))),
+    (
+        "its source",
+        r#"println!("cargo::rerun-if-changed=build.rs");"#,
+        |p| {
+            touch(&p.root().join("script/build.rs"));
+        },
+    ),
+];
+
+/// A package with this script, and a program that prints what its library says.
+fn scripted(script: &str, lib: &str, manifest: &str) -> ProjectBuilder {
+    workspace(&["script", "middle", "app"])
+        .file(
+            "script/Cargo.toml",
+            &package(
+                "script",
+                &format!("{manifest}\n[dependencies]\nlow.path = \"../low\"\nmacros.path = \"../macros\"\n"),
+            ),
+        )
+        .file("script/again", "")
+        .file("script/listed/first", "first")
+        .file("script/input", "1")
+        .file("script/code.c", "int code(void) { return 1; }\n")
+        .file("script/build.rs", &format!("{HELPERS}\nfn main() {{ {script} }}"))
+        .file("script/src/lib.rs", lib)
+        .file(
+            "middle/Cargo.toml",
+            &package("middle", "[dependencies]\nscript.path = \"../script\"\n"),
+        )
+        .file("middle/src/lib.rs", "pub fn middle() -> String { script::text() }\n")
+        .file(
+            "app/Cargo.toml",
+            &package("app", "[dependencies]\nmiddle.path = \"../middle\"\n"),
+        )
+        .file("app/src/main.rs", r#"fn main() { println!("{}", middle::middle()) }"#)
+}
+
+const HELPERS: &str = r#"
+    #![allow(dead_code)]
+    use std::process::Command;
+
+    fn run(command: &mut Command) {
+        assert!(command.status().unwrap().success());
+    }
+
+    fn out() -> String {
+        std::env::var("OUT_DIR").unwrap()
+    }
+
+    fn input() -> String {
+        std::fs::read_to_string("input").unwrap()
+    }
+
+    /// Makes a C library in a directory.
+    fn library(dir: &str) {
+        std::fs::create_dir_all(dir).unwrap();
+        let (object, library) = (format!("{dir}/code.o"), format!("{dir}/libcode.a"));
+        run(Command::new("cc").args(["-c", "code.c", "-o", &object]));
+        let _ = std::fs::remove_file(&library);
+        run(Command::new("ar").args(["crsD", &library, &object]));
+    }
+"#;
+
+#[cargo_test]
+fn every_trigger_expands_macros_again() {
+    for (name, declares, trigger) in TRIGGERS {
+        let lib = r#"pub fn text() -> String {
+            format!("{} {} {}", macros::directory!("listed"), macros::variable!(VARIABLE), low::low())
+        }"#;
+        let p = scripted(declares, lib, "").build();
+        check_with(name, &p, true, "2", |p| {
+            fs::write(p.root().join("script/listed/second"), "second").unwrap();
+            trigger(p);
+        });
+    }
+}
+
+#[cargo_test]
+fn every_trigger_passes_results_on() {
+    for (name, declares, trigger) in TRIGGERS {
+        let script = format!(r#"{declares} println!("cargo::rustc-env=INPUT={{}}", input());"#);
+        let lib = r#"pub fn text() -> String { env!("INPUT").to_owned() }"#;
+        let p = scripted(&script, lib, "").build();
+        check_with(name, &p, true, "2", |p| {
+            p.change_file("script/input", "2");
+            trigger(p);
+        });
+    }
+}
+
+/// Code that is linked, by the way in which it is found.
+#[cargo_test]
+fn every_way_to_link_c_code() {
+    let text = r#"extern "C" { fn code() -> i32; }
+        pub fn text() -> String { unsafe { code() }.to_string() }"#;
+    let in_out_dir = r#"library(&out()); println!("cargo::rustc-link-search=native={}", out());"#;
+    let static_lib = r#"println!("cargo::rustc-link-lib=static=code");"#;
+    let unbundled = r#"println!("cargo::rustc-link-lib=static:-bundle=code");"#;
+    for (what, search, lib) in [
+        ("in OUT_DIR", in_out_dir, static_lib),
+        ("not bundled", in_out_dir, unbundled),
+        (
+            "without a kind",
+            r#"library(&out()); println!("cargo::rustc-link-search={}", out());"#,
+            unbundled,
+        ),
+        (
+            "relative",
+            r#"library("../libs"); println!("cargo::rustc-link-search=native=libs");"#,
+            unbundled,
+        ),
+        (
+            "relative, bundled",
+            r#"library("../libs"); println!("cargo::rustc-link-search=native=libs");"#,
+            static_lib,
+        ),
+        (
+            "relative, with a slash",
+            r#"library("../libs/c"); println!("cargo::rustc-link-search=libs/c/");"#,
+            unbundled,
+        ),
+    ] {
+        let script = format!(r#"{search} {lib} println!("cargo::rerun-if-changed=code.c");"#);
+        let p = scripted(&script, text, "links = \"code\"").build();
+        check(what, &p, true, |p| {
+            p.change_file("script/code.c", "int code(void) { return 2; }\n");
+        });
+        // The library is replaced by hand: what reads it is made again when it is dirty at all.
+        let is_outside = search.contains("libs");
+        check(&format!("{what}, replaced"), &p, is_outside, |p| {
+            if is_outside {
+                let dir = if search.contains("libs/c") {
+                    "libs/c"
+                } else {
+                    "libs"
+                };
+                replace_library(&p.root().join(dir));
+            }
+            touch(&p.root().join("low/src/lib.rs"));
+        });
+    }
+}
+
+/// Puts another library into a directory, without the build script.
+fn replace_library(dir: &Path) {
+    fs::write(dir.join("code.c"), "int code(void) { return 3; }\n").unwrap();
+    let run = |program: &str, args: &[&str]| {
+        let status = Command::new(program).args(args).current_dir(dir).status();
+        assert!(status.unwrap().success());
+    };
+    run("cc", &["-c", "code.c", "-o", "code.o"]);
+    fs::remove_file(dir.join("libcode.a")).unwrap();
+    run("ar", &["crsD", "libcode.a", "code.o"]);
+}
+
+/// A package without a script bundles a library that the script of another one has made.
+#[cargo_test]
+fn library_found_through_another_package() {
+    let script = r#"library(&out());
+        println!("cargo::rustc-link-search=native={}", out());
+        println!("cargo::rerun-if-changed=code.c");"#;
+    let p = scripted(script, "pub fn text() -> String { String::new() }", "").build();
+    p.change_file(
+        "middle/src/lib.rs",
+        r#"#[link(name = "code", kind = "static")] extern "C" { fn code() -> i32; }
+        pub fn middle() -> String { script::text() + &unsafe { code() }.to_string() }"#,
+    );
+    check("bundled above", &p, true, |p| {
+        p.change_file("script/code.c", "int code(void) { return 2; }\n");
+    });
+}
+
+#[cargo_test]
+fn linker_arguments_name_files() {
+    let script = r#"run(Command::new("cc").args(["-c", "code.c", "-o", "code.o"]));
+        let object = std::env::current_dir().unwrap().join("code.o");
+        println!("cargo::rustc-link-arg={}", object.display());
+        println!("cargo::rerun-if-changed=code.c");"#;
+    let p = workspace(&["app"])
+        .file(
+            "app/Cargo.toml",
+            &package("app", "[dependencies]\nlow.path = \"../low\"\n"),
+        )
+        .file("app/code.c", "int code(void) { return 1; }\n")
+        .file(
+            "app/build.rs",
+            &format!("{HELPERS}\nfn main() {{ {script} }}"),
+        )
+        .file(
+            "app/src/main.rs",
+            r#"extern "C" { fn code() -> i32; }
+            fn main() { println!("{} {}", unsafe { code() }, low::low()) }"#,
+        )
+        .build();
+    check("the script runs", &p, true, |p| {
+        p.change_file("app/code.c", "int code(void) { return 2; }\n");
+    });
+    check("the object is replaced", &p, true, |p| {
+        p.change_file("app/other.c", "int code(void) { return 3; }\n");
+        let status = Command::new("cc")
+            .args(["-c", "other.c", "-o", "code.o"])
+            .current_dir(p.root().join("app"))
+            .status();
+        assert!(status.unwrap().success());
+        touch(&p.root().join("low/src/lib.rs"));
+    });
+}
+
+/// The second script reads what the first passes on, and its mode.
+#[cargo_test]
+fn scripts_run_after_scripts() {
+    use std::os::unix::fs::PermissionsExt;
+    let script = r##"let tool = format!("{}/tool", out());
+        std::fs::write(&tool, "#!/bin/sh\necho tool\n").unwrap();
+        let mode = u32::from_str_radix(input().trim(), 8).unwrap();
+        let mode = std::os::unix::fs::PermissionsExt::from_mode(mode);
+        std::fs::set_permissions(&tool, mode).unwrap();
+        println!("cargo::metadata=tool={tool}");
+        println!("cargo::rerun-if-changed=input");"##;
+    let p = scripted(
+        script,
+        "pub fn text() -> String { String::new() }",
+        "links = \"script\"",
+    )
+    .build();
+    let mode: fs::Permissions = PermissionsExt::from_mode(0o644);
+    fs::set_permissions(p.root().join("script/input"), mode).unwrap();
+    p.change_file("script/input", "644");
+    p.change_file(
+        "middle/build.rs",
+        r#"fn main() {
+            println!("cargo::rerun-if-changed=build.rs");
+            let tool = std::env::var("DEP_SCRIPT_TOOL").unwrap();
+            let runs = std::process::Command::new(tool).output().is_ok();
+            println!("cargo::rustc-env=RUNS={runs}");
+        }"#,
+    );
+    p.change_file(
+        "middle/src/lib.rs",
+        r#"pub fn middle() -> String { script::text() + env!("RUNS") }"#,
+    );
+    check("the mode of a file", &p, true, |p| {
+        p.change_file("script/input", "755")
+    });
+}
+
+/// A build script that links a library which comes out the same runs as it does with the released cargo.
+#[cargo_test]
+fn script_runs_where_its_executable_was_dirty() {
+    let p = scripted(
+        r#"println!("cargo::rerun-if-changed=build.rs");
+           println!("cargo::rustc-env=INPUT={}{}", input(), low::low());"#,
+        r#"pub fn text() -> String { env!("INPUT").to_owned() }"#,
+        "[build-dependencies]\nlow.path = \"../low\"",
+    )
+    .build();
+    check("touched below", &p, true, |p| {
+        p.change_file("script/input", "2");
+        touch(&p.root().join("low/src/lib.rs"));
+    });
+}
+
+/// A macro with a script below it reads templates when it runs.
+#[cargo_test]
+fn macros_read_their_own_package() {
+    for script in [true, false] {
+        let mut p = workspace(&["templates", "app"])
+            .file(
+                "templates/Cargo.toml",
+                &package(
+                    "templates",
+                    "[lib]\nproc-macro = true\n[dependencies]\nlow.path = \"../low\"\n",
+                ),
+            )
+            .file("templates/files/text", "one")
+            .file(
+                "templates/src/lib.rs",
+                r#"#[proc_macro]
+                pub fn text(_: proc_macro::TokenStream) -> proc_macro::TokenStream {
+                    let path = concat!(env!("CARGO_MANIFEST_DIR"), "/files/text");
+                    format!("{:?}", std::fs::read_to_string(path).unwrap()).parse().unwrap()
+                }"#,
+            )
+            .file(
+                "app/Cargo.toml",
+                &package(
+                    "app",
+                    "[dependencies]\nlow.path = \"../low\"\ntemplates.path = \"../templates\"\n",
+                ),
+            )
+            .file(
+                "app/src/main.rs",
+                r#"fn main() { println!("{}", templates::text!()) }"#,
+            );
+        if script {
+            let script = r#"fn main() { println!("cargo::rerun-if-changed=files"); }"#;
+            p = p.file("templates/build.rs", script);
+        }
+        let p = p.build();
+        check(&format!("script: {script}"), &p, true, |p| {
+            p.change_file("templates/files/text", "two");
+            touch(&p.root().join("low/src/lib.rs"));
+        });
+    }
+}
+
+/// No script declares what the macros read. The released cargo expands them again whenever the package is
+/// compiled for another reason.
+#[cargo_test]
+fn undeclared_inputs_of_macros() {
+    let lib = r#"pub fn text() -> String {
+        format!("{} {} {}", macros::directory!("listed"), macros::variable!(VARIABLE), low::low())
+    }"#;
+    let p = scripted("", lib, "").build();
+    fs::remove_file(p.root().join("script/build.rs")).unwrap();
+    let touch_low = |p: &Project| touch(&p.root().join("low/src/lib.rs"));
+    check("a new file", &p, true, |p| {
+        p.change_file("script/listed/second", "second");
+        touch_low(p);
+    });
+    check("a changed file", &p, true, |p| {
+        p.change_file("script/listed/second", "third");
+        touch_low(p);
+    });
+    check_with("a variable", &p, true, "2", touch_low);
+    // The macro is re-exported by one library and used by another.
+    p.change_file(
+        "script/src/lib.rs",
+        "pub use macros::directory; pub fn text() -> String { low::low().to_string() }",
+    );
+    p.change_file("middle/listed/first", "1");
+    p.change_file(
+        "middle/src/lib.rs",
+        r#"pub fn middle() -> String { script::text() + script::directory!("listed") }"#,
+    );
+    check("re-exported", &p, true, |p| {
+        p.change_file("middle/listed/second", "2");
+        touch_low(p);
+    });
+}
+
+/// Files that dep-info names count wherever they are, and whatever their times.
+#[cargo_test]
+fn sources_reached_through_out_dir() {
+    let script = r#"println!("cargo::rerun-if-changed=build.rs");
+        std::fs::write(format!("{}/generated.rs", out()), "const GENERATED: u32 = 1;").unwrap();
+        let link = format!("{}/linked", out());
+        let _ = std::fs::remove_file(&link);
+        let shared = std::env::current_dir().unwrap().join("../shared");
+        std::os::unix::fs::symlink(shared, link).unwrap();"#;
+    let lib = r#"include!(concat!(env!("OUT_DIR"), "/generated.rs"));
+        include!(concat!(env!("OUT_DIR"), "/linked/code.rs"));
+        pub fn text() -> String {
+            let page = include_str!(concat!(env!("OUT_DIR"), "/../../../../../shared/page"));
+            format!("{GENERATED} {LINKED} {page} {}", low::low())
+        }"#;
+    let p = scripted(script, lib, "").build();
+    p.change_file("shared/code.rs", "const LINKED: u32 = 1;");
+    p.change_file("shared/page", "one");
+    let touch_low = |p: &Project| touch(&p.root().join("low/src/lib.rs"));
+    check("generated and edited by hand", &p, true, |p| {
+        let generated = p.in_target("generated.rs");
+        assert_eq!(generated.len(), 1);
+        fs::write(&generated[0], "const GENERATED: u32 = 2;").unwrap();
+        touch_low(p);
+    });
+    check("behind a link", &p, true, |p| {
+        p.change_file("shared/code.rs", "const LINKED: u32 = 2;");
+        touch_low(p);
+    });
+    check("behind ..", &p, true, |p| {
+        p.change_file("shared/page", "two");
+        touch_low(p);
+    });
+}
+
+fn set_modified(path: &Path, hours: i64) {
+    let offset = std::time::Duration::from_secs(hours.unsigned_abs() * 3600);
+    let now = std::time::SystemTime::now();
+    let time = if hours < 0 {
+        now - offset
+    } else {
+        now + offset
+    };
+    let file = fs::File::options().append(true).open(path).unwrap();
+    file.set_modified(time).unwrap();
+}
+
+#[cargo_test]
+fn older_and_future_times() {
+    let lib = r#"pub fn text() -> String { format!("{} {}", include_str!("page"), low::low()) }"#;
+    let p = scripted("", lib, "").build();
+    fs::remove_file(p.root().join("script/build.rs")).unwrap();
+    p.change_file("script/src/page", "one");
+    let page = p.root().join("script/src/page");
+    check("older and different", &p, true, |p| {
+        fs::write(&page, "two").unwrap();
+        set_modified(&page, -1);
+        touch(&p.root().join("low/src/lib.rs"));
+    });
+    // From then on it is always newer than what was made of it.
+    fs::write(&page, "three").unwrap();
+    set_modified(&page, 1);
+    build(&p, ours, "1");
+    p.change_file("script/src/lib.rs", &lib.replace("{} {}", "{}, {}"));
+    let expected = printed_by_released(&p, "1");
+    build(&p, ours, "1");
+    assert_eq!(
+        (print(&p), expected),
+        ("three, 7\n".to_owned(), "three, 7\n".to_owned())
+    );
+}
+
+/// What only changes the time at which a file was changed is no reason to link again.
+#[cargo_test]
+fn links_survive_changes_of_metadata() {
+    let p = workspace(&["app"])
+        .file(
+            "app/Cargo.toml",
+            &package(
+                "app",
+                "[features]\nextra = []\n[dependencies]\nlow.path = \"../low\"\n",
+            ),
+        )
+        .file(
+            "app/src/main.rs",
+            r#"fn main() { println!("{}", low::low()) }"#,
+        )
+        .build();
+    let assert_not_linked = |what: &str| {
+        touch(&p.root().join("low/src/lib.rs"));
+        let made = p.made("build -p app");
+        assert_eq!(made.into_iter().collect::<Vec<_>>(), ["low lib"], "{what}");
+        assert_eq!(print(&p), "7\n");
+    };
+    p.incremental("build -p app").run();
+    p.incremental("build -p app --features app/extra").run();
+    p.incremental("build -p app").run();
+    assert_not_linked("features were switched and back");
+    fs::remove_file(p.bin("app")).unwrap();
+    assert_not_linked("the uplifted file was deleted");
+    fs::hard_link(p.bin("app"), p.root().join("kept")).unwrap();
+    assert_not_linked("a hard link was made");
+}
+
+/// Nothing that a quick build writes within one tick of the clock is forgotten.
+#[cargo_test]
+fn quick_units_are_remembered() {
+    let p = workspace(&["app"])
+        .file(
+            "app/Cargo.toml",
+            &package("app", "[dependencies]\nlow.path = \"../low\"\n"),
+        )
+        .file(
+            "app/src/main.rs",
+            r#"fn main() { println!("{}", low::low()) }"#,
+        )
+        .build();
+    for round in 0..5 {
+        p.build_dir().rm_rf();
+        p.incremental("build -p app").run();
+        touch(&p.root().join("low/src/lib.rs"));
+        let made = p.made("build -p app");
+        assert_eq!(
+            made.into_iter().collect::<Vec<_>>(),
+            ["low lib"],
+            "round {round}"
+        );
+    }
+}
