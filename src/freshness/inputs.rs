@@ -1,10 +1,11 @@
 //! What rustc and the linker read beside the outputs of dependencies.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
+use std::ffi::{OsStr, OsString};
 use std::path::{Path, PathBuf};
 
 use super::Digest;
-use super::stamp::{Stamps, Time};
+use super::stamp::{self, Stamps, Time};
 
 /// The inputs of one compiler, as its dep-info, its flags and the build scripts below it name them.
 #[derive(Clone, Debug, Default)]
@@ -16,6 +17,8 @@ pub struct Inputs {
     has_crate_dirs: bool,
     /// Whether the linker is given files whose names are not known here.
     has_unknown_files: bool,
+    /// Set for the compiler beside the environment of this process.
+    variables: BTreeMap<String, OsString>,
 }
 
 impl Inputs {
@@ -25,6 +28,11 @@ impl Inputs {
             files: files.into_iter().collect(),
             ..Inputs::default()
         }
+    }
+
+    /// Adds a variable that is set for the compiler beside the environment of this process.
+    pub fn add_variable(&mut self, name: &str, value: &OsStr) {
+        self.variables.insert(name.to_owned(), value.to_owned());
     }
 
     /// Adds what `-L` is followed by, `KIND=PATH` or `PATH`, relative to `cwd`. See `SearchPath` in
@@ -93,20 +101,24 @@ impl Inputs {
         }
     }
 
-    /// The files of dep-info, of these packages, and, of a unit that expands procedural macros, the
-    /// environment. `None` if one of the files was changed at `before` or later, or cannot be read.
+    /// The files of dep-info and, of a unit that can expand procedural macros, those of these packages
+    /// and the environment. `None` if one of the files was changed at `before` or later, or cannot be
+    /// read.
     pub(super) fn compiled<'a>(
         &self,
-        packages: impl IntoIterator<Item = &'a Path>,
-        environment: Option<Digest>,
+        packages: Option<impl IntoIterator<Item = &'a PathBuf>>,
         before: Time,
     ) -> Option<Digest> {
         let mut stamps = Stamps::default();
         for file in &self.files {
             stamps.add(file.clone());
         }
-        for root in packages {
-            stamps.add_package(root).ok()?;
+        let mut environment = None;
+        if let Some(packages) = packages {
+            for root in packages {
+                stamps.add_package(root).ok()?;
+            }
+            environment = Some(stamp::environment(&self.variables));
         }
         let files = (stamps.last() < before).then(|| stamps.digest())?;
         Some(Digest::chain(
@@ -137,6 +149,8 @@ impl Inputs {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    const NO_MACROS: Option<[&PathBuf; 0]> = None;
 
     fn flags(flags: &[&str]) -> Inputs {
         let mut inputs = Inputs::default();
@@ -205,9 +219,23 @@ mod tests {
         inputs.add_search_path("native=.", dir.path());
         for (before, is_known) in [(written - 1, false), (written, false), (written + 1, true)] {
             assert_eq!(inputs.native(before).is_some(), is_known);
-            assert_eq!(inputs.compiled([], None, before).is_some(), is_known);
+            assert_eq!(inputs.compiled(NO_MACROS, before).is_some(), is_known);
         }
         inputs.add_linker_argument("-Tmemory.x");
         assert_eq!(inputs.native(Time::MAX), None);
+    }
+
+    #[test]
+    fn macros_read_variables() {
+        let mut inputs = Inputs::default();
+        let digests = |inputs: &Inputs| {
+            let with_macros = inputs.compiled(Some([]), Time::MAX);
+            (with_macros, inputs.compiled(NO_MACROS, Time::MAX))
+        };
+        let before = digests(&inputs);
+        inputs.add_variable("NAME", "value".as_ref());
+        let after = digests(&inputs);
+        assert_ne!(after.0, before.0);
+        assert_eq!(after.1, before.1);
     }
 }

@@ -11,7 +11,7 @@ use cargo_util::paths;
 use super::Digest;
 use super::inputs::Inputs;
 use super::ledger::{Entry, Output, Read};
-use super::stamp::{self, Stamp, Time};
+use super::stamp::{Stamp, Time};
 
 /// A unit and its outputs, as the caller knows them before the build.
 #[derive(Debug)]
@@ -316,17 +316,9 @@ impl Product {
     /// reads. So it counts as reading what Cargo has a build script read that names nothing: all of the
     /// package, and of the macro's. And the environment.
     fn inputs(&self, inputs: &Inputs, before: Time) -> Option<Digest> {
-        let (packages, environment) = match &self.macro_packages {
-            Some(packages) => (packages.as_slice(), Some(stamp::environment())),
-            None => (&[][..], None),
-        };
-        let own = self
-            .is
-            .package_root
-            .iter()
-            .filter(|_| environment.is_some());
-        let packages = packages.iter().chain(own).map(PathBuf::as_path);
-        inputs.compiled(packages, environment, before)
+        let packages = self.macro_packages.as_ref();
+        let packages = packages.map(|packages| packages.iter().chain(&self.is.package_root));
+        inputs.compiled(packages, before)
     }
 
     /// What dependencies show, whatever their order; those that are not read are `None`.

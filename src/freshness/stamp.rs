@@ -136,9 +136,10 @@ impl Stamps {
     }
 }
 
-/// A digest of the environment that a procedural macro can read. What differs between two commands of
-/// one shell is left out, as are the variables that configure Cargo.
-pub fn environment() -> Digest {
+/// A digest of the environment that a procedural macro can read: that of this process, and variables
+/// that are `set` beside it. What differs between two commands of one shell is left out, as are the
+/// variables that configure Cargo.
+pub fn environment(set: &BTreeMap<String, OsString>) -> Digest {
     let is_left_out = |name: &OsString| {
         let name = name.to_string_lossy();
         name.starts_with("CARGO")
@@ -156,7 +157,7 @@ pub fn environment() -> Digest {
     let variables: BTreeSet<_> = std::env::vars_os()
         .filter(|(name, _)| !is_left_out(name))
         .collect();
-    Digest::of_value(&variables)
+    Digest::of_value(&(variables, set))
 }
 
 fn nanoseconds(time: SystemTime) -> Time {

@@ -479,6 +479,13 @@ fn undeclared_inputs_of_macros() {
         touch_low(p);
     });
     check_with("a variable", &p, true, "2", touch_low);
+    let configured = "pub fn text() -> String { macros::variable!(CONFIGURED).to_owned() }";
+    p.change_file("script/src/lib.rs", configured);
+    check("a configured variable", &p, true, |p| {
+        build(p, ours, "1");
+        p.change_file(".cargo/config.toml", "env.CONFIGURED = 'value'");
+        touch_low(p);
+    });
     // The macro is re-exported by one library and used by another.
     p.change_file(
         "script/src/lib.rs",
