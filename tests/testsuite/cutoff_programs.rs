@@ -9,11 +9,7 @@ use std::process::Command;
 use cargo_test_support::prelude::*;
 use cargo_test_support::{Execs, Project, ProjectBuilder, project};
 
-use crate::support::cutoff::{CutoffExt, touch};
-
-fn package(name: &str, rest: &str) -> String {
-    format!("[package]\nname = \"{name}\"\nversion = \"0.1.0\"\nedition = \"2021\"\n{rest}")
-}
+use crate::support::cutoff::{CutoffExt, copied, package, touch};
 
 /// Macros that read what nothing tells of, and a library that can be touched so that all above it is
 /// dirty because of it.
@@ -85,23 +81,6 @@ fn print(p: &Project) -> String {
     String::from_utf8(output.stdout).unwrap()
 }
 
-/// What the released cargo makes of a copy, at the same place. The original keeps its inodes and times of
-/// change.
-fn printed_by_released(p: &Project, variable: &str) -> String {
-    let aside = p.root().with_file_name("aside");
-    fs::rename(p.root(), &aside).unwrap();
-    let copied = Command::new("cp")
-        .arg("-a")
-        .args([&aside, &p.root()])
-        .status();
-    assert!(copied.unwrap().success());
-    build(p, released, variable);
-    let printed = print(p);
-    fs::remove_dir_all(p.root()).unwrap();
-    fs::rename(&aside, p.root()).unwrap();
-    printed
-}
-
 /// Builds, makes an edit, and builds again: the program prints what the released cargo's does, which
 /// differs from before if the edit `shows`. Then there is nothing to do for either cargo.
 #[track_caller]
@@ -114,7 +93,10 @@ fn check_with(what: &str, p: &Project, shows: bool, variable: &str, edit: impl F
     build(p, ours, "1");
     let before = print(p);
     edit(p);
-    let expected = printed_by_released(p, variable);
+    let expected = copied(p, |p| {
+        build(p, released, variable);
+        print(p)
+    });
     assert_eq!(
         expected != before,
         shows,
@@ -566,7 +548,10 @@ fn older_and_future_times() {
     set_modified(&page, 1);
     build(&p, ours, "1");
     p.change_file("script/src/lib.rs", &lib.replace("{} {}", "{}, {}"));
-    let expected = printed_by_released(&p, "1");
+    let expected = copied(&p, |p| {
+        build(p, released, "1");
+        print(p)
+    });
     build(&p, ours, "1");
     assert_eq!(
         (print(&p), expected),

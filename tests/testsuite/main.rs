@@ -14,9 +14,9 @@ mod cutoff_diamonds;
 #[cfg(target_os = "linux")]
 mod cutoff_doubts;
 #[cfg(target_os = "linux")]
-mod cutoff_programs;
+mod cutoff_histories;
 #[cfg(target_os = "linux")]
-mod cutoff_random;
+mod cutoff_programs;
 mod faults;
 #[cfg(target_os = "linux")]
 mod link;

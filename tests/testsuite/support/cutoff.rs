@@ -3,18 +3,21 @@
 use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::process::Command;
 
 use cargo_test_support::prelude::*;
 use cargo_test_support::{Execs, Project, ProjectBuilder, project};
 
 use super::{BuildTrace, ProjectExt};
 
+/// The manifest of a package.
+pub fn package(name: &str, rest: &str) -> String {
+    format!("[package]\nname = \"{name}\"\nversion = \"0.1.0\"\nedition = \"2021\"\n{rest}")
+}
+
 /// Two libraries below a third, one of them with C source and a generated constant, the other with a
 /// procedural macro; and on top a library, two binaries and a test.
 pub fn workspace() -> ProjectBuilder {
-    let package = |name: &str, rest: &str| {
-        format!("[package]\nname = \"{name}\"\nversion = \"0.1.0\"\nedition = \"2021\"\n{rest}")
-    };
     project()
         .file(
             "Cargo.toml",
@@ -168,6 +171,22 @@ impl CutoffExt for Project {
         found.sort();
         found
     }
+}
+
+/// What happens to a copy of the project, at the same place. The original keeps its inodes and the times
+/// at which its files were changed.
+pub fn copied<T>(p: &Project, what: impl FnOnce(&Project) -> T) -> T {
+    let aside = p.root().with_file_name("aside");
+    fs::rename(p.root(), &aside).unwrap();
+    let copied = Command::new("cp")
+        .arg("-a")
+        .args([&aside, &p.root()])
+        .status();
+    assert!(copied.unwrap().success());
+    let result = what(p);
+    fs::remove_dir_all(p.root()).unwrap();
+    fs::rename(&aside, p.root()).unwrap();
+    result
 }
 
 /// Sets the time of a file to now, by the clock of the file system: others run ahead of it.

@@ -11,6 +11,8 @@ pub mod gated;
 pub mod graph;
 #[cfg(target_os = "linux")]
 pub mod pausing;
+#[cfg(target_os = "linux")]
+pub mod programs;
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};

@@ -1,0 +1,380 @@
+//! Whatever happens to a workspace, its programs print what they print after the released cargo has built
+//! a copy of the same sources and target directory; and they are, byte for byte, those of a clean build.
+//!
+//! `CUTOFF_SEED` and `CUTOFF_STEPS` set what happens, and for how long; see CONTRIBUTING.md.
+
+use std::collections::HashMap;
+use std::fs;
+use std::time::{Duration, SystemTime};
+
+use cargo_test_support::Project;
+use cargo_test_support::prelude::*;
+
+use crate::support::cutoff::{CutoffExt, copied, touch};
+use crate::support::programs::{PACKAGES, PROGRAMS, programs};
+
+const BUILD: &str = "build --workspace";
+
+/// Splitmix64: the same on every machine.
+struct Random(u64);
+
+impl Random {
+    fn next(&mut self) -> u64 {
+        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mixed = (self.0 ^ (self.0 >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        let mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        mixed ^ (mixed >> 31)
+    }
+
+    fn below(&mut self, end: usize) -> usize {
+        usize::try_from(self.next() % end as u64).unwrap()
+    }
+
+    fn pick<T: Clone>(&mut self, of: &[T]) -> T {
+        of[self.below(of.len())].clone()
+    }
+
+    fn digit(&mut self) -> u8 {
+        self.pick(&[0, 1, 2, 3])
+    }
+
+    fn is_one_in(&mut self, many: usize) -> bool {
+        self.below(many) == 0
+    }
+}
+
+/// What is in a file that is edited.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+struct Text {
+    value: u8,
+    end: End,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+enum End {
+    Plain,
+    Comment,
+    /// Another item, in a library.
+    Item,
+    /// There is no such file.
+    Missing,
+}
+
+/// All files that are edited, in the order of [`files`], and the variable.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+struct State {
+    texts: Vec<Text>,
+    variable: u8,
+}
+
+/// The paths and templates of the files that are edited.
+fn files() -> Vec<(String, &'static str)> {
+    let files = PACKAGES.iter().flat_map(|package| {
+        let files = package.files.iter();
+        files.map(|(path, template)| (format!("{}/{path}", package.name), *template))
+    });
+    files.collect()
+}
+
+struct World {
+    p: Project,
+    files: Vec<(String, &'static str)>,
+    state: State,
+    earlier: Vec<State>,
+    /// Programs of clean builds.
+    clean: HashMap<State, Vec<Vec<u8>>>,
+    /// A clean build may differ: a file was edited that only a build script writes, or has another time
+    /// than that of its edit.
+    is_tainted: bool,
+}
+
+impl World {
+    fn new() -> Self {
+        let p = programs()
+            // Kills cargo before or after the compiler of one crate has run.
+            .executable(
+                "wrapper",
+                r#"#!/bin/sh
+case "$*" in
+*"--crate-name $KILL_BEFORE "*) kill -9 $PPID; exit 1;;
+*"--crate-name $KILL_AFTER "*) "$@"; kill -9 $PPID; exit 1;;
+esac
+exec "$@"
+"#,
+            )
+            .build();
+        let files = files();
+        let text = Text {
+            value: 0,
+            end: End::Plain,
+        };
+        let state = State {
+            texts: vec![text; files.len()],
+            variable: 0,
+        };
+        World {
+            p,
+            files,
+            earlier: vec![state.clone()],
+            state,
+            clean: HashMap::new(),
+            is_tainted: false,
+        }
+    }
+
+    fn write(&self, at: usize) {
+        let (path, template) = &self.files[at];
+        let path = self.p.root().join(path);
+        let Text { value, end } = self.state.texts[at];
+        let end = match end {
+            End::Plain => "",
+            End::Comment => "// A comment.",
+            End::Item => "pub fn more() {}",
+            End::Missing => return drop(fs::remove_file(path)),
+        };
+        let text = template.replace("{value}", &value.to_string());
+        let text = if end.is_empty() {
+            text
+        } else {
+            format!("{text}\n{end}\n")
+        };
+        fs::write(path, text).unwrap();
+    }
+
+    /// Another text for this file.
+    fn edited(&self, at: usize, random: &mut Random) -> Text {
+        let (path, template) = &self.files[at];
+        let mut text = self.state.texts[at];
+        let ends: &[End] = if path.ends_with("optional") {
+            &[End::Plain, End::Missing]
+        } else if path.ends_with("lib.rs") && !template.contains("proc_macro") {
+            &[End::Plain, End::Comment, End::Item]
+        } else if path.ends_with(".rs") || path.ends_with(".c") {
+            &[End::Plain, End::Comment]
+        } else {
+            &[End::Plain]
+        };
+        if random.is_one_in(2) {
+            text.end = random.pick(ends);
+        } else {
+            text.value = random.digit();
+        }
+        text
+    }
+
+    fn edit(&mut self, random: &mut Random) -> String {
+        let at = random.below(self.files.len());
+        self.state.texts[at] = match random.below(6) {
+            0 => self.state.texts[at],
+            1 => self.earlier[0].texts[at],
+            _ => self.edited(at, random),
+        };
+        self.write(at);
+        let path = &self.files[at].0;
+        let mut said = format!("edit {path}: {:?}", self.state.texts[at]);
+        let file = self.p.root().join(path);
+        if file.exists() && random.is_one_in(12) {
+            let hour = Duration::from_secs(3600);
+            let now = SystemTime::now();
+            let is_old = random.is_one_in(2);
+            let time = if is_old { now - hour } else { now + hour };
+            let file = fs::File::options().append(true).open(file).unwrap();
+            file.set_modified(time).unwrap();
+            self.is_tainted |= is_old;
+            said += if is_old {
+                ", an hour old"
+            } else {
+                ", from the future"
+            };
+        }
+        said
+    }
+
+    /// Everything is as it was once, as after a switch of the branch.
+    fn switch(&mut self, random: &mut Random) -> String {
+        let target = random.pick(&self.earlier);
+        let before = std::mem::replace(&mut self.state, target);
+        for at in 0..self.files.len() {
+            if before.texts[at] != self.state.texts[at] {
+                self.write(at);
+            }
+        }
+        "switch".to_owned()
+    }
+
+    /// Something that happens in the target directory, or to what triggers build scripts.
+    fn disturb(&mut self, random: &mut Random) -> String {
+        let package = PACKAGES[random.below(PACKAGES.len())].name;
+        match random.below(7) {
+            0 => {
+                let generated = self.p.in_target("generated.rs");
+                if generated.is_empty() {
+                    return String::new();
+                }
+                let path = random.pick(&generated);
+                let number = random.digit();
+                fs::write(&path, format!("pub const GENERATED: u32 = {number};")).unwrap();
+                self.is_tainted = true;
+                format!("edit {} by hand", path.display())
+            }
+            1 => {
+                let cargo = random.below(2);
+                let line = format!("clean -p {package}");
+                if cargo == 0 {
+                    self.p.released(&line).run();
+                } else {
+                    self.p.incremental(&line).run();
+                }
+                format!("{line} by {cargo}")
+            }
+            2 => {
+                let program = self.p.bin(random.pick(&PROGRAMS));
+                if random.is_one_in(2) {
+                    let _ = fs::hard_link(
+                        &program,
+                        self.p.root().join(format!("kept-{}", random.next())),
+                    );
+                } else {
+                    let _ = fs::remove_file(&program);
+                }
+                format!("link or remove {}", program.display())
+            }
+            3 => {
+                self.state.variable = random.digit();
+                format!("variable {}", self.state.variable)
+            }
+            4 | 5 => {
+                let script = self.p.root().join(package).join("build.rs");
+                if script.exists() {
+                    touch(&script);
+                }
+                format!("touch the script of {package}")
+            }
+            _ => {
+                touch(&self.p.root().join("low/src/lib.rs"));
+                "touch low".to_owned()
+            }
+        }
+    }
+
+    fn build(&self, random: &mut Random) -> String {
+        let name = PACKAGES[random.below(PACKAGES.len())].name;
+        let line = match random.below(5) {
+            0 => BUILD.to_owned(),
+            1 => format!("build -p {name}"),
+            2 => "test --workspace --no-run".to_owned(),
+            3 => format!("{BUILD} --features top/extra"),
+            _ => format!("check -p {name}"),
+        };
+        let who = random.below(6);
+        let mut cargo = if who < 2 {
+            self.p.released(&line)
+        } else {
+            self.p.incremental(&line)
+        };
+        cargo.env("VARIABLE", self.state.variable.to_string());
+        match who {
+            2 => cargo.env("CARGO_BUILD_PIPELINING", "metadata"),
+            3 => cargo.env("CARGO_BUILD_JOBS", "1"),
+            _ => &mut cargo,
+        };
+        if !random.is_one_in(3) {
+            cargo.run();
+            return format!("{line} by {who}");
+        }
+        let variable = random.pick(&["KILL_BEFORE", "KILL_AFTER"]);
+        let name = name.replace('-', "_");
+        cargo.env("RUSTC_WRAPPER", self.p.root().join("wrapper"));
+        cargo.env(variable, &name);
+        // It may get to its end.
+        let _ = cargo.build_command().output().unwrap();
+        format!("{line} by {who}, {variable} {name}")
+    }
+
+    fn print(&self) -> Vec<String> {
+        let print = |name| {
+            let output = self.p.process(self.p.bin(name)).run();
+            String::from_utf8(output.stdout).unwrap()
+        };
+        PROGRAMS.map(print).to_vec()
+    }
+
+    fn programs(&self) -> Vec<Vec<u8>> {
+        PROGRAMS
+            .map(|name| fs::read(self.p.bin(name)).unwrap())
+            .to_vec()
+    }
+
+    /// Builds everything, and compares it with what it should be.
+    fn check(&mut self, history: &[String], is_byte_for_byte: bool) {
+        let variable = self.state.variable.to_string();
+        let expected = copied(&self.p, |p| {
+            p.released(BUILD).env("VARIABLE", &variable).run();
+            self.print()
+        });
+        self.p.incremental(BUILD).env("VARIABLE", &variable).run();
+        let printed = self.print();
+        assert_eq!(printed, expected, "after {history:#?}");
+        if !is_byte_for_byte || self.is_tainted {
+            return;
+        }
+        let made = self.programs();
+        if !self.clean.contains_key(&self.state) {
+            let (target, aside) = (self.p.build_dir(), self.p.root().join("aside"));
+            fs::rename(&target, &aside).unwrap();
+            self.p.released(BUILD).env("VARIABLE", &variable).run();
+            self.clean.insert(self.state.clone(), self.programs());
+            fs::remove_dir_all(&target).unwrap();
+            fs::rename(&aside, &target).unwrap();
+        }
+        assert!(
+            made == self.clean[&self.state],
+            "not as a clean build, after {history:#?}"
+        );
+    }
+
+    /// Makes files as old as they are, and builds from nothing the next time.
+    fn heal(&mut self) {
+        fs::remove_dir_all(self.p.build_dir()).unwrap();
+        (0..self.files.len()).for_each(|at| self.write(at));
+        self.is_tainted = false;
+    }
+}
+
+fn setting(name: &str, default: u64) -> u64 {
+    match std::env::var(name) {
+        Ok(value) => value.parse().unwrap(),
+        Err(_) => default,
+    }
+}
+
+#[cargo_test]
+fn random_histories() {
+    let seed = setting("CUTOFF_SEED", 1);
+    let mut random = Random(seed);
+    let steps = setting("CUTOFF_STEPS", 25);
+    let mut world = World::new();
+    let mut history = vec![format!("seed {seed}")];
+    for step in 0..steps {
+        for _ in 0..random.below(4) {
+            history.push(match random.below(10) {
+                0 => world.switch(&mut random),
+                1..=3 => world.disturb(&mut random),
+                _ => world.edit(&mut random),
+            });
+            if random.is_one_in(5) {
+                history.push(world.build(&mut random));
+            }
+        }
+        if random.is_one_in(3) {
+            history.push(world.build(&mut random));
+        }
+        history.push(format!("step {step}"));
+        world.check(&history, step % 8 == 0);
+        world.earlier.push(world.state.clone());
+        if world.is_tainted && random.is_one_in(8) {
+            world.heal();
+            history.push("heal".to_owned());
+        }
+    }
+}
