@@ -9,7 +9,8 @@ use std::process::Command;
 use cargo_test_support::prelude::*;
 use cargo_test_support::{Execs, Project, ProjectBuilder, project};
 
-use crate::support::cutoff::{CutoffExt, copied, package, touch};
+use crate::support::ProjectExt;
+use crate::support::cutoff::{CutoffExt, copied, made, package, touch};
 
 /// Macros that read what nothing tells of, and a library that can be touched so that all above it is
 /// dirty because of it.
@@ -591,10 +592,9 @@ fn links_survive_changes_of_metadata() {
     assert_not_linked("a hard link was made");
 }
 
-/// Nothing that a quick build writes within one tick of the clock is forgotten.
-#[cargo_test]
-fn quick_units_are_remembered() {
-    let p = workspace(&["app"])
+/// A program on a library.
+fn quick() -> ProjectBuilder {
+    workspace(&["app"])
         .file(
             "app/Cargo.toml",
             &package("app", "[dependencies]\nlow.path = \"../low\"\n"),
@@ -603,7 +603,12 @@ fn quick_units_are_remembered() {
             "app/src/main.rs",
             r#"fn main() { println!("{}", low::low()) }"#,
         )
-        .build();
+}
+
+/// Nothing that a quick build writes within one tick of the clock is forgotten.
+#[cargo_test]
+fn quick_units_are_remembered() {
+    let p = quick().build();
     for round in 0..5 {
         p.build_dir().rm_rf();
         p.incremental("build -p app").run();
@@ -614,5 +619,29 @@ fn quick_units_are_remembered() {
             ["low lib"],
             "round {round}"
         );
+    }
+}
+
+/// Since 1.97 a library lists its objects, whose names are others each time.
+#[cargo_test]
+fn libraries_of_a_newer_compiler() {
+    let mut nightly = Command::new("rustc");
+    nightly.arg("--version").env("RUSTUP_TOOLCHAIN", "nightly");
+    if !nightly.output().is_ok_and(|output| output.status.success()) {
+        eprintln!("skipped: there is no nightly toolchain");
+        return;
+    }
+    let p = quick().build();
+    let build = |p: &Project| {
+        p.incremental("build -p app")
+            .env("RUSTUP_TOOLCHAIN", "nightly")
+            .env("CARGO_BUILD_TRACE", "trace.json")
+            .run();
+        made(&p.trace())
+    };
+    assert!(build(&p).contains("app bin"));
+    for _ in 0..2 {
+        touch(&p.root().join("low/src/lib.rs"));
+        assert_eq!(build(&p).into_iter().collect::<Vec<_>>(), ["low lib"]);
     }
 }
