@@ -115,8 +115,8 @@ impl Inputs {
         }
         let mut environment = None;
         if let Some(packages) = packages {
-            for root in packages {
-                stamps.add_package(root).ok()?;
+            if !packages.into_iter().all(|root| stamps.add_package(root)) {
+                return None;
             }
             environment = Some(stamp::environment(&self.variables));
         }

@@ -38,8 +38,8 @@
 //! * The files of dep-info, as well as by Cargo's own rule.
 //! * For a unit that links, the files in the directories that build scripts and flags have native libraries
 //!   searched in. The same for a library that native code was bundled into.
-//! * For a unit that can expand procedural macros, all files of its package and of the macros', as for a
-//!   build script that names no inputs, and the environment.
+//! * For a unit that can expand procedural macros, all files of its package and of the macros', and the
+//!   environment. Cargo has a build script that names no inputs depend on its package in the same way.
 //!
 //! The toolchain and the system's libraries count as part of the compiler, as in Cargo.
 //!

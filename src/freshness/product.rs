@@ -313,8 +313,7 @@ impl Product {
     }
 
     /// What rustc and the macros that it expands read beside dependencies. Nothing tells what a macro
-    /// reads. So it counts as reading what Cargo has a build script read that names nothing: all of the
-    /// package, and of the macro's. And the environment.
+    /// reads, so all files of the package and of the macro's count, and the environment.
     fn inputs(&self, inputs: &Inputs, before: Time) -> Option<Digest> {
         let packages = self.macro_packages.as_ref();
         let packages = packages.map(|packages| packages.iter().chain(&self.is.package_root));

@@ -12,10 +12,14 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use ignore::WalkBuilder;
 use serde::{Deserialize, Serialize};
+use walkdir::WalkDir;
 
 use super::Digest;
+
+/// How many files of a package are looked at, each time that a crate of it is compiled that can expand
+/// procedural macros.
+const MOST_FILES: usize = 10_000;
 
 /// Nanoseconds since 1970.
 pub type Time = i64;
@@ -93,35 +97,38 @@ impl Stamps {
         }
     }
 
-    /// Adds all files of a package, as Cargo has it for a build script that names no inputs: without
-    /// ignored files, packages below, and build directories.
-    ///
-    /// # Errors
-    ///
-    /// If something cannot be read.
-    pub fn add_package(&mut self, root: &Path) -> Result<(), ignore::Error> {
-        let files = WalkBuilder::new(root)
-            .hidden(false)
+    /// Adds all files of a package, without packages below and build directories. Follows symbolic links.
+    /// Returns whether that was possible: a package can have too many files.
+    pub fn add_package(&mut self, root: &Path) -> bool {
+        let files = WalkDir::new(root)
             .follow_links(true)
+            .into_iter()
             .filter_entry(|entry| {
-                let is_dir = entry.file_type().is_some_and(|it| it.is_dir());
+                let is_dir = entry.file_type().is_dir();
                 let holds = |name| is_dir && entry.path().join(name).exists();
                 entry.depth() == 0
                     || !(entry.file_name() == ".git"
                         || holds("Cargo.toml")
                         || holds("CACHEDIR.TAG"))
-            })
-            .build();
-        for entry in files {
-            let entry = entry?;
-            if entry.file_type().is_some_and(|it| it.is_dir()) {
+            });
+        for (number, entry) in files.enumerate() {
+            if number == MOST_FILES {
+                return false;
+            }
+            match entry {
                 // Its times change when files come and go that do not count.
-                self.0.insert(entry.into_path(), None);
-            } else {
-                self.add(entry.into_path());
+                Ok(entry) if entry.file_type().is_dir() => {
+                    self.0.insert(entry.into_path(), None);
+                }
+                Ok(entry) => self.add(entry.into_path()),
+                // A link that leads nowhere or in a circle, or what nobody else can read either.
+                Err(e) => match e.path() {
+                    Some(path) => drop(self.0.insert(path.to_owned(), None)),
+                    None => return false,
+                },
             }
         }
-        Ok(())
+        true
     }
 
     /// When the last change happened.
@@ -176,7 +183,7 @@ mod tests {
 
     fn package(dir: &Path) -> Digest {
         let mut stamps = Stamps::default();
-        stamps.add_package(dir).unwrap();
+        assert!(stamps.add_package(dir));
         stamps.digest()
     }
 
@@ -215,6 +222,26 @@ mod tests {
             write(at(name).join("file"), "").unwrap();
         }
         assert_eq!(package(dir.path()), before);
+    }
+
+    #[test]
+    fn too_many_files() {
+        let dir = tempfile::tempdir().unwrap();
+        for number in 0..MOST_FILES {
+            write(dir.path().join(number.to_string()), "").unwrap();
+        }
+        assert!(!Stamps::default().add_package(dir.path()));
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn dead_and_circular_links_count_as_missing() {
+        use std::os::unix::fs::symlink;
+        let dir = tempfile::tempdir().unwrap();
+        let before = package(dir.path());
+        symlink("nowhere", dir.path().join("dead")).unwrap();
+        symlink(".", dir.path().join("circle")).unwrap();
+        assert_ne!(package(dir.path()), before);
     }
 
     #[test]
