@@ -11,6 +11,7 @@ use cargo_test_support::Project;
 use cargo_test_support::prelude::*;
 
 use crate::support::cutoff::{CutoffExt, copied, touch};
+use crate::support::gated::await_nobody_in;
 use crate::support::programs::{PACKAGES, PROGRAMS, programs};
 
 const BUILD: &str = "build --workspace";
@@ -288,6 +289,8 @@ exec "$@"
         cargo.env(variable, &name);
         // It may get to its end.
         let _ = cargo.build_command().output().unwrap();
+        // Compilers outlive a cargo that was killed.
+        await_nobody_in(&self.p.root());
         format!("{line} by {who}, {variable} {name}")
     }
 

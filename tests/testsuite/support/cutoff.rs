@@ -216,6 +216,7 @@ pub fn made(trace: &BuildTrace) -> BTreeSet<String> {
 fn walkdir(dir: &Path) -> Vec<PathBuf> {
     let mut files = Vec::new();
     let mut unvisited = vec![dir.to_owned()];
+    unvisited.retain(|dir| dir.exists());
     while let Some(dir) = unvisited.pop() {
         for entry in fs::read_dir(dir).unwrap() {
             let entry = entry.unwrap();
