@@ -4,6 +4,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::{OsStr, OsString};
 use std::path::{Path, PathBuf};
 
+use cargo_util::paths;
+
 use super::Digest;
 use super::stamp::{self, Stamps, Time};
 
@@ -11,6 +13,7 @@ use super::stamp::{self, Stamps, Time};
 #[derive(Clone, Debug, Default)]
 pub struct Inputs {
     files: Vec<PathBuf>,
+    linkers: Vec<PathBuf>,
     /// Where rustc and the linker look for native libraries.
     native_dirs: BTreeSet<PathBuf>,
     /// Whether Rust libraries may be in one of these directories, too.
@@ -33,6 +36,18 @@ impl Inputs {
     /// Adds a variable that is set for the compiler beside the environment of this process.
     pub fn add_variable(&mut self, name: &str, value: &OsStr) {
         self.variables.insert(name.to_owned(), value.to_owned());
+    }
+
+    /// Adds the compiler or a program that is run around it, a path or a name. An empty one is none.
+    pub fn add_compiler(&mut self, program: &Path, cwd: &Path) {
+        if !program.as_os_str().is_empty() {
+            self.files.push(executable(program, cwd));
+        }
+    }
+
+    /// Adds the linker that is configured, a path or a name.
+    pub fn add_linker(&mut self, program: &Path, cwd: &Path) {
+        self.linkers.push(executable(program, cwd));
     }
 
     /// Adds what `-L` is followed by, `KIND=PATH` or `PATH`, relative to `cwd`. See `SearchPath` in
@@ -68,6 +83,12 @@ impl Inputs {
         let mut option: Option<String> = None;
         for flag in flags {
             let flag = flag.as_ref();
+            // `--extern name=PATH`, `-Cprofile-use=PATH`, `@PATH` and whatever else there is.
+            let value = flag.rsplit(['=', '@']).next().unwrap_or(flag);
+            let path = cwd.join(value);
+            if value.contains(['/', '\\']) && path.is_file() {
+                self.files.push(path);
+            }
             let (name, value) = match option.take() {
                 Some(name) => (name, flag),
                 None => match flag {
@@ -94,6 +115,7 @@ impl Inputs {
                 "-C" => match value.split_once('=') {
                     Some(("link-arg", argument)) => self.add_linker_argument(argument),
                     Some(("link-args", _)) => self.has_unknown_files = true,
+                    Some(("linker", program)) => self.add_linker(program.as_ref(), cwd),
                     _ => {}
                 },
                 _ => self.has_unknown_files |= value.contains("link-arg"),
@@ -127,23 +149,34 @@ impl Inputs {
         ))
     }
 
-    /// The files in which native libraries are looked for. `None` if one of them was changed at
+    /// The linker, its environment, and the files in which native libraries are looked for. `None` if one of them was changed at
     /// `before` or later, or not all are known.
     pub(super) fn native(&self, before: Time) -> Option<Digest> {
         if self.has_unknown_files {
             return None;
         }
         let mut stamps = Stamps::default();
+        for linker in &self.linkers {
+            stamps.add(linker.clone());
+        }
         for dir in &self.native_dirs {
             stamps.add_entries(dir);
         }
-        (stamps.last() < before).then(|| stamps.digest())
+        let files = (stamps.last() < before).then(|| stamps.digest())?;
+        let environment = stamp::environment(&self.variables);
+        Some(Digest::chain("native", [files, environment]))
     }
 
     /// Whether rustc itself may read from the search path, although it links nothing.
     pub(super) fn has_crate_dirs(&self) -> bool {
         self.has_crate_dirs
     }
+}
+
+/// Where a program is. One that is not found counts as missing.
+fn executable(program: &Path, cwd: &Path) -> PathBuf {
+    let found = paths::resolve_executable(program);
+    cwd.join(found.as_deref().unwrap_or(program))
 }
 
 #[cfg(test)]
@@ -210,6 +243,27 @@ mod tests {
     }
 
     #[test]
+    fn files_that_flags_name() {
+        let dir = tempfile::tempdir().unwrap();
+        std::fs::create_dir(dir.path().join("dir")).unwrap();
+        let file = dir.path().join("dir/file");
+        std::fs::write(&file, "").unwrap();
+        let file = file.to_str().unwrap();
+        for (flags, is_file) in [
+            (&["--extern", &format!("name={file}")][..], true),
+            (&[&format!("-Cprofile-use={file}")], true),
+            (&[&format!("@{file}")], true),
+            (&["--cfg", "x=\"dir/file\""], false),
+            (&["--remap-path-prefix=/=dir/"], false),
+            (&["-Cprofile-use=dir/file"], true),
+        ] {
+            let mut inputs = Inputs::default();
+            inputs.add_flags(flags, dir.path());
+            assert_eq!(inputs.files.len(), usize::from(is_file), "{flags:?}");
+        }
+    }
+
+    #[test]
     fn files_that_are_too_young_prove_nothing() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("libfoo.a");
@@ -223,6 +277,29 @@ mod tests {
         }
         inputs.add_linker_argument("-Tmemory.x");
         assert_eq!(inputs.native(Time::MAX), None);
+    }
+
+    #[test]
+    fn programs_count() {
+        let dir = tempfile::tempdir().unwrap();
+        let program = dir.path().join("program");
+        let digests = || {
+            std::fs::remove_file(&program).ok();
+            std::fs::write(&program, "").unwrap();
+            let mut compiler = Inputs::default();
+            compiler.add_compiler(&program, dir.path());
+            compiler.add_compiler("".as_ref(), dir.path());
+            let mut linker = Inputs::default();
+            linker.add_flags(["-Clinker=./program"], dir.path());
+            (
+                compiler.compiled(NO_MACROS, Time::MAX),
+                linker.native(Time::MAX),
+            )
+        };
+        let before = digests();
+        let after = digests();
+        assert_ne!(after.0, before.0);
+        assert_ne!(after.1, before.1);
     }
 
     #[test]

@@ -35,13 +35,14 @@
 //!
 //! What is read beside libraries has to be untouched, which [stamps](stamp) prove ([`Inputs`]):
 //!
-//! * The files of dep-info, as well as by Cargo's own rule.
-//! * For a unit that links, the files in the directories that build scripts and flags have native libraries
+//! * The files of dep-info, as well as by Cargo's own rule; those that flags name; rustc itself and its
+//!   wrappers.
+//! * For a unit that links, a configured linker, the environment, and the files in the directories that build scripts and flags have native libraries
 //!   searched in. The same for a library that native code was bundled into.
 //! * For a unit that can expand procedural macros, all files of its package and of the macros', and the
 //!   environment. Cargo has a build script that names no inputs depend on its package in the same way.
 //!
-//! The toolchain and the system's libraries count as part of the compiler, as in Cargo.
+//! The rest of the toolchain and the system's libraries count as part of the compiler, as in Cargo.
 //!
 //! # Doubt means rebuild
 //!

@@ -143,7 +143,7 @@ impl Stamps {
     }
 }
 
-/// A digest of the environment that a procedural macro can read: that of this process, and variables
+/// A digest of the environment that procedural macros and linkers can read: that of this process, and variables
 /// that are `set` beside it. What differs between two commands of one shell is left out, as are the
 /// variables that configure Cargo.
 pub fn environment(set: &BTreeMap<String, OsString>) -> Digest {

@@ -592,6 +592,52 @@ fn links_survive_changes_of_metadata() {
     assert_not_linked("a hard link was made");
 }
 
+/// A wrapper and a linker are programs, too.
+#[cargo_test]
+fn wrapper_and_linker_are_edited() {
+    let p = workspace(&["app"])
+        .file(
+            "app/Cargo.toml",
+            &package("app", "[dependencies]\nlow.path = \"../low\"\n"),
+        )
+        .file(
+            "app/src/main.rs",
+            r#"extern "C" { fn code() -> i32; }
+            fn main() { println!("{} {} {}", cfg!(edited), unsafe { code() }, low::low()) }"#,
+        )
+        .file("code.c", "int code(void) { return 1; }\n")
+        .file("other.c", "int code(void) { return 2; }\n")
+        .executable("wrapper", "#!/bin/sh\nexec \"$@\" --cfg original\n")
+        .executable(
+            "linker",
+            "#!/bin/sh\nexec cc \"${LINKED:-code.c}\" \"$@\"\n",
+        )
+        .file(
+            ".cargo/config.toml",
+            "build.rustc-wrapper = './wrapper'\n[target.'cfg(unix)']\nlinker = './linker'\n",
+        )
+        .build();
+    let edit = |name: &str, from: &str, to: &str| {
+        let text = p.read_file(name).replace(from, to);
+        fs::write(p.root().join(name), text).unwrap();
+        touch(&p.root().join("low/src/lib.rs"));
+    };
+    check("linker", &p, true, |_| edit("linker", "code.c", "other.c"));
+    edit("linker", "other.c", "code.c");
+    check("its environment", &p, true, |p| {
+        build(p, ours, "1");
+        let linked = "env.LINKED = 'other.c'\n";
+        p.change_file(
+            ".cargo/config.toml",
+            &format!("{linked}{}", p.read_file(".cargo/config.toml")),
+        );
+        touch(&p.root().join("low/src/lib.rs"));
+    });
+    check("wrapper", &p, true, |_| {
+        edit("wrapper", "original", "edited")
+    });
+}
+
 /// A program on a library.
 fn quick() -> ProjectBuilder {
     workspace(&["app"])
