@@ -174,7 +174,7 @@ mod tests {
                 size: u64::MAX,
                 modified: Time::MIN,
                 changed: Time::MAX,
-                file: (1, u64::MAX),
+                inode: u64::MAX,
             },
         };
         Entry {

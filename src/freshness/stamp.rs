@@ -34,8 +34,9 @@ pub struct Stamp {
     /// When anything about the file was changed, which no program can set. The same as `modified`
     /// where the system does not have it.
     pub changed: Time,
-    /// Device and inode. Zero where the system does not have them.
-    pub file: (u64, u64),
+    /// The inode. Zero where the system does not have it. Numbers of devices change from one boot to the
+    /// next on some file systems.
+    pub inode: u64,
 }
 
 impl Stamp {
@@ -58,19 +59,19 @@ impl From<&Metadata> for Stamp {
     fn from(metadata: &Metadata) -> Self {
         let modified = metadata.modified().map_or(Time::MAX, nanoseconds);
         #[cfg(unix)]
-        let (changed, file) = {
+        let (changed, inode) = {
             use std::os::unix::fs::MetadataExt;
             let seconds = metadata.ctime().saturating_mul(1_000_000_000);
             let changed = seconds.saturating_add(metadata.ctime_nsec());
-            (changed, (metadata.dev(), metadata.ino()))
+            (changed, metadata.ino())
         };
         #[cfg(not(unix))]
-        let (changed, file) = (modified, (0, 0));
+        let (changed, inode) = (modified, 0);
         Stamp {
             size: metadata.len(),
             modified,
             changed,
-            file,
+            inode,
         }
     }
 }
