@@ -83,13 +83,15 @@ fn of_archive(path: &Path) -> io::Result<(Digest, bool)> {
                 if name == OBJECT_NAMES {
                     content.read_to_end(&mut object_names)?;
                 } else {
-                    let (name_digest, invocation) = match split_object_name(name) {
-                        Some((unit, invocation)) => (Digest::of_value(&(unit, OBJECT)), invocation),
-                        None => (Digest::of_value(name), ""),
+                    let name_digest = match split_object_name(name) {
+                        Some((unit, invocation)) => {
+                            if !invocations.iter().any(|it| it == invocation) {
+                                invocations.push(invocation.to_owned());
+                            }
+                            Digest::of_value(&(unit, OBJECT))
+                        }
+                        None => Digest::of_value(name),
                     };
-                    if !invocations.iter().any(|it| it == invocation) {
-                        invocations.push(invocation.to_owned());
-                    }
                     has_native_code |= !(name == METADATA
                         || name.starts_with(&own_objects) && name.ends_with(OBJECT));
                     let mut hasher = blake3::Hasher::new();
@@ -111,7 +113,7 @@ fn of_archive(path: &Path) -> io::Result<(Digest, bool)> {
 
 /// The digest of a list of names without the invocations in them.
 fn object_names_digest(mut names: Vec<u8>, invocations: &[String]) -> Digest {
-    for invocation in invocations.iter().filter(|it| !it.is_empty()) {
+    for invocation in invocations {
         let name = format!(".{invocation}{OBJECT}").into_bytes();
         let mut at = 0;
         while let Some(rest) = names.get_mut(at..at + name.len()) {

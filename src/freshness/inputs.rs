@@ -149,8 +149,8 @@ impl Inputs {
         ))
     }
 
-    /// The linker, its environment, and the files in which native libraries are looked for. `None` if one of them was changed at
-    /// `before` or later, or not all are known.
+    /// The linker, its environment, and the files in which native libraries are looked for. `None` if
+    /// one of them was changed at `before` or later, or not all are known.
     pub(super) fn native(&self, before: Time) -> Option<Digest> {
         if self.has_unknown_files {
             return None;
@@ -283,9 +283,8 @@ mod tests {
     fn programs_count() {
         let dir = tempfile::tempdir().unwrap();
         let program = dir.path().join("program");
-        let digests = || {
-            std::fs::remove_file(&program).ok();
-            std::fs::write(&program, "").unwrap();
+        let digests = |text: &str| {
+            std::fs::write(&program, text).unwrap();
             let mut compiler = Inputs::default();
             compiler.add_compiler(&program, dir.path());
             compiler.add_compiler("".as_ref(), dir.path());
@@ -296,8 +295,8 @@ mod tests {
                 linker.native(Time::MAX),
             )
         };
-        let before = digests();
-        let after = digests();
+        let before = digests("one");
+        let after = digests("other");
         assert_ne!(after.0, before.0);
         assert_ne!(after.1, before.1);
     }

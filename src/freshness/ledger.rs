@@ -54,7 +54,7 @@ pub struct Read {
     pub linked: Option<Digest>,
     /// Stamps of all other files that rustc read. `None` if that is not known for sure.
     pub inputs: Option<Digest>,
-    /// Stamps of native libraries. `None` if that is not known for sure.
+    /// Stamps of native libraries. `None` if that is not known for sure, or none are read.
     pub native: Option<Digest>,
 }
 
@@ -120,20 +120,20 @@ impl Entry {
         Entry::parse(&fs::read_to_string(path).ok()?)
     }
 
-    /// Puts the entry that `fill` makes into the timestamp at `path`, which keeps its time. `fill` is
-    /// called with the current time of the file system's clock.
+    /// Puts the entry that `fill` makes into the timestamp at `path`, which keeps its time. Outputs are to
+    /// be hashed in `fill`: [`hashed_at`](Self::hashed_at) is the time just before it.
     ///
     /// # Errors
     ///
     /// What `fill` fails with, or if the file cannot be replaced. Then it stays as it is.
-    pub fn write(path: &Path, fill: impl FnOnce(Time) -> io::Result<Self>) -> io::Result<Self> {
+    pub fn write(path: &Path, fill: impl FnOnce() -> io::Result<Self>) -> io::Result<Self> {
         let invoked = fs::metadata(path)?.modified()?;
         let dir = path.parent().unwrap_or(Path::new(""));
         let mut file = tempfile::NamedTempFile::with_prefix_in("invoked.timestamp.", dir)?;
         let now = Stamp::from(&file.as_file().metadata()?).last();
         let entry = Entry {
             hashed_at: now,
-            ..fill(now)?
+            ..fill()?
         };
         file.write_all(entry.to_text()?.as_bytes())?;
         #[cfg(unix)]
@@ -197,12 +197,12 @@ mod tests {
         let invoked = cargo_util::paths::set_invocation_time(dir.path()).unwrap();
         let path = dir.path().join("invoked.timestamp");
         assert_eq!(Entry::read(&path), None);
-        let written = Entry::write(&path, |_| Ok(entry())).unwrap();
+        let written = Entry::write(&path, || Ok(entry())).unwrap();
         assert_eq!(Entry::read(&path), Some(written));
         assert_eq!(cargo_util::paths::mtime(&path).unwrap(), invoked);
         assert_eq!(fs::read_dir(&dir).unwrap().count(), 1);
 
-        assert!(Entry::write(&path, |_| Err(io::ErrorKind::Other.into())).is_err());
+        assert!(Entry::write(&path, || Err(io::ErrorKind::Other.into())).is_err());
         assert_eq!(fs::read_dir(&dir).unwrap().count(), 1);
         cargo_util::paths::set_invocation_time(dir.path()).unwrap();
         assert_eq!(Entry::read(&path), None, "a new invocation");

@@ -146,12 +146,10 @@ impl Product {
     /// entry.
     pub fn made(&self, fingerprint: u64, inputs: Option<&Inputs>) -> io::Result<()> {
         let invoked = Stamp::of(&self.is.invoked)?.modified;
-        Entry::write(&self.is.invoked, |_| {
-            let entry = Entry {
-                fingerprint,
-                read: inputs.and_then(|inputs| self.read(inputs, invoked)),
-                ..self.entry_of_outputs()?
-            };
+        Entry::write(&self.is.invoked, || {
+            let mut entry = self.entry_of_outputs()?;
+            entry.fingerprint = fingerprint;
+            entry.read = inputs.and_then(|inputs| self.read(&entry.outputs, inputs, invoked));
             if !self.publish(&entry) {
                 return Err(io::Error::other("announced metadata has changed"));
             }
@@ -205,11 +203,10 @@ impl Product {
     pub fn compare(&self, known: &Known, inputs: &Inputs, is_all_ready: bool) -> Verdict {
         let Known { entry, read } = known;
         let is_same = |now: Option<Digest>, then: Option<Digest>| now.is_some() && now == then;
-        let bundles = entry.outputs.iter().any(|output| output.has_native_code);
-        let reads_native = self.is.is_linked || bundles || inputs.has_crate_dirs();
         if self.compiled() != Some(read.compiled)
             || !is_same(self.inputs(inputs, Time::MAX), read.inputs)
-            || reads_native && !is_same(inputs.native(Time::MAX), read.native)
+            || self.reads_native(&entry.outputs, inputs)
+                && !is_same(inputs.native(Time::MAX), read.native)
         {
             return Verdict::Changed;
         }
@@ -265,7 +262,7 @@ impl Product {
     /// If something cannot be read or written. Then there is no entry about this fingerprint.
     pub fn settle(&self, known: &Known, fingerprint: u64) -> io::Result<()> {
         self.publish(&known.entry);
-        Entry::write(&self.is.invoked, |_| {
+        Entry::write(&self.is.invoked, || {
             let mut entry = Entry {
                 fingerprint,
                 ..known.entry.clone()
@@ -280,7 +277,7 @@ impl Product {
 
     /// What the unit reads, now that everything below it is ready. Files that were changed after its
     /// compiler was `invoked` may not be what it has read.
-    fn read(&self, inputs: &Inputs, invoked: Time) -> Option<Read> {
+    fn read(&self, outputs: &[Output], inputs: &Inputs, invoked: Time) -> Option<Read> {
         let linked = if self.is.is_linked {
             Some(self.linked()?)
         } else {
@@ -290,8 +287,18 @@ impl Product {
             compiled: self.compiled()?,
             linked,
             inputs: self.inputs(inputs, invoked),
-            native: inputs.native(invoked),
+            native: if self.reads_native(outputs, inputs) {
+                inputs.native(invoked)
+            } else {
+                None
+            },
         })
+    }
+
+    /// Whether the search path for native libraries was read when these outputs were made.
+    fn reads_native(&self, outputs: &[Output], inputs: &Inputs) -> bool {
+        let bundles = outputs.iter().any(|output| output.has_native_code);
+        self.is.is_linked || bundles || inputs.has_crate_dirs()
     }
 
     /// What rustc reads of dependencies when it compiles.
@@ -403,7 +410,7 @@ impl Product {
     }
 
     fn write_unknown(&self) -> io::Result<Entry> {
-        Entry::write(&self.is.invoked, |_| self.entry_of_outputs())
+        Entry::write(&self.is.invoked, || self.entry_of_outputs())
     }
 
     fn own(&self) -> MutexGuard<'_, Own> {

@@ -288,7 +288,7 @@ proptest! {
         } else {
             world.graph.expected(unit, &[])
         };
-        // The second time there is an entry, but nobody knows what the unit was made of.
+        // The second time there is an entry, but it does not say what the unit was made of.
         for _ in 0..2 {
             let products = world.products(|_| {});
             prop_assert_eq!(world.verdicts(&products, &known), expected);
@@ -346,7 +346,7 @@ fn entry_is_about_one_invocation_fingerprint_and_compiler() {
     let path = world.path(1, "invoked.timestamp");
     let entry = Entry::read(&path).unwrap();
     let compiler = entry.compiler + 1;
-    Entry::write(&path, |_| Ok(Entry { compiler, ..entry })).unwrap();
+    Entry::write(&path, || Ok(Entry { compiler, ..entry })).unwrap();
     assert!(last().known(FINGERPRINT).is_none());
     world.make(1..2);
     assert!(last().known(FINGERPRINT).is_some());

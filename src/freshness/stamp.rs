@@ -122,7 +122,7 @@ impl Stamps {
                     self.0.insert(entry.into_path(), None);
                 }
                 Ok(entry) => self.add(entry.into_path()),
-                // A link that leads nowhere or in a circle, or what nobody else can read either.
+                // A link that leads nowhere or in a circle, or a file that a macro cannot read either.
                 Err(e) => match e.path() {
                     Some(path) => drop(self.0.insert(path.to_owned(), None)),
                     None => return false,

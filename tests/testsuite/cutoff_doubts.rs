@@ -46,7 +46,7 @@ fn entry(p: &Project, fingerprint: &str) -> PathBuf {
 fn change(path: &Path, change: impl FnOnce(&mut Entry)) {
     let mut entry = Entry::read(path).unwrap();
     change(&mut entry);
-    Entry::write(path, |_| Ok(entry)).unwrap();
+    Entry::write(path, || Ok(entry)).unwrap();
 }
 
 fn set_modified(path: &Path, time: std::time::SystemTime) {

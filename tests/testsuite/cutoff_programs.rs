@@ -11,6 +11,7 @@ use cargo_test_support::{Execs, Project, ProjectBuilder, project};
 
 use crate::support::ProjectExt;
 use crate::support::cutoff::{CutoffExt, copied, made, package, touch};
+use crate::support::programs::MACROS;
 
 /// Macros that read what nothing tells of, and a library that can be touched so that all above it is
 /// dirty because of it.
@@ -29,38 +30,8 @@ fn workspace(members: &[&str]) -> ProjectBuilder {
             "macros/Cargo.toml",
             &package("macros", "[lib]\nproc-macro = true\n"),
         )
-        .file("macros/src/lib.rs", MACROS)
+        .file("macros/src/lib.rs", &MACROS.replace("{value}", "0"))
 }
-
-const MACROS: &str = r#"
-    use proc_macro::TokenStream;
-
-    fn below(directory: &str) -> std::path::PathBuf {
-        let root = std::env::var_os("CARGO_MANIFEST_DIR").unwrap();
-        std::path::Path::new(&root).join(directory.trim_matches('"'))
-    }
-
-    /// The names and contents of the files in a directory of the package that is compiled.
-    #[proc_macro]
-    pub fn directory(name: TokenStream) -> TokenStream {
-        let files = std::fs::read_dir(below(&name.to_string())).unwrap();
-        let mut files: Vec<String> = files
-            .map(|file| {
-                let file = file.unwrap();
-                let text = std::fs::read_to_string(file.path()).unwrap();
-                format!("{}={}", file.file_name().to_str().unwrap(), text.trim())
-            })
-            .collect();
-        files.sort();
-        format!("{:?}", files.join(" ")).parse().unwrap()
-    }
-
-    #[proc_macro]
-    pub fn variable(name: TokenStream) -> TokenStream {
-        let value = std::env::var(name.to_string()).unwrap_or_default();
-        format!("{value:?}").parse().unwrap()
-    }
-"#;
 
 /// What is built: everything, with both values of the variable, by whom.
 fn build(p: &Project, execs: fn(&Project, &str) -> Execs, variable: &str) {

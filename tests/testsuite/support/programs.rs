@@ -60,7 +60,7 @@ pub const PACKAGES: [Package; 16] = [
     Package {
         name: "derive",
         manifest: "[lib]\nproc-macro = true",
-        files: &[("src/lib.rs", DERIVE)],
+        files: &[("src/lib.rs", MACROS)],
         fixed: &[],
     },
     Package {
@@ -196,7 +196,8 @@ pub const PACKAGES: [Package; 16] = [
     },
 ];
 
-const DERIVE: &str = r#"
+/// Procedural macros that read what no build script declares, and one that is a number.
+pub const MACROS: &str = r#"
     use proc_macro::TokenStream;
 
     #[proc_macro]
