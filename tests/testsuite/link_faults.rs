@@ -432,7 +432,7 @@ fn few_descriptors() {
     limited
         .args([
             "-c",
-            "ulimit -n $((48 + $(ls /proc/self/fd | wc -l))); exec \"$0\" \"$@\"",
+            "ulimit -n $((112 + $(ls /proc/self/fd | wc -l))); exec \"$0\" \"$@\"",
         ])
         .arg(build.get_program())
         .args(build.get_args())
