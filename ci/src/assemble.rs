@@ -9,6 +9,7 @@ use crate::layout::{Layout, Variant};
 use crate::lock::Lock;
 use crate::series::{Patch, Series};
 use crate::shell::{self, count};
+use crate::toolchain;
 use crate::tree::{Known, Record, State, Tree};
 
 /// What to do with somebody's work in the tree.
@@ -72,6 +73,7 @@ pub fn ensure(layout: &Layout, variant: Variant, network: Network) -> Result<(Tr
     loop {
         let lock = Lock::shared(layout, variant)?;
         if is_ready(layout, &tree, patches)? {
+            toolchain::note_if_older(tree.dir())?;
             return Ok((tree, lock));
         }
         drop(lock);
@@ -132,13 +134,7 @@ pub fn bring(
 ) -> Result<Record> {
     let old = match tree.state()? {
         State::Clean(record) => record,
-        State::Missing => {
-            let dir = tempfile::Builder::new()
-                .prefix(".unpacking-")
-                .tempdir_in(layout.upstream())?;
-            let source = fetch::unpack(dir.path(), network)?;
-            tree.found(&source)?
-        }
+        State::Missing => found(layout, tree, network)?,
         State::Foreign => bail!("{}", foreign(layout, tree)),
         State::Worked(_, work) => bail!("{} has {work}", layout.shown(tree.dir())),
     };
@@ -178,6 +174,16 @@ pub fn bring(
         None => Ok(record),
         Some((patch, said)) => bail!("{}", refused(layout, tree, patch, &said)),
     }
+}
+
+/// Makes a tree of the released crate alone.
+pub fn found(layout: &Layout, tree: &Tree, network: Network) -> Result<Record> {
+    let dir = tempfile::Builder::new()
+        .prefix(".unpacking-")
+        .tempdir_in(layout.upstream())?;
+    let base = layout.base();
+    let source = fetch::unpack(base, dir.path(), network)?;
+    tree.found(&source, &format!("cargo {}", base.version))
 }
 
 /// What to say of a patch that does not apply.

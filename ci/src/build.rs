@@ -55,7 +55,7 @@ pub fn cargo(layout: &Layout, request: Request) -> Result<Built> {
     } = request;
     toolchain::check()?;
     let (tree, lock) = assemble::ensure(layout, variant, network)?;
-    let mut command = cargo::in_tree(layout, variant, "build", &tree.version()?, network);
+    let mut command = cargo::in_tree(layout, variant, "build", &tree.version()?, network)?;
     command
         .args(["--bin", "cargo"])
         .arg("--message-format=json-render-diagnostics");

@@ -15,6 +15,7 @@ use console::Term;
 
 use crate::install;
 use crate::layout::{Layout, Variant};
+use crate::toolchain;
 
 /// Whether the network may be used.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -100,8 +101,11 @@ pub fn in_tree(
     subcommand: &str,
     version: &VersionInfo,
     network: Network,
-) -> Command {
+) -> Result<Command> {
     let mut command = self::command(subcommand, network);
+    if toolchain::newer_rust_asked_for(&layout.tree(variant))?.is_some() {
+        command.arg("--ignore-rust-version");
+    }
     for key in PROJECT_SETTINGS {
         command.env_remove(key);
     }
@@ -124,7 +128,7 @@ pub fn in_tree(
             version.hash.get(..9).unwrap_or(&version.hash),
         )
         .env("CARGO_COMMIT_DATE", &version.date);
-    command
+    Ok(command)
 }
 
 /// What `cargo --version` says of the source.

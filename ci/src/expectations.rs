@@ -31,6 +31,7 @@ A line counts only where all words of its CONDITION hold; `!` in front of a word
   mode         a mode is asked for (--mode)
   setting      a setting is read by all tests (--mode, --no-early-cutoff)
   cutoff       early cutoff is not turned off (--no-early-cutoff)
+  rust-1.N     the compiler is of Rust 1.N or newer
 
 A test that is listed and passes, and a line that matches no test, fail the run.";
 
@@ -69,6 +70,8 @@ pub enum Fact {
     Setting,
     /// Early cutoff is on.
     Cutoff,
+    /// The compiler is of this release of Rust 1, or newer.
+    Rust(u32),
 }
 
 impl Fact {
@@ -89,6 +92,9 @@ impl Fact {
     ];
 
     fn parse(word: &str) -> Option<Self> {
+        if let Some(minor) = word.strip_prefix("rust-1.") {
+            return minor.parse().ok().map(Fact::Rust);
+        }
         let (_, fact) = Self::ALL.iter().find(|(name, _)| *name == word)?;
         Some(*fact)
     }
@@ -307,7 +313,7 @@ fn parse(line: &str, place: &str) -> Result<Entry> {
         let Some(fact) = Fact::parse(word) else {
             let names: Vec<&str> = Fact::ALL.iter().map(|(name, _)| *name).collect();
             bail!(
-                "unknown condition `{word}`; there are: {}",
+                "unknown condition `{word}`; there are: {}, rust-1.N",
                 names.join(", ")
             );
         };
@@ -403,6 +409,8 @@ mod tests {
         let both = lists(text, "", &[Fact::Rustup, Fact::Linux]).unwrap();
         assert!(both.contains("a::one"));
         assert!(!lists(text, "", &[Fact::Linux]).unwrap().contains("a::one"));
+        let newer = lists("a::one | rust-1.97 | x\n", "", &[Fact::Rust(97)]).unwrap();
+        assert!(newer.contains("a::one"));
         let negated = lists("a::one | !rustup | x\n", "", &[Fact::Rustup]).unwrap();
         assert!(!negated.contains("a::one"));
         let error = lists("a::one | rustop | x\n", "", &[]).unwrap_err();

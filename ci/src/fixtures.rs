@@ -99,7 +99,7 @@ mod tests {
         fs::create_dir(&source).unwrap();
         fs::write(source.join("Cargo.toml"), "").unwrap();
         let tree = Tree::new(&dir.path().join("tree")).unwrap();
-        tree.found(&source).unwrap();
+        tree.found(&source, "cargo").unwrap();
 
         lay_down(&tree).unwrap();
         lay_down(&tree).unwrap();

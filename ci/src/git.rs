@@ -13,7 +13,7 @@ use std::process::{Command, Output, Stdio};
 use anyhow::{Context, Result, bail};
 
 /// Who commits what is assembled. Not a person: the author of each patch is kept.
-const COMMITTER: (&str, &str) = ("cargo xtask", "xtask@localhost");
+pub const COMMITTER: (&str, &str) = ("cargo xtask", "xtask@localhost");
 
 /// The time that Cargo gives every file in a `.crate`: 2006-07-24T01:21:28Z.
 const EPOCH: &str = "1153704088 +0000";
@@ -95,6 +95,26 @@ impl Git {
             bail!("{}", Failed::new(&command, &output).message());
         }
         Ok(output.stdout)
+    }
+
+    /// Runs a command that may fail: what it prints to stdout, or to stderr if it fails.
+    pub fn attempt<I, S>(&self, args: I) -> Result<std::result::Result<String, String>>
+    where
+        I: IntoIterator<Item = S>,
+        S: AsRef<OsStr>,
+    {
+        let output = self
+            .command()
+            .args(args)
+            .stdin(Stdio::null())
+            .output()
+            .with_context(|| format!("could not run {}", self.program.display()))?;
+        let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).trim().to_owned();
+        Ok(if output.status.success() {
+            Ok(text(&output.stdout))
+        } else {
+            Err(text(&output.stderr))
+        })
     }
 
     /// Applies one patch as one commit; what stands in the way is returned, not printed.

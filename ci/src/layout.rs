@@ -2,30 +2,42 @@
 
 use std::path::{Path, PathBuf};
 
-/// The version of the `cargo` crate that the series applies to.
-pub const VERSION: &str = "0.98.0";
+use anyhow::Result;
+
+use crate::base::Base;
+
+const PATCHES: &str = "patches";
 
 /// The checkout, and the paths in it that the commands share.
 #[derive(Clone, Debug)]
 pub struct Layout {
     root: PathBuf,
+    base: Base,
 }
 
 impl Layout {
-    /// The checkout that this binary was compiled in.
+    /// The checkout at `root`; without one, that in which this binary was compiled.
     ///
-    /// Not `CARGO_MANIFEST_DIR` at run time: the tests run this binary from the environment of
-    /// another package.
-    pub fn here() -> Self {
+    /// # Errors
+    ///
+    /// If the checkout does not say what its series applies to.
+    pub fn read(root: Option<PathBuf>) -> Result<Self> {
+        // Not `CARGO_MANIFEST_DIR` at run time: the tests run this binary from the environment of
+        // another package.
         let package = Path::new(env!("CARGO_MANIFEST_DIR"));
-        Layout {
-            root: package.parent().unwrap_or(package).to_path_buf(),
-        }
+        let root = root.unwrap_or_else(|| package.parent().unwrap_or(package).to_path_buf());
+        let base = Base::read(&root.join(PATCHES))?;
+        Ok(Layout { root, base })
     }
 
-    /// The checkout at `root`, for tests that must not touch this one.
-    pub fn at(root: PathBuf) -> Self {
-        Layout { root }
+    /// The checkout at `root`, whose series applies to `base`.
+    pub fn new(root: PathBuf, base: Base) -> Self {
+        Layout { root, base }
+    }
+
+    /// What the series applies to.
+    pub fn base(&self) -> &Base {
+        &self.base
     }
 
     /// The root of the checkout.
@@ -33,9 +45,9 @@ impl Layout {
         &self.root
     }
 
-    /// The patch files and `series`.
+    /// The patch files, `series` and `base`.
     pub fn patches(&self) -> PathBuf {
-        self.root.join("patches")
+        self.root.join(PATCHES)
     }
 
     /// The workspace that `run` builds when it is given nothing else.
@@ -83,7 +95,8 @@ impl Layout {
             Variant::Stock => "stock",
             Variant::Prefix => "prefix",
         };
-        self.upstream().join(format!("{prefix}-{VERSION}"))
+        self.upstream()
+            .join(format!("{prefix}-{}", self.base.version))
     }
 
     /// The target directory in which a variant is built.

@@ -110,13 +110,14 @@ fn acquire(
 mod tests {
     #![allow(clippy::unwrap_used)]
     use super::*;
+    use crate::base::Base;
     use std::sync::mpsc;
     use std::time::Duration;
 
     #[test]
     fn one_tree_can_be_assembled_while_another_is_built() {
         let dir = tempfile::tempdir().unwrap();
-        let layout = Layout::at(dir.path().to_path_buf());
+        let layout = Layout::new(dir.path().to_path_buf(), Base::default());
         let _built = Lock::shared(&layout, Variant::Patched).unwrap();
         let (say, said) = mpsc::channel();
         std::thread::spawn(move || {

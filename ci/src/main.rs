@@ -4,6 +4,7 @@
 //! is here fetches the one, applies the other, builds, runs, tests and installs the outcome.
 
 mod assemble;
+mod base;
 mod bench;
 mod build;
 mod cargo;
@@ -19,6 +20,7 @@ mod libtest;
 mod lock;
 mod machine;
 mod player;
+mod port;
 mod prefixes;
 mod record;
 mod run;
@@ -210,6 +212,14 @@ enum Command {
     },
     /// Check that the series compiles after each of its patches
     Prefixes,
+    /// Move the series to another release of the `cargo` crate
+    ///
+    /// Rebases the series on it, following renamed files, and writes patches/. Where two changes
+    /// conflict it stops, as `git rebase` does. CONTRIBUTING.md says what is left to do then.
+    Port {
+        /// The release, such as 0.100.0
+        version: String,
+    },
     /// Install the replacement as a rustup toolchain: `cargo +pipelined build`
     ///
     /// The toolchain is made of links to the active one and has our cargo.
@@ -263,7 +273,7 @@ fn main() -> ExitCode {
 }
 
 fn execute(cli: Cli) -> Result<ExitCode> {
-    let layout = cli.root.map_or_else(Layout::here, Layout::at);
+    let layout = Layout::read(cli.root)?;
     let network = if cli.offline {
         Network::Offline
     } else {
@@ -377,6 +387,7 @@ fn execute(cli: Cli) -> Result<ExitCode> {
                 network,
             },
         )?,
+        Command::Port { version } => port::run(&layout, &version, network)?,
         Command::Prefixes => prefixes::run(&layout, network)?,
         Command::Install { name, debug } => {
             let profile = if debug {

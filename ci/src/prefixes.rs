@@ -22,6 +22,7 @@ pub fn run(layout: &Layout, network: Network) -> Result<()> {
         tree.discard(&record)?;
     }
     let whole = assemble::bring(layout, &tree, &patches, patches.len(), network)?;
+    toolchain::note_if_older(tree.dir())?;
     let last = patches.len();
     for number in 0..=last {
         let name = match number.checked_sub(1) {
@@ -34,7 +35,7 @@ pub fn run(layout: &Layout, network: Network) -> Result<()> {
         );
         tree.move_to(&whole.first(number))?;
         let mut command =
-            cargo::in_tree(layout, Variant::Prefix, "check", &tree.version()?, network);
+            cargo::in_tree(layout, Variant::Prefix, "check", &tree.version()?, network)?;
         command.args(["--bin", "cargo"]);
         cargo::run(command, "cargo check", |line| println!("{line}")).with_context(|| {
             format!(

@@ -1,16 +1,16 @@
 //! What has to be installed before anything can be built, and what to say where it is not.
 
 use std::ffi::OsString;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 use anyhow::{Context, Result, bail};
+use fs_err as fs;
 
-use crate::cargo;
-use crate::layout::VERSION;
+use crate::{cargo, shell};
 
-/// The oldest compiler that builds this version of Cargo.
-const OLDEST: (u32, u32) = (1, 95);
+/// The oldest compiler that builds all of this.
+const OLDEST: &str = env!("CARGO_PKG_RUST_VERSION");
 
 /// Says what is missing for a build, if anything is.
 pub fn check() -> Result<()> {
@@ -60,19 +60,31 @@ pub fn rustc_itself() -> Result<PathBuf> {
     Ok(sysroot()?.join("bin").join(rustc))
 }
 
+/// The channel of the compiler: `stable`, `beta`, `nightly`, or `dev` for one that was built by hand.
+pub fn channel() -> Result<String> {
+    Ok(channel_of(&rustc_info()?.release).to_owned())
+}
+
+/// `1.97.0-beta.2` → `beta`.
+fn channel_of(release: &str) -> &str {
+    match release.split_once('-') {
+        Some((_, channel)) => channel.split('.').next().unwrap_or(channel),
+        None => "stable",
+    }
+}
+
 /// Whether the compiler is a nightly.
 pub fn is_nightly() -> Result<bool> {
-    Ok(ask_rustc(&["--version"])?.contains("-nightly"))
+    Ok(channel()? == "nightly")
 }
 
 fn check_rustc() -> Result<()> {
     let text = ask_rustc(&["--version"])?;
     let text = text.trim();
-    let (major, minor) = OLDEST;
     match version(text) {
-        Some(found) if found >= OLDEST => Ok(()),
+        Some(found) if Some(found) >= numbers(OLDEST) => Ok(()),
         Some(_) => bail!(
-            "`{text}` is too old: cargo {VERSION} needs Rust {major}.{minor} or newer; run `rustup update stable`"
+            "`{text}` is too old: pipelined-cargo needs Rust {OLDEST} or newer; run `rustup update stable`"
         ),
         None => bail!(
             "`{} --version` printed `{text}`, which is no version of rustc",
@@ -108,8 +120,48 @@ fn ask_rustc(args: &[&str]) -> Result<String> {
 
 /// `rustc 1.95.0 (59807616e 2026-04-14)` → `(1, 95)`.
 fn version(text: &str) -> Option<(u32, u32)> {
-    let mut numbers = text.strip_prefix("rustc ")?.split('.');
+    numbers(text.strip_prefix("rustc ")?)
+}
+
+/// `1.97` → `(1, 97)`.
+fn numbers(version: &str) -> Option<(u32, u32)> {
+    let mut numbers = version.split('.');
     Some((numbers.next()?.parse().ok()?, numbers.next()?.parse().ok()?))
+}
+
+/// Whether the compiler is of this version or newer.
+pub fn is_at_least(major: u32, minor: u32) -> Result<bool> {
+    let text = ask_rustc(&["--version"])?;
+    Ok(version(text.trim()) >= Some((major, minor)))
+}
+
+/// Says so if the compiler is older than the manifest in `tree` asks for.
+pub fn note_if_older(tree: &Path) -> Result<()> {
+    if let Some(asked) = newer_rust_asked_for(tree)? {
+        shell::note(format_args!(
+            "cargo asks for Rust {asked}; built with {} and --ignore-rust-version",
+            rustc_info()?.release
+        ));
+    }
+    Ok(())
+}
+
+/// The Rust version that the manifest in `tree` asks for, if the compiler is older.
+pub fn newer_rust_asked_for(tree: &Path) -> Result<Option<String>> {
+    let manifest = fs::read_to_string(tree.join("Cargo.toml"))?;
+    let Some(asked) = rust_version(&manifest) else {
+        return Ok(None);
+    };
+    let text = ask_rustc(&["--version"])?;
+    Ok((version(text.trim()) < numbers(asked)).then(|| asked.to_owned()))
+}
+
+/// `rust-version` in a manifest as Cargo publishes it.
+fn rust_version(manifest: &str) -> Option<&str> {
+    let value = manifest
+        .lines()
+        .find_map(|line| line.strip_prefix("rust-version = "))?;
+    Some(value.trim_matches('"'))
 }
 
 /// Parts of Cargo (libgit2, SQLite, curl) are C.
@@ -145,6 +197,25 @@ mod tests {
     use super::*;
 
     #[test]
+    fn channels() {
+        for (release, channel) in [
+            ("1.95.0", "stable"),
+            ("1.97.0-beta.2", "beta"),
+            ("1.97.0-nightly", "nightly"),
+            ("1.97.0-dev", "dev"),
+        ] {
+            assert_eq!(channel_of(release), channel);
+        }
+    }
+
+    #[test]
+    fn rust_version_of_a_manifest() {
+        let manifest = "[package]\nname = \"cargo\"\nrust-version = \"1.97\"\n";
+        assert_eq!(rust_version(manifest), Some("1.97"));
+        assert_eq!(rust_version("[package]\n"), None);
+    }
+
+    #[test]
     fn release_and_host() {
         let text = "rustc 1.95.0 (59807616e 2026-04-14)\nbinary: rustc\n\
             host: aarch64-apple-darwin\nrelease: 1.95.0\nLLVM version: 22.1.0\n";
@@ -168,6 +239,6 @@ mod tests {
         );
         assert_eq!(version("rustc 2.0.0"), Some((2, 0)));
         assert_eq!(version("clang version 17"), None);
-        assert!(version("rustc 1.100.0") >= Some(OLDEST));
+        assert!(version("rustc 1.100.0") >= numbers(OLDEST));
     }
 }

@@ -12,7 +12,7 @@ use anyhow::{Context, Result, bail};
 use fs_err as fs;
 
 use crate::cargo::VersionInfo;
-use crate::git::Git;
+use crate::git::{COMMITTER, Git};
 use crate::series::Patch;
 use crate::shell::count;
 
@@ -261,8 +261,9 @@ impl Tree {
         }
     }
 
-    /// Makes a repository of the released source in `source` and moves it to its place.
-    pub fn found(&self, source: &Path) -> Result<Record> {
+    /// Makes a repository of the released source in `source` and moves it to its place. `subject` is
+    /// that of its commit.
+    pub fn found(&self, source: &Path, subject: &str) -> Result<Record> {
         let git = self.git.at(source);
         // No templates: they bring hooks.
         git.run(["init", "--quiet", "--template="])?;
@@ -270,8 +271,7 @@ impl Tree {
         git.run(["config", "core.autocrlf", "false"])?;
         // Upstream ignores its `Cargo.lock`, which the crate ships all the same.
         git.run(["add", "--all", "--force"])?;
-        let subject = format!("cargo {}", crate::layout::VERSION);
-        git.run(["commit", "--quiet", "--no-verify", "--message", &subject])?;
+        git.run(["commit", "--quiet", "--no-verify", "--message", subject])?;
         let record = Record {
             base: git.run(["rev-parse", "HEAD"])?,
             applied: Vec::new(),
@@ -301,6 +301,39 @@ impl Tree {
         fs::write(&beside, record.text())?;
         fs::rename(&beside, &path)?;
         Ok(())
+    }
+
+    /// Rebases the commits of `other`, a tree of another release, on the release `base` of this one.
+    /// Returns whether nothing conflicts; otherwise it is left to be continued by hand.
+    ///
+    /// # Errors
+    ///
+    /// If git fails for another reason.
+    pub fn rebase_from(&self, other: &Tree, base: &str) -> Result<bool> {
+        // These count for a `git rebase --continue`, too.
+        for (key, value) in [
+            ("merge.directoryRenames", "true"),
+            ("merge.renameLimit", "100000"),
+            ("user.name", COMMITTER.0),
+            ("user.email", COMMITTER.1),
+        ] {
+            self.git.run(["config", key, value])?;
+        }
+        let from = other.dir().to_str().context("the path is not UTF-8")?;
+        let branch = self.git.run(["symbolic-ref", "--short", "HEAD"])?;
+        self.git.run(["fetch", "--quiet", from, UPSTREAM_REF])?;
+        let other_base = self.git.run(["rev-parse", "FETCH_HEAD"])?;
+        self.git.run(["fetch", "--quiet", from, ASSEMBLED_REF])?;
+        self.git
+            .run(["checkout", "--quiet", "-B", &branch, "FETCH_HEAD"])?;
+        match self
+            .git
+            .attempt(["rebase", "--quiet", "--onto", base, &other_base])?
+        {
+            Ok(_) => Ok(true),
+            Err(_) if self.git.attempt(["rev-parse", "REBASE_HEAD"])?.is_ok() => Ok(false),
+            Err(error) => bail!("`git rebase` failed: {error}"),
+        }
     }
 
     /// Throws somebody's work away. Only ever on request.

@@ -273,6 +273,7 @@ impl Machine {
             Fact::Mode => request.mode.is_some(),
             Fact::Setting => request.mode.is_some() || !request.early_cutoff,
             Fact::Cutoff => request.early_cutoff,
+            Fact::Rust(minor) => toolchain::is_at_least(1, minor)?,
         })
     }
 }
@@ -284,7 +285,7 @@ fn test_command(
     tree: &Tree,
 ) -> Result<Command> {
     let version = tree.version()?;
-    let mut command = cargo::in_tree(layout, request.variant, "test", &version, request.network);
+    let mut command = cargo::in_tree(layout, request.variant, "test", &version, request.network)?;
     command
         .args(["--test", "testsuite"])
         .env("RUST_BACKTRACE", "0")

@@ -56,8 +56,15 @@ fn contents(dir: &Path) -> Vec<(String, Vec<u8>)> {
     files
 }
 
+/// The name and version of the release that the series applies to.
+fn base() -> String {
+    let line = std::fs::read_to_string(root().join("patches/base")).unwrap();
+    let (_, file) = line.trim_end().split_once("  ").unwrap();
+    file.strip_suffix(".crate").unwrap().to_owned()
+}
+
 fn tree(checkout: &Path) -> PathBuf {
-    checkout.join("target/upstream/cargo-0.98.0")
+    checkout.join("target/upstream").join(base())
 }
 
 /// The first line of `series` that names a patch.
@@ -80,20 +87,20 @@ fn assemble_and_export_reproduce_the_patches() {
 fn local_work_is_never_thrown_away() {
     let checkout = checkout();
     xtask_in(&checkout, "assemble").run();
-    let file = tree(&checkout).join("src/cargo/lib.rs");
+    let file = tree(&checkout).join("README.md");
     let text = std::fs::read_to_string(&file).unwrap() + "// local\n";
     std::fs::write(&file, &text).unwrap();
     xtask_in(&checkout, "assemble --upto 1")
         .with_status(101)
         .with_stderr_data(str![[r#"
-[ERROR] target/upstream/cargo-0.98.0 has uncommitted changes, which assembling would throw away; `cargo xtask export` writes commits to patches/, `cargo xtask assemble --force` discards everything
+[ERROR] target/upstream/cargo-[..] has uncommitted changes, which assembling would throw away; `cargo xtask export` writes commits to patches/, `cargo xtask assemble --force` discards everything
 
 "#]])
         .run();
     xtask_in(&checkout, "export")
         .with_status(101)
         .with_stderr_data(str![[r#"
-[ERROR] target/upstream/cargo-0.98.0 has uncommitted changes; commit them there (or amend the patch they belong to) and run this again
+[ERROR] target/upstream/cargo-[..] has uncommitted changes; commit them there (or amend the patch they belong to) and run this again
 
 "#]])
         .run();
@@ -116,11 +123,11 @@ fn a_patch_that_does_not_apply_is_named_with_its_file() {
     xtask_in(&checkout, "assemble")
         .with_status(101)
         .with_stderr_data(str![[r#"
-[UNPACKING] cargo 0.98.0
+[UNPACKING] cargo [..]
     Applying perf-sbom-list-what-is-below-a-unit-only-where-an-sbom-is-written.patch
     Applying build-depend-on-cargo-pipelining.patch
 [ERROR] patches/build-depend-on-cargo-pipelining.patch does not apply to Cargo.toml
-target/upstream/cargo-0.98.0 has the patches that come before it. To mend it, run there
+target/upstream/cargo-[..] has the patches that come before it. To mend it, run there
     git am -3 --keep-non-patch [ROOT]/checkout/patches/build-depend-on-cargo-pipelining.patch
 resolve the conflicts, `git am --continue`, and then run `cargo xtask export` here
 
@@ -164,7 +171,7 @@ fn nothing_to_export() {
     xtask_in(&checkout(), "export")
         .with_status(101)
         .with_stderr_data(str![[r#"
-[ERROR] there is nothing to export: target/upstream/cargo-0.98.0 does not exist; run `cargo xtask assemble`
+[ERROR] there is nothing to export: target/upstream/cargo-[..] does not exist; run `cargo xtask assemble`
 
 "#]])
         .run();
@@ -240,7 +247,7 @@ fn an_old_toolchain() {
         .env("RUSTC", rustc)
         .with_status(101)
         .with_stderr_data(str![[r#"
-[ERROR] `rustc 1.90.0 (1159e78c4 2025-09-14)` is too old: cargo 0.98.0 needs Rust 1.95 or newer; run `rustup update stable`
+[ERROR] `rustc 1.90.0 (1159e78c4 2025-09-14)` is too old: pipelined-cargo needs Rust 1.95 or newer; run `rustup update stable`
 
 "#]])
         .run();
@@ -253,11 +260,11 @@ fn no_network_and_nothing_downloaded() {
         .env("CARGO_HOME", paths::root().join("empty"))
         .with_status(101)
         .with_stderr_data(str![[r#"
-    Fetching cargo 0.98.0
-[ERROR] cargo 0.98.0 could not be downloaded: check the network connection (or the proxy and registry settings in Cargo's configuration) and run this again
+    Fetching cargo [..]
+[ERROR] cargo [..] could not be downloaded: check the network connection (or the proxy and registry settings in Cargo's configuration) and run this again
 
 Caused by:
-  [ERROR] could not find `cargo@0.98.0` in registry `https://github.com/rust-lang/crates.io-index`
+  [ERROR] could not find `cargo@[..]` in registry `https://github.com/rust-lang/crates.io-index`
 
 "#]])
         .run();
@@ -267,12 +274,147 @@ Caused by:
 fn a_download_that_is_not_the_release() {
     let cache = paths::root().join("cargo-home/registry/cache/index.crates.io-0");
     cache.mkdir_p();
-    std::fs::write(cache.join("cargo-0.98.0.crate"), "not it").unwrap();
+    std::fs::write(cache.join(format!("{}.crate", base())), "not it").unwrap();
     xtask_in(&checkout(), "assemble")
         .env("CARGO_HOME", paths::root().join("cargo-home"))
         .with_status(101)
         .with_stderr_data(str![[r#"
-[ERROR] [ROOT]/cargo-home/registry/cache/index.crates.io-0/cargo-0.98.0.crate is not the released crate: its SHA-256 is 06121725c433ccd0469b52730a723e66a9c1e31c67c42b1dba6b501f0bf94c9d, and should be 7bcc52d107e10f9695543bbdc9128c7798abafdd36c6ba5adfb35e0abe87bf6e; delete the file and run this again
+[ERROR] [ROOT]/cargo-home/registry/cache/index.crates.io-0/cargo-[..].crate is not the released crate: its SHA-256 is 06121725c433ccd0469b52730a723e66a9c1e31c67c42b1dba6b501f0bf94c9d, and should be [..]; delete the file and run this again
+
+"#]])
+        .run();
+}
+
+/// A release of Cargo that nobody has published: that of the series, with changes. Returns the
+/// `CARGO_HOME` in which both have been downloaded.
+fn published(version: &str, change: impl FnOnce(&Path)) -> PathBuf {
+    let caches = std::fs::read_dir(cargo_home().join("registry/cache")).unwrap();
+    let base = base();
+    let released = caches
+        .map(|cache| cache.unwrap().path().join(format!("{base}.crate")))
+        .find(|file| file.exists())
+        .unwrap();
+    let home = paths::root().join("cargo-home");
+    let cache = home.join("registry/cache/index.crates.io-0");
+    cache.mkdir_p();
+    std::fs::copy(&released, cache.join(released.file_name().unwrap())).unwrap();
+    let tar = |args: &[&str], file: &Path| {
+        let status = std::process::Command::new("tar")
+            .arg(args[0])
+            .arg(file)
+            .args(&args[1..])
+            .current_dir(&home)
+            .status();
+        assert!(status.unwrap().success());
+    };
+    tar(&["-xzf"], &released);
+    let name = format!("cargo-{version}");
+    std::fs::rename(home.join(base), home.join(&name)).unwrap();
+    change(&home.join(&name));
+    tar(&["-czf", &name], &cache.join(format!("{name}.crate")));
+    home
+}
+
+#[cargo_test]
+fn port_follows_renamed_directories() {
+    let checkout = checkout();
+    let home = published("9.9.9", |source| {
+        std::fs::rename(source.join("src/compiler"), source.join("src/renamed")).unwrap();
+    });
+    xtask_in(&checkout, "port 9.9.9")
+        .env("CARGO_HOME", &home)
+        .with_stderr_data(str![[r#"
+[UNPACKING] cargo [..]
+    Applying [..]
+...
+[UNPACKING] cargo 9.9.9
+    Rebasing the series on cargo 9.9.9
+...
+    Exported patches/: [..] added, [..] changed, [..] removed, [..] unchanged
+
+"#]])
+        .run();
+    let patches = contents(&checkout.join("patches"));
+    let all: Vec<u8> = patches.iter().flat_map(|(_, text)| text).copied().collect();
+    let all = String::from_utf8(all).unwrap();
+    assert!(all.contains("  cargo-9.9.9.crate\n"));
+    assert!(all.contains("b/src/renamed/link_gate.rs"));
+    assert!(!all.contains("b/src/compiler/"));
+
+    std::fs::remove_dir_all(checkout.join("target")).unwrap();
+    xtask_in(&checkout, "assemble")
+        .env("CARGO_HOME", &home)
+        .run();
+    xtask_in(&checkout, "export").run();
+    assert_eq!(contents(&checkout.join("patches")), patches);
+}
+
+#[cargo_test]
+fn port_stops_at_a_conflict() {
+    let checkout = checkout();
+    let home = published("9.9.9", |source| {
+        let manifest = source.join("Cargo.toml");
+        let text = std::fs::read_to_string(&manifest).unwrap();
+        let line = "[dependencies.cargo-platform]\n";
+        let changed = text.replace(line, &format!("# a comment\n{line}"));
+        assert_ne!(text, changed);
+        std::fs::write(manifest, changed).unwrap();
+    });
+    std::fs::write(checkout.join("README.md"), format!("On {}.\n", base())).unwrap();
+    xtask_in(&checkout, "port 9.9.9")
+        .env("CARGO_HOME", &home)
+        .with_status(101)
+        .with_stderr_data(str![[r#"
+...
+[NOTE] these lines may be about the old release, [..]:
+README.md:1:On cargo-[..].
+[ERROR] `build: depend on cargo-pipelining` conflicts in Cargo.toml
+Resolve that in target/upstream/cargo-9.9.9, `git add` the files and `git rebase --continue` there, until
+the whole series is applied; then run `cargo xtask export` here
+
+"#]])
+        .run();
+    xtask_in(&checkout, "export")
+        .with_status(101)
+        .with_stderr_data(str![[r#"
+[ERROR] target/upstream/cargo-9.9.9 has an unfinished `git am` or rebase; finish it (or `--abort` it) and run this again
+
+"#]])
+        .run();
+    let tree = checkout.join("target/upstream/cargo-9.9.9");
+    for args in [
+        &["checkout", "--theirs", "Cargo.toml"][..],
+        &["add", "Cargo.toml"],
+        &["-c", "core.editor=true", "rebase", "--continue"],
+    ] {
+        let git = std::process::Command::new("git")
+            .args(args)
+            .current_dir(&tree)
+            .output()
+            .unwrap();
+        assert!(git.status.success(), "{git:?}");
+    }
+    xtask_in(&checkout, "export").run();
+    let patch = checkout.join("patches/build-depend-on-cargo-pipelining.patch");
+    let text = std::fs::read_to_string(patch).unwrap();
+    assert!(text.contains("# a comment"));
+}
+
+#[cargo_test]
+fn port_to_no_release() {
+    let checkout = checkout();
+    xtask_in(&checkout, "port latest")
+        .with_status(101)
+        .with_stderr_data(str![[r#"
+[ERROR] `latest` is not a version of the `cargo` crate; one is `[..]`
+
+"#]])
+        .run();
+    let version = base().replace("cargo-", "");
+    xtask_in(&checkout, &format!("port {version}"))
+        .with_status(101)
+        .with_stderr_data(str![[r#"
+[ERROR] the series is on cargo [..] already
 
 "#]])
         .run();

@@ -567,11 +567,12 @@ impl Progress {
 mod tests {
     #![allow(clippy::unwrap_used)]
     use super::*;
+    use crate::base::Base;
     use replay::generate::{Shape, generate};
 
     fn layout(names: &[&str]) -> (tempfile::TempDir, Layout) {
         let dir = tempfile::tempdir().unwrap();
-        let layout = Layout::at(dir.path().to_path_buf());
+        let layout = Layout::new(dir.path().to_path_buf(), Base::default());
         for (size, name) in names.iter().enumerate() {
             fs::create_dir_all(layout.recordings()).unwrap();
             let path = layout.recordings().join(format!("{name}{ENDING}"));
