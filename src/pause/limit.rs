@@ -50,7 +50,7 @@ impl Default for PauseMemory {
     }
 }
 
-/// Reads a size in bytes, as Cargo's own `parse_human_size` does in `src/cargo/core/gc.rs`: one decimal
+/// Reads a size in bytes, as Cargo's own `parse_human_size` does in `src/workspace/gc.rs`: one decimal
 /// at most, and only with a unit; one space at most before the unit; any case.
 fn size(text: &str) -> Option<u64> {
     let number_len = text

@@ -9,7 +9,7 @@ use std::{env, fs, io};
 /// Names the directory of the released cargo's source.
 const VARIABLE: &str = "RELEASED_CARGO";
 /// Where the queue is in it.
-const QUEUE: &str = "src/cargo/util/dependency_queue.rs";
+const QUEUE: &str = "src/util/dependency_queue.rs";
 
 fn main() -> io::Result<()> {
     println!("cargo::rerun-if-changed=build.rs");

@@ -247,7 +247,7 @@ fn assert_waits(
         p.change_file("wrapper", &wrapper("true", ""));
     }
     let mut cargo = p.held(line);
-    cargo.env("CARGO_LOG", "cargo::core::compiler::job_queue=debug");
+    cargo.env("CARGO_LOG", "cargo::compiler::job_queue=debug");
     let output = set(&mut cargo).run();
     let trace = p.trace();
     trace.assert_sound(4);
@@ -840,7 +840,7 @@ fn both_modes_can_be_compared() {
     // What says the same in both modes is worth nothing if it does so always.
     let p = bin_on_slow().build();
     let (metadata, link) = in_both_modes(&p, "build", |cargo| {
-        cargo.env("CARGO_LOG", "cargo::core::compiler::job_queue=debug")
+        cargo.env("CARGO_LOG", "cargo::compiler::job_queue=debug")
     });
     assert_eq!(metadata.count("link gate: "), 0);
     assert_eq!(link.count("started early"), 1, "{link:#?}");

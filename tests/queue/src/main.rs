@@ -29,6 +29,13 @@ mod meter;
 mod ours;
 #[cfg(released)]
 mod released;
+/// What the released queue uses of Cargo.
+#[cfg(released)]
+mod util {
+    pub(crate) mod data_structures {
+        pub(crate) use rustc_hash::{FxHashMap as HashMap, FxHashSet as HashSet};
+    }
+}
 
 use std::ops::RangeInclusive;
 use std::process::{Command, Stdio};
