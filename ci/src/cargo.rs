@@ -15,6 +15,7 @@ use console::Term;
 
 use crate::install;
 use crate::layout::{Layout, Variant};
+use crate::shell::count;
 use crate::toolchain;
 
 /// Whether the network may be used.
@@ -127,7 +128,21 @@ pub fn in_tree(
             "CARGO_COMMIT_SHORT_HASH",
             version.hash.get(..9).unwrap_or(&version.hash),
         )
-        .env("CARGO_COMMIT_DATE", &version.date);
+        .env("CARGO_COMMIT_DATE", &version.date)
+        // Without a channel it would be a development build, which accepts what a stable one refuses.
+        .env("CFG_RELEASE_CHANNEL", toolchain::channel()?);
+    match variant {
+        Variant::Stock => command.env_remove("CFG_VER_DESCRIPTION"),
+        Variant::Patched | Variant::Prefix => command.env(
+            "CFG_VER_DESCRIPTION",
+            format!(
+                "pipelined-cargo {}: {} on cargo {}",
+                env!("CARGO_PKG_VERSION"),
+                count(version.patches, "patch", "patches"),
+                layout.base().version
+            ),
+        ),
+    };
     Ok(command)
 }
 
@@ -141,6 +156,8 @@ pub struct VersionInfo {
     pub hash: String,
     /// When its last commit was written.
     pub date: String,
+    /// How many patches are applied.
+    pub patches: usize,
 }
 
 /// What to do about a full disk.

@@ -381,10 +381,13 @@ impl Tree {
     /// What `cargo --version` is to say.
     pub fn version(&self) -> Result<VersionInfo> {
         let text = self.git.run(["log", "-1", "--format=%T %as"])?;
+        let range = format!("{UPSTREAM_REF}..HEAD");
+        let patches = self.git.run(["rev-list", "--count", &range])?;
         match text.split_once(' ') {
             Some((hash, date)) => Ok(VersionInfo {
                 hash: hash.to_string(),
                 date: date.to_string(),
+                patches: patches.parse().context("git counted in an unknown way")?,
             }),
             None => bail!("git described a commit as `{text}`"),
         }
