@@ -7,6 +7,7 @@
 
 mod support;
 
+mod channel;
 #[cfg(target_os = "linux")]
 mod cutoff;
 #[cfg(target_os = "linux")]
@@ -25,6 +26,8 @@ mod link_faults;
 #[cfg(target_os = "linux")]
 mod link_safety;
 mod modes;
+#[cfg(target_os = "linux")]
+mod nightly;
 mod order;
 #[cfg(target_os = "linux")]
 mod pause;

@@ -7,7 +7,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use cargo_test_support::prelude::*;
-use cargo_test_support::{Execs, Project, project};
+use cargo_test_support::{Execs, Project, paths, project};
 use rustix::process::{Signal, kill_process};
 
 use crate::support::ProjectExt;
@@ -17,7 +17,7 @@ use crate::support::gated::{Running, artifacts, assert_tidy, await_nobody_in, aw
 const HANGS: Duration = Duration::from_secs(600);
 
 /// A copy of the example.
-fn example() -> Project {
+pub fn example() -> Project {
     let p = project().no_manifest().build();
     let example = crate::support::root().join("example");
     for path in walk(&example) {
@@ -35,11 +35,16 @@ fn example() -> Project {
 /// `cargo build` with so many jobs, of what is the same each time: incremental compilation draws names of
 /// object files at random.
 fn build(p: &Project, jobs: u32) -> Execs {
-    let mut cargo = p.cargo(&format!("build --offline --locked -j{jobs}"));
+    build_by(p.cargo(""), jobs)
+}
+
+/// The same, with this cargo.
+pub fn build_by(mut cargo: Execs, jobs: u32) -> Execs {
     cargo
+        .arg_line(&format!("build --offline --locked -j{jobs}"))
         .env("CARGO_INCREMENTAL", "0")
         .env("CARGO_PROFILE_DEV_DEBUG", "0")
-        .env("CARGO_BUILD_TRACE", p.root().join("trace.json"));
+        .env("CARGO_BUILD_TRACE", paths::root().join("foo/trace.json"));
     cargo
 }
 
@@ -52,7 +57,13 @@ fn progress(p: &Project) -> usize {
 /// Builds everything, and answers what was made.
 #[track_caller]
 fn finish(p: &Project, jobs: u32) -> BTreeMap<PathBuf, Vec<u8>> {
-    let mut cargo = Running::start(p, &mut build(p, jobs));
+    finish_by(p, &mut build(p, jobs), jobs)
+}
+
+/// The same, with this command.
+#[track_caller]
+pub fn finish_by(p: &Project, build: &mut Execs, jobs: u32) -> BTreeMap<PathBuf, Vec<u8>> {
+    let mut cargo = Running::start(p, build);
     let status = cargo.wait_within(HANGS);
     assert!(status.success(), "-j{jobs}: {status}: {}", cargo.stderr());
     await_nobody_in(&p.root());
@@ -62,9 +73,9 @@ fn finish(p: &Project, jobs: u32) -> BTreeMap<PathBuf, Vec<u8>> {
 }
 
 /// Begins to build, and interrupts it when it has come so far.
-fn interrupt(p: &Project, jobs: u32, at: usize, kill: impl Fn(&Running)) {
+pub fn interrupt(p: &Project, build: &mut Execs, at: usize, kill: impl Fn(&Running)) {
     let _ = fs::remove_file(p.root().join("trace.json"));
-    let mut cargo = Running::start(p, &mut build(p, jobs));
+    let mut cargo = Running::start(p, build);
     await_that("the build has come so far, or failed", || {
         progress(p) >= at || cargo.stderr().contains("error")
     });
@@ -90,7 +101,7 @@ fn builds_in_a_row(count: usize, seed: u64) {
             let (jobs, at) = (random.u32(1..=16), random.usize(1..all));
             let how = random.usize(0..4);
             eprintln!("build {number}, -j{jobs}: interrupted at {at} of {all}, {how}");
-            interrupt(&p, jobs, at, |cargo| match how {
+            interrupt(&p, &mut build(&p, jobs), at, |cargo| match how {
                 0 => cargo.signal_group(Signal::INT),
                 1 => kill_process(cargo.pid(), Signal::INT).unwrap(),
                 2 => kill_process(cargo.pid(), Signal::TERM).unwrap(),
