@@ -85,12 +85,7 @@ impl Git {
         I: IntoIterator<Item = S>,
         S: AsRef<OsStr>,
     {
-        let mut command = self.command();
-        command.args(args);
-        let output = command
-            .stdin(Stdio::null())
-            .output()
-            .with_context(|| format!("could not run {}", self.program.display()))?;
+        let (command, output) = self.output(args)?;
         if !output.status.success() {
             bail!("{}", Failed::new(&command, &output).message());
         }
@@ -103,12 +98,7 @@ impl Git {
         I: IntoIterator<Item = S>,
         S: AsRef<OsStr>,
     {
-        let output = self
-            .command()
-            .args(args)
-            .stdin(Stdio::null())
-            .output()
-            .with_context(|| format!("could not run {}", self.program.display()))?;
+        let (_, output) = self.output(args)?;
         let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).trim().to_owned();
         Ok(if output.status.success() {
             Ok(text(&output.stdout))
@@ -153,6 +143,20 @@ impl Git {
             return Ok(Ok(()));
         }
         Ok(Err(String::from_utf8_lossy(&output.stderr).into_owned()))
+    }
+
+    fn output<I, S>(&self, args: I) -> Result<(Command, Output)>
+    where
+        I: IntoIterator<Item = S>,
+        S: AsRef<OsStr>,
+    {
+        let mut command = self.command();
+        let output = command
+            .args(args)
+            .stdin(Stdio::null())
+            .output()
+            .with_context(|| format!("could not run {}", self.program.display()))?;
+        Ok((command, output))
     }
 
     fn command(&self) -> Command {

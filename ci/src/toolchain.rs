@@ -130,9 +130,9 @@ fn numbers(version: &str) -> Option<(u32, u32)> {
 }
 
 /// Whether the compiler is of this version or newer.
-pub fn is_at_least(major: u32, minor: u32) -> Result<bool> {
+pub fn is_at_least(wanted: (u32, u32)) -> Result<bool> {
     let text = ask_rustc(&["--version"])?;
-    Ok(version(text.trim()) >= Some((major, minor)))
+    Ok(version(text.trim()) >= Some(wanted))
 }
 
 /// Says so if the compiler is older than the manifest in `tree` asks for.
@@ -149,11 +149,11 @@ pub fn note_if_older(tree: &Path) -> Result<()> {
 /// The Rust version that the manifest in `tree` asks for, if the compiler is older.
 pub fn newer_rust_asked_for(tree: &Path) -> Result<Option<String>> {
     let manifest = fs::read_to_string(tree.join("Cargo.toml"))?;
-    let Some(asked) = rust_version(&manifest) else {
-        return Ok(None);
-    };
-    let text = ask_rustc(&["--version"])?;
-    Ok((version(text.trim()) < numbers(asked)).then(|| asked.to_owned()))
+    let asked = rust_version(&manifest);
+    Ok(match asked.and_then(numbers) {
+        Some(numbers) if !is_at_least(numbers)? => asked.map(str::to_owned),
+        _ => None,
+    })
 }
 
 /// `rust-version` in a manifest as Cargo publishes it.

@@ -273,7 +273,7 @@ impl Machine {
             Fact::Mode => request.mode.is_some(),
             Fact::Setting => request.mode.is_some() || !request.early_cutoff,
             Fact::Cutoff => request.early_cutoff,
-            Fact::Rust(minor) => toolchain::is_at_least(1, minor)?,
+            Fact::Rust(minor) => toolchain::is_at_least((1, minor))?,
         })
     }
 }

@@ -7,7 +7,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use cargo_test_support::prelude::*;
-use cargo_test_support::{Execs, Project, paths, project};
+use cargo_test_support::{Execs, Project, project};
 use rustix::process::{Signal, kill_process};
 
 use crate::support::ProjectExt;
@@ -44,7 +44,7 @@ pub fn build_by(mut cargo: Execs, jobs: u32) -> Execs {
         .arg_line(&format!("build --offline --locked -j{jobs}"))
         .env("CARGO_INCREMENTAL", "0")
         .env("CARGO_PROFILE_DEV_DEBUG", "0")
-        .env("CARGO_BUILD_TRACE", paths::root().join("foo/trace.json"));
+        .env("CARGO_BUILD_TRACE", "trace.json");
     cargo
 }
 

@@ -285,8 +285,8 @@ fn a_download_that_is_not_the_release() {
         .run();
 }
 
-/// A release of Cargo that nobody has published: that of the series, with changes. Returns the
-/// `CARGO_HOME` in which both have been downloaded.
+/// Makes up a release of Cargo: that of the series, with changes. Returns a `CARGO_HOME` that has both
+/// in its registry cache.
 fn published(version: &str, change: impl FnOnce(&Path)) -> PathBuf {
     let caches = std::fs::read_dir(cargo_home().join("registry/cache")).unwrap();
     let base = base();
