@@ -51,13 +51,21 @@
 //! two: the one who would let it go on is the caller. Dropping the mailbox lets all who wait go on;
 //! what they say from then on is dropped.
 
-use std::cell::Cell;
+use std::cell::{Cell, RefCell};
 use std::collections::{HashMap, VecDeque};
 use std::fmt;
+use std::io;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, mpsc};
 use std::time::{Duration, Instant};
 
 use anyhow::anyhow;
+use cargo_util::ProcessBuilder;
+
+use crate::link_gate::hollow::Hollow;
+use crate::link_gate::{self, EarlyStart, Exec};
+use crate::pause::Handle;
+use crate::process::OnLine;
 
 /// What a channel tells of the life of its job.
 #[derive(Debug)]
@@ -155,6 +163,21 @@ pub struct JobChannel<M> {
     /// Turns an event of this job into what the queue receives.
     to_message: Box<dyn Fn(Event) -> M + Send>,
     phase: Cell<Phase>,
+    compiler: Compiler,
+    early: Cell<Option<EarlyStart>>,
+    /// Stands in for the rlib while the job runs.
+    hollow: RefCell<Option<Hollow>>,
+}
+
+/// How the compiler of a job is run.
+#[derive(Default)]
+pub struct Compiler {
+    /// Set if it starts before the rlibs that it links are ready.
+    pub early: Option<EarlyStart>,
+    /// Pauses and resumes it, if it may be paused.
+    pub handle: Option<Handle>,
+    /// Where to write a hollow rlib, if a job may start early on it.
+    pub scratch: Option<PathBuf>,
 }
 
 /// What a channel has told of the life of its job.
@@ -323,6 +346,9 @@ impl<M> Mailbox<M> {
             lane,
             to_message: Box::new(to_message),
             phase: Cell::new(Phase::Started),
+            compiler: Compiler::default(),
+            early: Cell::new(None),
+            hollow: RefCell::new(None),
         }
     }
 
@@ -395,6 +421,44 @@ impl<M> Clone for Notices<M> {
 }
 
 impl<M> JobChannel<M> {
+    /// Sets how the compiler of the job is run.
+    pub fn set_compiler(&mut self, mut compiler: Compiler) {
+        self.early = Cell::new(compiler.early.take());
+        self.compiler = compiler;
+    }
+
+    /// Puts a hollow rlib in the place of the one that the job makes, if a job may start early on it, until
+    /// the job ends. `rmeta` is the metadata, which has just been written. To be called before
+    /// [`metadata_written`](Self::metadata_written).
+    ///
+    /// # Errors
+    ///
+    /// Those of [`Hollow::write`]. Then dependents have to wait for the end of the job.
+    pub fn write_hollow_rlib(&self, rmeta: &Path) -> io::Result<()> {
+        if let Some(scratch) = &self.compiler.scratch {
+            let hollow = Hollow::write(rmeta, &rmeta.with_extension("rlib"), scratch)?;
+            *self.hollow.borrow_mut() = Some(hollow);
+        }
+        Ok(())
+    }
+
+    /// Runs `rustc`, the compiler of the job, with `exec`. If the job was started early, this blocks
+    /// before the linker until the rlibs are ready. See [`link_gate::run`].
+    ///
+    /// # Errors
+    ///
+    /// Those of [`link_gate::run`].
+    pub fn run_compiler(
+        &self,
+        rustc: &ProcessBuilder,
+        exec: Exec<'_>,
+        on_stdout: OnLine<'_>,
+        on_stderr: OnLine<'_>,
+    ) -> anyhow::Result<()> {
+        let handle = self.compiler.handle.as_ref();
+        link_gate::run(rustc, self.early.take(), handle, exec, on_stdout, on_stderr)
+    }
+
     /// Says something that the queue can act on. Never blocks.
     pub fn push(&self, message: M) {
         self.shared.signal(self.lane, message);
@@ -449,6 +513,8 @@ impl<M> JobChannel<M> {
         impl<M> Drop for FinishOnDrop<'_, M> {
             fn drop(&mut self) {
                 let result = self.result.take();
+                // No hollow rlib is left when dependents may link.
+                drop(self.channel.hollow.take());
                 self.channel
                     .finish(result.unwrap_or_else(|| Err(anyhow!("worker panicked"))));
             }

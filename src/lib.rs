@@ -27,6 +27,7 @@
 //! | [`notification`] | whether a line of rustc's stderr says that *this* job's metadata is written |
 //! | [`pause`] | how a compiler that runs is stopped and continued, and what sees to it that it is |
 //! | [`pipelining`] | how far builds overlap, as the user configured it |
+//! | [`process`] | how the compiler of a job runs |
 //! | [`schedule`] | what should run next of all that may |
 //! | [`trace`] | what ran when, in a picture |
 
@@ -39,5 +40,6 @@ pub mod memory;
 pub mod notification;
 pub mod pause;
 pub mod pipelining;
+pub mod process;
 pub mod schedule;
 pub mod trace;

@@ -3,7 +3,7 @@
 //! All of it is decided from the arguments that rustc is going to get, wherever they come from:
 //! configuration, environment, profile or command line.
 
-use std::ffi::{OsStr, OsString};
+use std::ffi::OsStr;
 use std::fmt;
 use std::path::{Path, PathBuf};
 
@@ -69,7 +69,7 @@ impl std::error::Error for NotGated {}
 /// linker. One that a later one takes back counts as well.
 pub fn from_args(
     args: impl IntoIterator<Item = impl AsRef<OsStr>>,
-) -> Result<Option<OsString>, NotGated> {
+) -> Result<Option<String>, NotGated> {
     let mut found = Found::default();
     let mut args = args.into_iter();
     while let Some(arg) = args.next() {
@@ -109,7 +109,10 @@ pub fn from_args(
     match (&found.linker, found.flavor) {
         (None, true) => Err(NotGated::Flavor),
         (None, false) => Ok(None),
-        (Some(linker), _) => os_string(linker).map(Some).ok_or(NotGated::Name),
+        (Some(linker), _) => match str::from_utf8(linker) {
+            Ok(linker) => Ok(Some(linker.to_owned())),
+            Err(_) => Err(NotGated::Name),
+        },
     }
 }
 
@@ -203,17 +206,6 @@ fn option_name(option: &[u8]) -> Vec<u8> {
         .collect()
 }
 
-#[cfg(unix)]
-fn os_string(bytes: &[u8]) -> Option<OsString> {
-    use std::os::unix::ffi::OsStringExt;
-    Some(OsString::from_vec(bytes.to_vec()))
-}
-
-#[cfg(not(unix))]
-fn os_string(bytes: &[u8]) -> Option<OsString> {
-    Some(str::from_utf8(bytes).ok()?.into())
-}
-
 /// The executable file that rustc, in the directory `cwd`, would run as `linker`. A name without a
 /// slash is looked for in the directories of `path`, of which an empty one is `cwd`, as execvp(3)
 /// does. rustc looks in directories of its own before, where there are tools such as `rust-lld`;
@@ -271,8 +263,7 @@ mod tests {
     use super::*;
 
     fn from(args: &str) -> Result<Option<String>, NotGated> {
-        let linker = from_args(args.split_whitespace())?;
-        Ok(linker.map(|it| it.into_string().unwrap()))
+        from_args(args.split_whitespace())
     }
 
     #[test]
@@ -346,11 +337,14 @@ mod tests {
 
     #[cfg(unix)]
     #[test]
-    fn names_that_are_not_utf_8() {
+    fn linker_that_is_not_utf_8() {
         use std::os::unix::ffi::OsStrExt;
-        let args = [&b"-C"[..], b"linker=/\xff/cc", b"--cfg", b"\xfe"].map(OsStr::from_bytes);
-        let linker = from_args(args).unwrap().unwrap();
-        assert_eq!(linker.as_bytes(), b"/\xff/cc");
+        let args = |linker: &[u8]| {
+            let args = [b"-C", linker, b"--cfg", b"\xfe"].map(OsStr::from_bytes);
+            from_args(args)
+        };
+        assert_eq!(args(b"linker=/\xff/cc"), Err(NotGated::Name));
+        assert_eq!(args(b"linker=/cc"), Ok(Some("/cc".to_owned())));
     }
 
     #[test]

@@ -1,37 +1,71 @@
-//! The linker's end of the connections: what cargo does when it is run under a linker's name.
+//! What cargo does when it is run under a linker's name.
 //!
-//! Nothing here may panic, wait for anything but the gate, or write to stdout: rustc hears it.
+//! Nothing here may panic, wait for anything but the permit, or write to stdout: rustc reads it.
 
 use std::env;
 use std::ffi::{CString, OsStr, OsString};
-use std::fs::{self, File};
+use std::fs;
 use std::io::{self, Read, Write};
+use std::os::fd::{BorrowedFd, RawFd};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
-use std::os::unix::fs::MetadataExt;
-use std::os::unix::net::{SocketAddr, UnixStream};
+use std::os::unix::net::UnixStream;
 use std::path::Path;
 use std::process;
 
 use nix::sys::signal::{SigHandler, SigSet, Signal, signal};
 use nix::unistd::execve;
+use rustix::fs::{FileType, fstat};
+use rustix::io::{FdFlags, fcntl_setfd};
+use serde::{Deserialize, Serialize};
 
 use super::linker::find;
-use super::protocol::{ACKNOWLEDGED, Hello, JOB_FILE, JobFile, Kind, LINK, SOCKET};
-use super::server::through_fd;
 
-/// How often the shim connects again when the gate has closed the connection without an answer.
-const MAX_CONNECTS: u32 = 100;
-/// How much of a job file is read. A path is shorter.
-const MAX_JOB_FILE: u64 = 1 << 16;
-/// What a program exits with that could not execute another (POSIX, `env`).
-const NOT_EXECUTED: i32 = 127;
+/// The shim writes: it waits for a permit.
+pub(super) const PARKED: u8 = b'P';
+/// The shim writes: it had the permit and could not become the linker.
+pub(super) const FAILED: u8 = b'F';
+/// The shim reads: the permit.
+pub(super) const LINK: u8 = b'L';
 
-/// Waits for the permit and becomes the linker, if this process was started under the name that a
-/// [`Ticket`](super::Ticket) gave to rustc. Else, which costs one failed `open`, returns.
+/// What the shim has to know, in a file beside it.
+#[derive(Debug, PartialEq, Serialize, Deserialize)]
+pub(super) struct Job {
+    /// The real linker, as it is spelled.
+    pub linker: String,
+    /// The number of the descriptor.
+    pub descriptor: RawFd,
+    /// Tells the socket from a file that has its number in another process (fstat(2)).
+    pub inode: u64,
+}
+
+impl Job {
+    /// No linker is called that, and neither is any program that may lie beside a `cargo`: its name is
+    /// how a shim is told from a cargo.
+    pub(super) const FILE: &str = "link-gate-job";
+
+    /// Opens the socket that this process has inherited.
+    fn socket(&self) -> io::Result<UnixStream> {
+        let missing = || io::Error::new(io::ErrorKind::NotConnected, "no socket was inherited");
+        if self.descriptor < 0 {
+            return Err(missing());
+        }
+        // SAFETY: nothing in this process closes it; where it is not open, the calls fail.
+        let socket = unsafe { BorrowedFd::borrow_raw(self.descriptor) };
+        let stat = fstat(socket).map_err(|_| missing())?;
+        let is_socket = FileType::from_raw_mode(stat.st_mode) == FileType::Socket;
+        if !is_socket || stat.st_ino != self.inode {
+            return Err(missing());
+        }
+        fcntl_setfd(socket, FdFlags::CLOEXEC)?;
+        Ok(socket.try_clone_to_owned()?.into())
+    }
+}
+
+/// Waits for the permit and becomes the linker, if this process was started under the name of one that
+/// [`run`](super::run()) gave to rustc. Otherwise, which costs one failed `open`, returns.
 ///
-/// To be called first thing in `main`, before anything looks at the arguments or starts a thread.
-/// If it does not return, the process ends as the real linker does; with 1 if there is no permit;
-/// with 127 if there is one and the real linker cannot be executed.
+/// To be called first thing in `main`, before anything looks at the arguments or starts a thread. If it
+/// does not return, the process ends as the real linker does, or with 1.
 pub fn run_if_invoked_as_linker() {
     let mut args = env::args_os();
     let Some(invoked_as) = args.next() else {
@@ -43,51 +77,53 @@ pub fn run_if_invoked_as_linker() {
     if dir.as_os_str().is_empty() {
         return;
     }
-    let path = dir.join(JOB_FILE);
-    let Ok(file) = File::open(&path) else {
+    let path = dir.join(Job::FILE);
+    let Ok(text) = fs::read(&path) else {
         return;
     };
-    let job = match read_job(file) {
-        Ok(job) => job,
-        Err(e) => fail(format_args!("`{}`: {e}", path.display()), 1),
+    let error = match become_linker(&text, args.collect()) {
+        Ok(never) => match never {},
+        Err(e) => e,
     };
-    let gate = match dir.parent() {
-        Some(gate) if !gate.as_os_str().is_empty() => gate,
-        _ => Path::new("."),
-    };
-    let args: Vec<OsString> = args.collect();
-    if lacks_unpacked_file(&args) {
-        // Whether the gate hears it or not, there is nothing to link.
-        let _ = ask(gate, &job.hello(Kind::Incomplete));
-        process::exit(1);
-    }
-    match ask(gate, &job.hello(Kind::Parked)) {
-        Ok(Answer::Link) => {}
-        Ok(Answer::None) => process::exit(1),
-        Err(e) => fail(format_args!("cargo does not answer: {e}"), 1),
-    }
-    let error = execute(&job.linker, args);
-    let _ = ask(gate, &job.hello(Kind::NotExecuted));
-    let linker = job.linker.display();
-    fail(
-        format_args!("could not execute `{linker}`: {error}"),
-        NOT_EXECUTED,
-    )
+    let _ = writeln!(io::stderr(), "error: link gate: {error}");
+    process::exit(1)
 }
 
-/// Becomes the linker. Answers why it could not.
+/// Returns why it could not.
+fn become_linker(
+    job: &[u8],
+    args: Vec<OsString>,
+) -> Result<std::convert::Infallible, Box<dyn std::error::Error>> {
+    let job: Job = serde_json::from_slice(job)?;
+    let mut socket = job.socket()?;
+    socket.write_all(&[PARKED])?;
+    let mut byte = [0];
+    match socket.read_exact(&mut byte) {
+        Ok(()) if byte == [LINK] => {}
+        _ => return Err("told not to link".into()),
+    }
+    let error = if lacks_unpacked_file(&args) {
+        "the linker's input is incomplete".into()
+    } else {
+        execute(&job.linker, args)
+    };
+    socket.write_all(&[FAILED])?;
+    Err(error)
+}
+
+/// Becomes the linker. Returns why it could not.
 ///
 /// Unlike [`exec`](std::os::unix::process::CommandExt::exec) of the standard library, which is
 /// execvp(3), and like rustc when it runs a linker, this does not have a shell execute what the
 /// system cannot.
-fn execute(linker: &OsStr, args: Vec<OsString>) -> io::Error {
+fn execute(linker: &str, args: Vec<OsString>) -> Box<dyn std::error::Error> {
     let path = env::var_os("PATH");
-    let path = match find(linker, Path::new("."), path.as_deref()) {
+    let path = match find(OsStr::new(linker), Path::new("."), path.as_deref()) {
         Ok(path) => path,
-        Err(e) => return io::Error::other(e),
+        Err(e) => return e.into(),
     };
     let c_string = |bytes: OsString| CString::new(bytes.into_vec());
-    let args: Result<Vec<CString>, _> = std::iter::once(linker.to_owned())
+    let args: Result<Vec<CString>, _> = std::iter::once(linker.into())
         .chain(args)
         .map(c_string)
         .collect();
@@ -98,10 +134,8 @@ fn execute(linker: &OsStr, args: Vec<OsString>) -> io::Error {
             c_string(variable)
         })
         .collect();
-    let (path, args, variables) = match (c_string(path.into()), args, variables) {
-        (Ok(path), Ok(args), Ok(variables)) => (path, args, variables),
-        // What a process was given never holds a NUL.
-        _ => return io::ErrorKind::InvalidInput.into(),
+    let (Ok(path), Ok(args), Ok(variables)) = (c_string(path.into()), args, variables) else {
+        return "NUL in what this process was given".into();
     };
     // As every program finds it that Rust's standard library starts.
     let signals = SigSet::empty().thread_set_mask().and_then(|()| {
@@ -114,83 +148,6 @@ fn execute(linker: &OsStr, args: Vec<OsString>) -> io::Error {
     match execve(&path, &args, &variables) {
         Ok(never) => match never {},
         Err(e) => e.into(),
-    }
-}
-
-fn fail(message: std::fmt::Arguments<'_>, code: i32) -> ! {
-    let _ = writeln!(io::stderr(), "error: link gate: {message}");
-    process::exit(code)
-}
-
-fn read_job(file: File) -> io::Result<JobFile> {
-    let invalid = |what| io::Error::new(io::ErrorKind::InvalidData, what);
-    let metadata = file.metadata()?;
-    if !metadata.is_file()
-        || metadata.mode() & 0o777 != 0o600
-        || metadata.uid() != rustix::process::geteuid().as_raw()
-    {
-        return Err(invalid(
-            "not a file that only its owner, this user, can read",
-        ));
-    }
-    let mut bytes = Vec::new();
-    file.take(MAX_JOB_FILE).read_to_end(&mut bytes)?;
-    JobFile::decode(&bytes).ok_or_else(|| invalid("malformed"))
-}
-
-/// What a shim does next.
-#[derive(Debug, PartialEq)]
-pub(super) enum Answer {
-    Link,
-    /// Nothing. The gate knows why.
-    None,
-}
-
-/// Says `hello` to the gate in `dir` and blocks until it has answered.
-///
-/// # Errors
-///
-/// If nobody listens there, or nobody hears it.
-pub(super) fn ask(dir: &Path, hello: &Hello) -> io::Result<Answer> {
-    let mut unheard = io::Error::from(io::ErrorKind::ConnectionReset);
-    for _ in 0..MAX_CONNECTS {
-        let mut gate = connect(dir)?;
-        if let Err(e) = gate.write_all(&hello.encode()) {
-            unheard = e;
-            continue;
-        }
-        let mut answer = [0];
-        match gate.read_exact(&mut answer) {
-            Ok(()) if answer == [ACKNOWLEDGED] => {}
-            Ok(()) => return Ok(Answer::None),
-            Err(e) => {
-                unheard = e;
-                continue;
-            }
-        }
-        return Ok(match gate.read_exact(&mut answer) {
-            Ok(()) if answer == [LINK] => Answer::Link,
-            _ => Answer::None,
-        });
-    }
-    Err(unheard)
-}
-
-fn connect(dir: &Path) -> io::Result<UnixStream> {
-    match SocketAddr::from_pathname(dir.join(SOCKET)) {
-        Ok(address) => UnixStream::connect_addr(&address),
-        Err(_) if cfg!(target_os = "linux") => {
-            let dir = File::open(dir)?;
-            UnixStream::connect(through_fd(&dir))
-        }
-        // There is no other thread that could be surprised.
-        Err(_) => {
-            let before = env::current_dir()?;
-            env::set_current_dir(dir)?;
-            let connected = UnixStream::connect(SOCKET);
-            env::set_current_dir(before)?;
-            connected
-        }
     }
 }
 
@@ -273,7 +230,7 @@ fn response_file(text: &[u8]) -> Vec<OsString> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::os::unix::fs::PermissionsExt;
+    use std::os::fd::AsRawFd;
 
     #[test]
     fn returns_when_it_is_no_linker() {
@@ -281,7 +238,30 @@ mod tests {
     }
 
     #[test]
-    fn a_file_that_was_not_unpacked() {
+    fn only_the_socket_itself_is_used() {
+        let (_ours, theirs) = UnixStream::pair().unwrap();
+        let job = |descriptor, inode| Job {
+            linker: "cc".to_owned(),
+            descriptor,
+            inode,
+        };
+        let inode = fstat(&theirs).unwrap().st_ino;
+        job(theirs.as_raw_fd(), inode).socket().unwrap();
+        let file = tempfile::tempfile().unwrap();
+        let of_file = fstat(&file).unwrap().st_ino;
+        for wrong in [
+            job(theirs.as_raw_fd(), inode + 1),
+            job(file.as_raw_fd(), of_file),
+            job(9_999, inode),
+            job(-1, inode),
+        ] {
+            let error = wrong.socket().unwrap_err();
+            assert_eq!(error.to_string(), "no socket was inherited");
+        }
+    }
+
+    #[test]
+    fn file_that_was_not_unpacked() {
         let temp = tempfile::tempdir().unwrap();
         let [unpacked, other] = ["rustcAb3dE6", "rustc-else"].map(|name| temp.path().join(name));
         for dir in [&unpacked, &other] {
@@ -327,40 +307,5 @@ mod tests {
             assert_eq!(lacks(&[&format!("@{}", arguments.display())]), is_lacking);
         }
         assert!(!lacks(&["@/there is no such file"]));
-    }
-
-    #[test]
-    fn a_job_file_is_read_strictly() {
-        let dir = tempfile::tempdir().unwrap();
-        let path = dir.path().join(JOB_FILE);
-        let secret = super::super::protocol::Secret::random().unwrap();
-        let bytes = JobFile::encode(3, secret, OsStr::new("cc")).unwrap();
-        let read = |bytes: &[u8], mode| {
-            fs::write(&path, bytes).unwrap();
-            fs::set_permissions(&path, fs::Permissions::from_mode(mode)).unwrap();
-            read_job(File::open(&path).unwrap())
-        };
-        assert_eq!(read(&bytes, 0o600).unwrap().linker, "cc");
-        assert_eq!(
-            read(&bytes[1..], 0o600).unwrap_err().to_string(),
-            "malformed"
-        );
-        for mode in [0o644, 0o660, 0o700] {
-            read(&bytes, mode).unwrap_err();
-        }
-        read_job(File::open(dir.path()).unwrap()).unwrap_err();
-    }
-
-    #[test]
-    fn nobody_listens() {
-        let dir = tempfile::tempdir().unwrap();
-        let secret = super::super::protocol::Secret::random().unwrap();
-        let hello = Hello {
-            job: 1,
-            secret,
-            kind: Kind::Parked,
-        };
-        let error = ask(dir.path(), &hello).unwrap_err();
-        assert_eq!(error.kind(), io::ErrorKind::NotFound);
     }
 }

@@ -1,194 +1,141 @@
 //! The process of one job, as the thread of the job and that of the queue see it.
 
-use std::fmt;
-use std::io;
+use std::fs;
+use std::os::linux::fs::MetadataExt;
 use std::path::Path;
 use std::process::Child;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use rustix::process::{Pid, Signal};
+use rustix::process::{Pid, Signal, kill_process};
 
-use super::Paused;
-use super::footprint;
-use super::watchdog::Watch;
-
-/// What the queue stops and continues a job's process by, and the thread of the job
-/// [runs](super::exec()) it under. Cloning it is cheap; all clones are of the same job.
-#[derive(Clone)]
-pub struct Handle(Arc<Job>);
-
-struct Job {
-    state: Mutex<State>,
-    watch: Arc<Watch>,
-}
+/// Stops and continues the process of one job, which the thread of the job
+/// [runs](crate::process::exec()) under it. Clones are of the same job.
+#[derive(Clone, Debug, Default)]
+pub struct Handle(Arc<Mutex<State>>);
 
 /// Where the process of a job is in its life.
 ///
 /// ```text
-///              attach             pause
-///  NotStarted ────────▶ Running ────────▶ Stopped
-///                        │  ▲ ◀──────────   │
-///                    end │  │     resume    │ end, which resumes
-///                        ▼  │ attach        │
-///                       Ended ◀─────────────┘
+///             attach             pause
+///  NoProcess ────────▶ Running ────────▶ Stopped
+///      ▲ ▲                │ ◀──────────── │
+///      │ └────────────────┘     resume     │
+///      └───────────────────────────────────┘ detach, which resumes
 /// ```
 ///
-/// In `Running` and `Stopped` it has not been waited for, so its id is nobody else's.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+/// In `Running` and `Stopped` it has not been waited for, so its id belongs to no other process.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 enum State {
-    NotStarted,
-    Running { pid: Pid },
-    Stopped { pid: Pid },
-    Ended,
+    #[default]
+    NoProcess,
+    Running(Pid),
+    Stopped(Pid),
 }
 
 impl Handle {
-    pub(super) fn new(watch: Arc<Watch>) -> Self {
-        Handle(Arc::new(Job {
-            state: Mutex::new(State::NotStarted),
-            watch,
-        }))
-    }
-
-    /// Stops the process, if there is one. It stays so until it is [resumed](Handle::resume), which
-    /// also happens when the [`Watchdog`](super::Watchdog) is dropped and when cargo dies.
+    /// Stops the process until it is [resumed](Handle::resume) or cargo dies. Returns false if there is
+    /// none, or if it could not be signalled.
     ///
-    /// A process that is about to end may do so before it is stopped, and nobody can tell. That is
-    /// harmless: the answer is [`Paused::Stopped`], the job ends as ever, and there is nothing to
-    /// resume.
-    ///
-    /// The first call in a build starts the watchdog's process, and blocks until it is there, which
-    /// takes some milliseconds. The others do not block.
-    ///
-    /// # Errors
-    ///
-    /// If there is no watchdog, because it could not be started or is gone: then nothing can be paused
-    /// for the rest of the build, and all later calls say the same. If this process may not be
-    /// signalled. In any case it runs on.
-    pub fn pause(&self) -> io::Result<Paused> {
-        let mut state = self.0.lock();
-        match *state {
-            State::NotStarted => Ok(Paused::NotStarted),
-            State::Ended => Ok(Paused::Ended),
-            State::Stopped { .. } => Ok(Paused::Stopped),
-            State::Running { pid } => {
-                // Before it is stopped: there is no instant at which cargo could die and leave it so.
-                self.0.watch.add(pid, self)?;
-                if let Err(e) = self.0.watch.signal(pid, Signal::STOP) {
-                    self.0.watch.remove(pid, self);
-                    return Err(e);
-                }
-                *state = State::Stopped { pid };
-                Ok(Paused::Stopped)
-            }
+    /// A process that is about to end may do so before it is stopped, and this still returns true: the
+    /// job ends as ever, and there is nothing to resume.
+    pub fn pause(&self) -> bool {
+        let mut state = self.lock();
+        if let State::Running(pid) = *state
+            && kill_process(pid, Signal::STOP).is_ok()
+        {
+            *state = State::Stopped(pid);
         }
+        matches!(*state, State::Stopped(_))
     }
 
-    /// Continues the process, if it is stopped. Does not block.
+    /// Continues the process if it is stopped.
     pub fn resume(&self) {
-        self.resume_locked(&mut self.0.lock());
+        resume(&mut self.lock());
     }
 
-    fn resume_locked(&self, state: &mut State) {
-        if let State::Stopped { pid } = *state {
-            // Whom one may stop, one may continue; and it is there, as it has not been waited for.
-            let _ = self.0.watch.signal(pid, Signal::CONT);
-            self.0.watch.remove(pid, self);
-            *state = State::Running { pid };
-        }
-    }
-
-    /// How many bytes of memory would be free if the process were not there. `None` if there is none,
-    /// and if that cannot be known.
+    /// How many bytes would be free if the process were not there: its anonymous pages, in memory or
+    /// swapped out. `None` if there is none.
     ///
-    /// On Linux it is what the process has allocated, elsewhere all that is resident. Elsewhere it
-    /// blocks until ps(1) has run.
+    /// Of what else is resident, rustc's libraries and the crates that it has mapped, nearly all is
+    /// shared with the next rustc. Linux counts them apart since 4.5, in `/proc/PID/status`
+    /// (proc_pid_status(5)).
     pub fn memory(&self) -> Option<u64> {
-        let state = self.0.lock();
-        match *state {
-            State::NotStarted | State::Ended => None,
-            State::Running { pid } | State::Stopped { pid } => footprint::of(pid),
-        }
+        let status = self.read("status", |path| fs::read(path))?;
+        // The name of the process, on the first line, may be anything.
+        anonymous(&String::from_utf8_lossy(&status))
     }
 
-    /// Whether the process runs this executable now. False if there is none, and if that cannot be
-    /// known.
+    /// Whether the process runs this executable now, as `/proc/PID/exe` has it (proc_pid_exe(5)), which
+    /// is a shell for a script.
     pub fn runs(&self, executable: &Path) -> bool {
-        let state = self.0.lock();
-        match *state {
-            State::NotStarted | State::Ended => false,
-            State::Running { pid } | State::Stopped { pid } => runs(pid, executable),
-        }
+        let file = |path: &Path| fs::metadata(path).map(|it| (it.st_dev(), it.st_ino()));
+        let running = self.read("exe", file);
+        running.is_some() && running == file(executable).ok()
     }
 
-    /// Makes `child` the process of the job until the answer is dropped, which is to happen before it is
-    /// waited for. One at a time: a second one is never stopped.
-    pub(super) fn attach(&self, child: &Child) -> Attached<'_> {
-        self.attach_pid(Pid::from_child(child))
+    /// Reads a file that the kernel has about the process, while its id is its own.
+    fn read<T>(&self, name: &str, read: impl Fn(&Path) -> std::io::Result<T>) -> Option<T> {
+        let state = self.lock();
+        let (State::Running(pid) | State::Stopped(pid)) = *state else {
+            return None;
+        };
+        read(format!("/proc/{}/{name}", pid.as_raw_pid()).as_ref()).ok()
     }
 
-    fn attach_pid(&self, pid: Pid) -> Attached<'_> {
-        let mut state = self.0.lock();
-        match *state {
-            State::NotStarted | State::Ended => {
-                *state = State::Running { pid };
-                Attached(Some(self))
-            }
-            State::Running { .. } | State::Stopped { .. } => Attached(None),
-        }
+    /// Makes `child` the process of the job until the guard is dropped, which has to happen before it is
+    /// waited for. Dropping it continues the process.
+    pub(crate) fn attach(&self, child: &Child) -> Attached<'_> {
+        let mut state = self.lock();
+        assert_eq!(*state, State::NoProcess, "a job has one process at a time");
+        *state = State::Running(Pid::from_child(child));
+        Attached(self)
     }
 
-    fn end(&self) {
-        let mut state = self.0.lock();
-        self.resume_locked(&mut state);
-        *state = State::Ended;
-    }
-
-    /// Whether both are of the same job.
-    pub(super) fn is(&self, other: &Handle) -> bool {
-        Arc::ptr_eq(&self.0, &other.0)
-    }
-}
-
-/// Whether a process runs an executable: only Linux tells, in `/proc/PID/exe` (proc_pid_exe(5)), which
-/// is a shell for a script.
-#[cfg(any(target_os = "linux", target_os = "android"))]
-fn runs(pid: Pid, executable: &Path) -> bool {
-    use std::os::unix::fs::MetadataExt;
-    let file = |path: &Path| std::fs::metadata(path).map(|it| (it.dev(), it.ino()));
-    let running = file(format!("/proc/{}/exe", pid.as_raw_pid()).as_ref());
-    let executable = file(executable);
-    matches!((running, executable), (Ok(running), Ok(executable)) if running == executable)
-}
-
-#[cfg(not(any(target_os = "linux", target_os = "android")))]
-fn runs(_: Pid, _: &Path) -> bool {
-    false
-}
-
-impl Job {
     fn lock(&self) -> MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-impl fmt::Debug for Handle {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_tuple("Handle").field(&*self.0.lock()).finish()
+fn resume(state: &mut State) {
+    if let State::Stopped(pid) = *state {
+        // A process that could be stopped can be continued, and it has not been waited for.
+        let _ = kill_process(pid, Signal::CONT);
+        *state = State::Running(pid);
     }
 }
 
-/// While it exists, its process may be stopped. Dropping it continues the process.
+/// While it exists, the process may be stopped.
 #[must_use]
-pub(super) struct Attached<'a>(Option<&'a Handle>);
+#[derive(Debug)]
+pub(crate) struct Attached<'a>(&'a Handle);
 
 impl Drop for Attached<'_> {
     fn drop(&mut self) {
-        if let Some(handle) = self.0 {
-            handle.end();
-        }
+        let mut state = self.0.lock();
+        resume(&mut state);
+        *state = State::NoProcess;
     }
 }
 
+fn anonymous(status: &str) -> Option<u64> {
+    let [resident, swapped] =
+        ["RssAnon:", "VmSwap:"].map(|name| crate::memory::kib_field(status, name));
+    // A kernel without swap does not count it.
+    resident?.checked_add(swapped.unwrap_or(0))
+}
+
 #[cfg(test)]
-mod tests;
+mod tests {
+    use super::*;
+
+    #[test]
+    fn anonymous_memory() {
+        let status =
+            "Name:\tRssAnon: 7\nVmRSS:\t  300 kB\nRssAnon:\t  100 kB\nRssFile:\t  200 kB\n";
+        assert_eq!(anonymous(status), Some(100 * 1024));
+        let swapped = format!("{status}VmSwap:\t 50 kB\n");
+        assert_eq!(anonymous(&swapped), Some(150 * 1024));
+        // A process that has ended has no memory.
+        assert_eq!(anonymous("Name:\trustc\nState:\tZ (zombie)\n"), None);
+    }
+}

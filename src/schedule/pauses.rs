@@ -3,18 +3,16 @@
 use std::collections::HashMap;
 use std::fmt;
 use std::hash::Hash;
-use std::io;
 use std::path::PathBuf;
 
 use super::pausing;
 use crate::descriptors;
 use crate::memory;
-use crate::pause::{self, Handle, PauseMemory, Watchdog};
+use crate::pause::{self, Handle, PauseMemory};
 
 /// What the queue pauses and continues, within the memory that may be held meanwhile. It knows each job
-/// by its unit, and says which `I`, the number of the job, that was.
+/// by its unit, and returns `I`, the number of the job. Dropping it continues those that are paused.
 pub struct Pauses<U, I> {
-    watchdog: Option<Watchdog>,
     /// The executable of a process that may be paused.
     rustc: PathBuf,
     slots: usize,
@@ -36,7 +34,6 @@ impl<U: Clone + Eq + Hash, I: Copy> Pauses<U, I> {
     /// For a build in which nothing is paused.
     pub fn none() -> Self {
         Pauses {
-            watchdog: None,
             rustc: PathBuf::new(),
             slots: 0,
             places: 0,
@@ -48,26 +45,28 @@ impl<U: Clone + Eq + Hash, I: Copy> Pauses<U, I> {
 
     /// For a build with so many job slots, of which `share` says how much memory may be held. With one
     /// slot there is nothing to gain, and nothing is paused; nor is where no memory may be held, or this
-    /// system cannot do it. `exe` as for [`Watchdog::new`]; `rustc` is the executable of the compiler
-    /// itself.
-    pub fn new(slots: usize, share: PauseMemory, exe: PathBuf, rustc: PathBuf) -> Self {
+    /// system cannot do it. `rustc` is the executable of the compiler itself.
+    pub fn new(slots: usize, share: PauseMemory, rustc: PathBuf) -> Self {
         let most_memory = share.bytes(memory::available());
         if slots < 2 || most_memory == 0 || !pause::IS_SUPPORTED {
             return Pauses::none();
         }
         Pauses {
-            watchdog: Some(Watchdog::new(exe)),
             rustc,
             slots,
             places: pausing::places(slots),
             most_memory,
-            ..Pauses::none()
+            held: 0,
+            jobs: HashMap::new(),
         }
     }
 
     /// A handle for the compiler of a job that starts. `None` if nothing is paused in this build.
     pub fn handle(&mut self, unit: &U, id: I) -> Option<Handle> {
-        let handle = self.watchdog.as_ref()?.handle();
+        if self.places == 0 {
+            return None;
+        }
+        let handle = Handle::default();
         let job = Pausable {
             id,
             handle: handle.clone(),
@@ -85,37 +84,23 @@ impl<U: Clone + Eq + Hash, I: Copy> Pauses<U, I> {
     /// Stops the compiler of this job, if that is possible, and returns whether it has. It is not if it
     /// would hold too much memory together with the others, or if that is not known, if file
     /// descriptors are short, or if it is not rustc itself.
-    ///
-    /// The first call blocks for some milliseconds, until the watchdog runs.
-    ///
-    /// # Errors
-    ///
-    /// It could not be stopped. Then nothing is paused in this build any more.
-    pub fn pause(&mut self, unit: &U) -> io::Result<bool> {
+    pub fn pause(&mut self, unit: &U) -> bool {
         let Some(job) = self.jobs.get_mut(unit) else {
-            return Ok(false);
+            return false;
         };
         let Some(holds) = job.handle.memory() else {
-            return Ok(false);
+            return false;
         };
         if self.held.saturating_add(holds) > self.most_memory
             || !job.handle.runs(&self.rustc)
             || !descriptors::allow_one_more(self.slots)
+            || !job.handle.pause()
         {
-            return Ok(false);
+            return false;
         }
-        match job.handle.pause() {
-            Ok(pause::Paused::Stopped) => {
-                job.holds = Some(holds);
-                self.held += holds;
-                Ok(true)
-            }
-            Ok(pause::Paused::NotStarted | pause::Paused::Ended) => Ok(false),
-            Err(e) => {
-                self.places = 0;
-                Err(e)
-            }
-        }
+        job.holds = Some(holds);
+        self.held += holds;
+        true
     }
 
     /// Continues the compiler of this job.
@@ -130,6 +115,14 @@ impl<U: Clone + Eq + Hash, I: Copy> Pauses<U, I> {
     pub fn ended(&mut self, unit: &U) {
         if let Some(job) = self.jobs.remove(unit) {
             self.held -= job.holds.unwrap_or(0);
+        }
+    }
+}
+
+impl<U, I> Drop for Pauses<U, I> {
+    fn drop(&mut self) {
+        for job in self.jobs.values() {
+            job.handle.resume();
         }
     }
 }

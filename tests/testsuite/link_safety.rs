@@ -1,19 +1,15 @@
-//! Who can have a say at the gate, what of it can be seen, and how many wait there.
+//! Which processes have the socket of the link gate, what of it can be seen, and how many wait.
 
-use std::collections::{BTreeSet, VecDeque};
-use std::fs::{self, File};
-use std::io::{Read, Write};
-use std::os::fd::AsRawFd;
-use std::os::unix::fs::{FileTypeExt, MetadataExt};
-use std::os::unix::net::UnixStream;
-use std::path::{Path, PathBuf};
+use std::collections::BTreeSet;
+use std::fs;
 
 use cargo_test_support::prelude::*;
 use cargo_test_support::{Execs, Project, ProjectBuilder};
+use serde_json::Value;
 
 use crate::support::ProjectExt;
 use crate::support::gated::{
-    GatedExt, MAIN, Running, assert_tidy, bin_on_slow, foo, forget, gate, hollow_rlibs,
+    GatedExt, MAIN, Process, Running, assert_tidy, bin_on_slow, foo, forget, gate, hollow_rlibs,
     processes_in, recording_linker, walk, wrapper,
 };
 use crate::support::replacement;
@@ -25,58 +21,53 @@ fn held_until_released() -> Project {
         .build()
 }
 
-/// Asserts that only the user can see what is at the gate.
-#[track_caller]
-fn assert_private(gate: &Path) {
-    let mode = |path: &Path| fs::symlink_metadata(path).unwrap().mode() & 0o7777;
-    assert_eq!(mode(gate), 0o700, "{}", gate.display());
-    let (mut dirs, mut files, mut sockets) = (0, 0, 0);
-    for path in walk(gate) {
-        let kind = fs::symlink_metadata(&path).unwrap().file_type();
-        if kind.is_dir() {
-            dirs += 1;
-            assert_eq!(mode(&path), 0o700, "{}", path.display());
-        } else if kind.is_file() {
-            files += 1;
-            assert_eq!(mode(&path), 0o600, "{}", path.display());
-        } else if kind.is_socket() {
-            sockets += 1;
-            assert_eq!(mode(&path), 0o600, "{}", path.display());
-        } else {
-            assert!(kind.is_symlink(), "{}", path.display());
-        }
-    }
-    assert_eq!((dirs, files, sockets), (1, 1, 1), "{:?}", walk(gate));
+/// Who has a file open, of the processes of the build.
+fn holders(p: &Project, file: &str) -> Vec<Process> {
+    let mut processes = processes_in(&p.root());
+    processes.retain(|process| {
+        let Ok(open) = fs::read_dir(format!("/proc/{}/fd", process.pid)) else {
+            return false;
+        };
+        open.flatten()
+            .any(|entry| fs::read_link(entry.path()).is_ok_and(|it| it.as_os_str() == file))
+    });
+    processes
 }
 
 #[cargo_test]
-fn the_gate_is_private() {
+fn only_the_compiler_inherits_the_socket() {
     let p = held_until_released();
     let running = Running::parked(&p, "build", 1);
-    assert_private(&gate(&p.root()));
+    let gate = gate(&p.root());
+    // A name for the shim and a file: nothing to connect to.
+    let kinds = walk(&gate).into_iter().map(|path| {
+        let kind = fs::symlink_metadata(&path).unwrap().file_type();
+        (kind.is_dir(), kind.is_file(), kind.is_symlink())
+    });
+    let mut kinds: Vec<_> = kinds.collect();
+    kinds.sort_unstable();
+    assert_eq!(
+        kinds,
+        [
+            (false, false, true),
+            (false, true, false),
+            (true, false, false)
+        ]
+    );
+    let job = walk(&gate)
+        .into_iter()
+        .find(|it| it.ends_with("link-gate-job"));
+    let job: Value = serde_json::from_slice(&fs::read(job.unwrap()).unwrap()).unwrap();
+    let holders = holders(&p, &format!("socket:[{}]", job["inode"]));
+    let cargo = running.pid().as_raw_pid();
+    assert!(holders.iter().any(Process::is_shim), "{holders:#?}");
+    for process in &holders {
+        assert!(process.pid == cargo || process.is_of("foo"), "{process:?}");
+    }
+    assert!(processes_in(&p.root()).iter().any(|it| it.is_of("slow")));
     assert_eq!(hollow_rlibs(&p.root()).len(), 1);
     running.finish();
     assert_tidy(&p.root());
-}
-
-#[cargo_test]
-fn the_gate_is_private_whatever_the_umask() {
-    for umask in ["000", "077"] {
-        let p = held_until_released();
-        let mut held = p.process("sh");
-        held.arg("-c")
-            .arg(format!("umask {umask}; exec \"$CARGO\" build"))
-            .env("CARGO", replacement())
-            .env("RUSTC_WRAPPER", p.root().join("wrapper"))
-            .env("CARGO_BUILD_JOBS", "4")
-            .env("CARGO_BUILD_TRACE", p.root().join("trace.json"))
-            .env("HOLD", "1");
-        let running = Running::start(&p, &mut held);
-        running.await_parked(1);
-        assert_private(&gate(&p.root()));
-        running.finish();
-        assert_tidy(&p.root());
-    }
 }
 
 /// The names of the variables in what `env` has written, if nothing in it is about the gate.
@@ -206,160 +197,6 @@ exec cc "$@"
     assert_eq!(p.trace().parked(), 1);
 }
 
-/// Where the gate listens, however long its name is.
-struct Door {
-    dir: File,
-}
-
-impl Door {
-    fn of(p: &Project) -> Self {
-        Door {
-            dir: File::open(gate(&p.root())).unwrap(),
-        }
-    }
-
-    fn knock(&self) -> std::io::Result<UnixStream> {
-        let dir = format!("/proc/self/fd/{}/socket", self.dir.as_raw_fd());
-        let stream = UnixStream::connect(dir)?;
-        // Nobody here waits for ever.
-        stream.set_read_timeout(Some(std::time::Duration::from_secs(60)))?;
-        stream.set_write_timeout(Some(std::time::Duration::from_secs(60)))?;
-        Ok(stream)
-    }
-}
-
-/// What the shim of the one job says, as it stands in the file of the job: number and secret.
-fn job(p: &Project) -> (String, String) {
-    let files: Vec<PathBuf> = walk(&gate(&p.root()))
-        .into_iter()
-        .filter(|path| fs::symlink_metadata(path).unwrap().is_file())
-        .collect();
-    let [file] = &files[..] else {
-        panic!("not one job: {files:?}");
-    };
-    let content = fs::read(file).unwrap();
-    let fields: Vec<_> = content.split(|byte| *byte == 0).collect();
-    let text = |at: usize| String::from_utf8(fields[at].to_vec()).unwrap();
-    (text(1), text(2))
-}
-
-fn hello((number, secret): &(String, String), kind: char) -> Vec<u8> {
-    let hello = format!("lnkgate1{number}{secret}{kind}").into_bytes();
-    assert_eq!(hello.len(), 57);
-    hello
-}
-
-#[cargo_test]
-fn ten_thousand_strangers() {
-    let p = held_until_released();
-    let running = Running::start(&p, p.held("build").env("RUSTFLAGS", "-Clinker=./own-cc"));
-    running.await_parked(1);
-    let door = Door::of(&p);
-    let job = job(&p);
-    let right = hello(&job, 'P');
-    let wrong_secret = hello(&(job.0.clone(), "0".repeat(32)), 'P');
-    let wrong_job = hello(&("f".repeat(16), job.1.clone()), 'P');
-    let wrong_kind = hello(&job, 'X');
-    let too_much = [&right[..], &[b'x'; 5000]].concat();
-    // Those that stay, most of them in silence.
-    let mut open = VecDeque::new();
-    for number in 0..10_000 {
-        let Ok(mut stream) = door.knock() else {
-            panic!("the gate does not answer any more, at {number}");
-        };
-        let says: &[u8] = match number % 10 {
-            0 => b"",
-            1 => b"GET / HTTP/1.1\r\n\r\n",
-            2 => &right[..number % right.len()],
-            3 => &wrong_secret,
-            4 => &wrong_job,
-            5 => &wrong_kind,
-            6 => &too_much,
-            7 => b"lnkgate2",
-            8 => &[0; 57],
-            _ => b"",
-        };
-        // It may be shut before it is said.
-        let _ = stream.write_all(says);
-        open.push_back(stream);
-        while open.len() > 200 {
-            let mut stream = open.pop_front().unwrap();
-            let mut answer = [0];
-            stream.set_nonblocking(true).unwrap();
-            // Nobody is let in.
-            if let Ok(1) = stream.read(&mut answer) {
-                assert_eq!(answer, *b"R", "stranger {number}");
-            }
-        }
-    }
-    assert!(processes_in(&p.root()).iter().any(|it| it.is_shim()));
-    assert!(!p.root().join("linked").exists());
-    running.finish();
-    drop(open);
-    assert_eq!(p.read_file("linked").lines().count(), 1);
-    let trace = p.trace();
-    trace.assert_sound(4);
-    assert_eq!(trace.bin("foo").phases, ["compile", "parked", "link"]);
-    assert_tidy(&p.root());
-    p.run_foo();
-}
-
-#[cargo_test]
-fn strangers_before_the_linker_comes() {
-    // 200 that stay are there when the shim of the second one knocks.
-    let p = bin_on_slow()
-        .file("src/bin/second.rs", MAIN)
-        .executable(
-            "wrapper",
-            &wrapper(
-                "parked 2",
-                r#"if [ "$name" = second ]; then await released; fi"#,
-            ),
-        )
-        .build();
-    let running = Running::parked(&p, "build", 1);
-    let door = Door::of(&p);
-    let strangers: Vec<_> = (0..200).map(|_| door.knock().unwrap()).collect();
-    running.release();
-    running.await_parked(2);
-    running.finish();
-    drop(strangers);
-    let trace = p.trace();
-    trace.assert_sound(4);
-    assert_eq!(trace.parked(), 2);
-    assert_tidy(&p.root());
-}
-
-#[cargo_test]
-fn a_second_one_that_knows_the_secret_is_refused() {
-    let p = held_until_released();
-    let running = Running::start(&p, p.held("build").env("RUSTFLAGS", "-Clinker=./own-cc"));
-    running.await_parked(1);
-    let door = Door::of(&p);
-    let job = job(&p);
-    let mut waiting = Vec::new();
-    for kind in ['P', 'P', 'I', 'N'] {
-        let mut stream = door.knock().unwrap();
-        stream.write_all(&hello(&job, kind)).unwrap();
-        waiting.push((kind, stream));
-    }
-    for (kind, mut stream) in waiting {
-        let mut answer = Vec::new();
-        // To the end: no permit comes later.
-        stream.read_to_end(&mut answer).unwrap();
-        assert_eq!(answer, b"R", "{kind}");
-    }
-    assert!(!p.root().join("linked").exists());
-    running.finish();
-    assert_eq!(p.read_file("linked").lines().count(), 1);
-    let trace = p.trace();
-    trace.assert_sound(4);
-    assert_eq!(trace.bin("foo").phases, ["compile", "parked", "link"]);
-    assert_tidy(&p.root());
-    p.run_foo();
-}
-
-/// Eight binaries on `slow`.
 fn eight_binaries() -> ProjectBuilder {
     (1..=8).fold(foo("dependencies", ""), |p, number| {
         p.file(format!("src/bin/b{number}.rs"), MAIN)

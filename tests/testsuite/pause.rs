@@ -9,15 +9,12 @@ use rustix::process::{Signal, kill_process};
 
 use crate::support::control_group::ControlGroup;
 use crate::support::gated::{assert_tidy, await_that};
-use crate::support::pausing::{
-    Build, DoorsExt, PausingExt, is_watchdog, run_foo, slow_busy_and_urgent, watchdog_of,
-};
+use crate::support::pausing::{Build, DoorsExt, PausingExt, run_foo, slow_busy_and_urgent};
 use crate::support::{BuildTrace, ProjectExt, replacement};
 
 #[cargo_test]
 fn codegen_leaves_its_slot_to_what_is_more_urgent() {
     let build = Build::paused("build -j2");
-    assert!(watchdog_of(build.cargo.pid()).is_some());
     let trace = build.succeed(2);
     assert_eq!(trace.paused(), ["slow"]);
     let (slow, urgent) = (trace.lib("slow"), trace.lib("urgent"));
@@ -41,13 +38,11 @@ fn what_is_paused_goes_on_when_a_slot_is_free() {
 #[track_caller]
 fn killed(kill: impl Fn(&Build)) {
     let mut build = Build::paused("build -j2");
-    let watchdog = watchdog_of(build.cargo.pid()).unwrap();
     kill(&build);
     // Before anybody can end by himself.
     let status = build.cargo.wait();
     assert!(!status.success());
     build.await_nothing_stopped();
-    await_that("the watchdog ends", || !is_watchdog(watchdog));
     build.doors.pass_all();
     build.await_nobody();
     let Build { p, doors, .. } = build;
@@ -174,20 +169,6 @@ fn what_was_paused_fails() {
     assert_tidy(&build.p.root());
 }
 
-/// The watchdog is gone: what is paused already goes on as ever, and nothing else is paused.
-#[cargo_test]
-fn the_watchdog_is_killed() {
-    let build = Build::paused("build -j2");
-    let watchdog = watchdog_of(build.cargo.pid()).unwrap();
-    kill_process(
-        rustix::process::Pid::from_raw(watchdog).unwrap(),
-        Signal::KILL,
-    )
-    .unwrap();
-    let trace = build.succeed(2);
-    assert_eq!(trace.paused(), ["slow"]);
-}
-
 /// Ctrl-Z stops all of it, and `fg` continues all of it, also what was paused before.
 #[cargo_test(requires = "script")]
 fn stopped_and_continued_at_the_terminal() {
@@ -266,7 +247,6 @@ fn assert_nothing_is_paused_by(cargo: impl FnOnce(&Project) -> Execs) {
     build.doors.pass("busy");
     build.doors.await_at("urgent");
     assert_eq!(build.stopped(), [] as [&str; 0]);
-    assert_eq!(watchdog_of(build.cargo.pid()), None);
     let trace = build.succeed(2);
     assert_eq!(trace.paused(), [] as [&str; 0]);
     assert!(trace.lib("busy").all < Some(trace.lib("urgent").began));
@@ -361,7 +341,6 @@ fn nothing_is_paused_with_one_job() {
     let cargo = p.with_doors("build -j1");
     let build = Build::start_with_one_slot(p, cargo);
     build.await_metadata();
-    assert_eq!(watchdog_of(build.cargo.pid()), None);
     let trace = build.succeed(1);
     assert_eq!(trace.paused(), [] as [&str; 0]);
 }

@@ -390,23 +390,6 @@ pub fn stopped_in(root: &Path) -> Vec<Process> {
     processes
 }
 
-/// The watchdog of this cargo, if it has one.
-pub fn watchdog_of(cargo: Pid) -> Option<i32> {
-    let processes = std::fs::read_dir("/proc").unwrap().flatten();
-    let mut ids = processes.filter_map(|it| it.file_name().to_str()?.parse::<i32>().ok());
-    ids.find(|pid| is_watchdog(*pid) && parent(*pid) == Some(cargo.as_raw_pid()))
-}
-
-/// Whether this process is a watchdog.
-pub fn is_watchdog(pid: i32) -> bool {
-    let command = std::fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
-    command.starts_with(b"rustc-watchdog\0")
-}
-
-fn parent(pid: i32) -> Option<i32> {
-    stat(pid)?.split_whitespace().nth(1)?.parse().ok()
-}
-
 /// What `/proc/PID/stat` says, from the state on.
 fn stat(pid: i32) -> Option<String> {
     let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;

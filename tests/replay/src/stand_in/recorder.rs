@@ -206,7 +206,7 @@ pub fn run(args: Vec<OsString>) -> Result<ExitCode> {
 /// known, says why.
 fn record_linker(
     command: &mut Command,
-    linker: Result<Option<OsString>, NotGated>,
+    linker: Result<Option<String>, NotGated>,
 ) -> Result<Option<String>> {
     let (os, arch) = (std::env::consts::OS, std::env::consts::ARCH);
     let real = match linker {
