@@ -4,7 +4,6 @@
 //! that it has learned about its crate, and pipes to cargo. So their number is bounded, and no more are
 //! started while memory or file descriptors are short.
 
-use std::io;
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -32,9 +31,14 @@ pub struct EarlyStarts {
 
 #[derive(Debug)]
 enum State {
-    NotOpened { dir: PathBuf, shim: PathBuf },
+    NotOpened {
+        dir: PathBuf,
+        shim: PathBuf,
+    },
     Open(Arc<Gate>),
-    Unavailable(io::Error),
+    Unavailable,
+    /// No compiler runs: only the number counts.
+    Simulated,
 }
 
 impl EarlyStarts {
@@ -50,8 +54,12 @@ impl EarlyStarts {
 
     /// For a build in which no job starts early.
     pub fn none() -> Self {
-        let error = io::Error::other("no job of this build starts early");
-        EarlyStarts::with(0, Bounds::of_this_process(), State::Unavailable(error))
+        EarlyStarts::with(0, Bounds::of_this_process(), State::Unavailable)
+    }
+
+    /// For a build with this many job slots that is only simulated.
+    pub fn simulated(jobs: u32) -> Self {
+        EarlyStarts::with(jobs, Bounds::of_this_process(), State::Simulated)
     }
 
     fn with(jobs: u32, memory: Bounds, gate: State) -> Self {
@@ -63,35 +71,24 @@ impl EarlyStarts {
         }
     }
 
-    /// Returns the gate, opened if it was not open yet.
-    ///
-    /// # Errors
-    ///
-    /// Why there is none. It is not tried again: jobs wait for all they need, as without a gate.
-    pub fn open(&mut self) -> Result<&Arc<Gate>, &io::Error> {
+    /// Returns the gate, opened if it was not open yet. `None` if it cannot be opened, which is not tried
+    /// again: jobs wait for all they need, as without a gate.
+    pub fn open(&mut self) -> Option<&Arc<Gate>> {
         if let State::NotOpened { dir, shim } = &self.gate {
-            let opened = if self.have_room(0) {
-                Gate::open(dir, shim)
-            } else {
-                Err(io::Error::other("there is no room for early starts"))
-            };
-            self.gate = match opened {
-                Ok(gate) => State::Open(Arc::new(gate)),
-                Err(e) => State::Unavailable(e),
+            let opened = self.have_room(0).then(|| Gate::open(dir, shim).ok());
+            self.gate = match opened.flatten() {
+                Some(gate) => State::Open(Arc::new(gate)),
+                None => State::Unavailable,
             };
         }
-        match &self.gate {
-            State::Open(gate) => Ok(gate),
-            State::Unavailable(e) => Err(e),
-            State::NotOpened { .. } => unreachable!("it was opened just now"),
-        }
+        self.gate()
     }
 
     /// Returns the gate, if it is open.
     pub fn gate(&self) -> Option<&Arc<Gate>> {
         match &self.gate {
             State::Open(gate) => Some(gate),
-            State::NotOpened { .. } | State::Unavailable(_) => None,
+            State::NotOpened { .. } | State::Unavailable | State::Simulated => None,
         }
     }
 
@@ -104,7 +101,11 @@ impl EarlyStarts {
     ///
     /// Reads a handful of files of the kernel; it does not block.
     pub fn allow(&self, early: usize) -> bool {
-        self.gate().is_some_and(|gate| gate.given_up().is_none()) && self.have_room(early)
+        match &self.gate {
+            State::Open(gate) => gate.given_up().is_none() && self.have_room(early),
+            State::Simulated => early < self.jobs.saturating_mul(EARLY_PER_JOB),
+            State::NotOpened { .. } | State::Unavailable => false,
+        }
     }
 
     fn have_room(&self, early: usize) -> bool {
@@ -134,8 +135,7 @@ mod tests {
         MemAvailable:    4000000 kB\n";
 
     fn have_room(jobs: u32, early: usize, files: &[(&str, &str)]) -> bool {
-        let gate = State::Unavailable(io::ErrorKind::Unsupported.into());
-        EarlyStarts::with(jobs, bounds_in(files), gate).have_room(early)
+        EarlyStarts::with(jobs, bounds_in(files), State::Unavailable).have_room(early)
     }
 
     #[test]

@@ -10,9 +10,10 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::{self, JoinHandle};
 
-use super::gate::{Gate, remove};
+use super::gate::remove;
 use super::shim::{FAILED, Job, LINK, PARKED};
-use crate::channel::{Parking, Permit, PermitSender};
+use super::{EarlyStart, HeldLinker};
+use crate::permit::{Parking, Permit, PermitSender};
 
 /// How far a compiler has come.
 ///
@@ -65,15 +66,18 @@ struct State {
 }
 
 impl Held {
-    /// Prepares for a compiler whose linker is `linker`: a path, or a name to be looked up as rustc does.
-    /// `name` tells it from all that are held at the same time. When its shim has come, `parking` is
-    /// called, at most once and from another thread.
+    /// Prepares for a compiler. When its shim has come, `parking` is called, at most once and from
+    /// another thread.
     ///
     /// # Errors
     ///
     /// If `linker` does not name a file; if the files that the shim needs cannot be made; if there is no
     /// descriptor or thread left.
-    pub(super) fn new(gate: &Gate, name: &str, linker: &str, parking: Parking) -> io::Result<Held> {
+    pub(super) fn new(early: &EarlyStart, parking: Parking) -> io::Result<Held> {
+        let EarlyStart {
+            gate,
+            linker: HeldLinker { name, linker },
+        } = early;
         let file_name = match Path::new(linker).file_name() {
             Some(name) if name != Job::FILE => name,
             _ => {

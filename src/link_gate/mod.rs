@@ -82,7 +82,7 @@ mod shim;
 
 pub use early::EarlyStarts;
 pub use gate::Gate;
-pub use run::{Aborted, EarlyStart, Exec, run};
+pub use run::{Aborted, EarlyStart, Exec, HeldLinker, run};
 #[cfg(unix)]
 pub use shim::run_if_invoked_as_linker;
 

@@ -8,23 +8,30 @@ use std::sync::Arc;
 use cargo_util::{ProcessBuilder, ProcessError};
 
 use super::Gate;
-use crate::channel::Parking;
-#[cfg(unix)]
-use crate::channel::Permit;
 use crate::pause::Handle;
+use crate::permit::Parking;
+#[cfg(unix)]
+use crate::permit::Permit;
 use crate::process::{Control, OnLine};
 
 /// A compiler that starts before the rlibs of its dependencies are ready.
+#[derive(Debug)]
 pub struct EarlyStart {
-    /// Where its linker waits.
+    /// Where its shim is.
     pub gate: Arc<Gate>,
-    /// Tells it from other compilers. The same in each build of the same unit, so that a wrapper which
+    /// How it is held.
+    pub linker: HeldLinker,
+}
+
+/// How a compiler can be held before its linker.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct HeldLinker {
+    /// Tells the compiler from others. The same in each build of the same unit, so that a wrapper that
     /// caches by command line sees the same command.
     pub name: String,
-    /// The real linker, as it is spelled. See [`linker`](super::linker).
+    /// The real linker, as it is spelled: a path, or a name to be looked up as rustc does. See
+    /// [`linker`](super::linker).
     pub linker: String,
-    /// Tells the queue that the linker waits.
-    pub parking: Parking,
 }
 
 /// Runs a process under this control, with these for the lines of its stdout and stderr.
@@ -47,7 +54,7 @@ impl std::error::Error for Aborted {}
 
 /// Runs `rustc`, the compiler of a unit. With `early` `None`, that is one call of `exec`.
 ///
-/// With [`EarlyStart`] the compiler's linker waits for a permit. The result stands only if the linker ran
+/// With [`EarlyStart`] the compiler [parks](Parking) before its linker, which waits for a permit. The result stands only if the linker ran
 /// with a permit, or if the compiler failed for a reason that has nothing to do with the gate. In any
 /// other case it runs a second time, without the gate, once there is a permit to link; then no line is
 /// passed on twice.
@@ -60,11 +67,11 @@ impl std::error::Error for Aborted {}
 ///
 /// # Errors
 ///
-/// [`Aborted`] if the permit is [`Permit::Abort`](crate::channel::Permit::Abort). Otherwise the error of
+/// [`Aborted`] if the permit is [`Permit::Abort`](crate::permit::Permit::Abort). Otherwise the error of
 /// `exec` in the run that stands, or of `on_stdout` and `on_stderr`.
 pub fn run(
     rustc: &ProcessBuilder,
-    early: Option<EarlyStart>,
+    early: Option<(EarlyStart, Parking)>,
     handle: Option<&Handle>,
     exec: Exec<'_>,
     on_stdout: OnLine<'_>,
@@ -75,8 +82,10 @@ pub fn run(
         inherited: None,
     };
     #[cfg(unix)]
-    if let Some(early) = early {
-        return run_held(rustc, early, &control, exec, on_stdout, on_stderr);
+    if let Some((early, parking)) = early {
+        return run_held(
+            rustc, &early, &parking, &control, exec, on_stdout, on_stderr,
+        );
     }
     #[cfg(not(unix))]
     drop(early);
@@ -86,7 +95,8 @@ pub fn run(
 #[cfg(unix)]
 fn run_held(
     rustc: &ProcessBuilder,
-    early: EarlyStart,
+    early: &EarlyStart,
+    parking: &Parking,
     control: &dyn Fn() -> Control,
     exec: Exec<'_>,
     on_stdout: OnLine<'_>,
@@ -95,17 +105,12 @@ fn run_held(
     use super::held::Held;
     use super::output::{ErrorKind, HeldBack, Names, Passed};
 
-    let EarlyStart {
-        gate,
-        name,
-        linker,
-        parking,
-    } = early;
+    let gate = &early.gate;
     let wait = || match parking.park_and_wait() {
         Permit::Link => Ok(()),
         Permit::Abort => Err(Aborted),
     };
-    let Ok(mut held) = Held::new(&gate, &name, &linker, parking.clone()) else {
+    let Ok(mut held) = Held::new(early, parking.clone()) else {
         wait()?;
         return exec(rustc, control(), on_stdout, on_stderr);
     };
@@ -114,7 +119,7 @@ fn run_held(
     let mut argument = OsString::from("linker=");
     argument.push(held.linker());
     gated.arg("-C").arg(argument);
-    let names = Names::new(held.linker().as_os_str(), linker.as_ref());
+    let names = Names::new(held.linker().as_os_str(), early.linker.linker.as_ref());
     let mut stdout = Passed::default();
     let mut stderr = Passed::default();
     let mut held_back = HeldBack::default();

@@ -31,7 +31,7 @@
 //!
 //! | what happens | who continues what is stopped |
 //! | --- | --- |
-//! | the queue ends, well or with an error or a panic | dropping [`Pauses`](crate::schedule::Pauses) |
+//! | the queue ends, well or with an error or a panic | dropping [`Pauses`](crate::scheduler::Pauses) |
 //! | a job fails in its own thread | [`exec`](crate::process::exec), before it returns |
 //! | Ctrl-C, a signal that kills cargo, SIGKILL, `panic = "abort"`, the OOM killer | the kernel |
 //!
@@ -55,10 +55,8 @@ mod handle;
 #[cfg(not(target_os = "linux"))]
 #[path = "unsupported.rs"]
 mod handle;
-mod limit;
 
 pub use handle::Handle;
-pub use limit::PauseMemory;
 
 /// Whether anything can be paused on this system.
 pub const IS_SUPPORTED: bool = cfg!(target_os = "linux");

@@ -128,12 +128,16 @@ fn outcome(linker: &str, permit: Option<Permit>, first: First<'_>) -> Outcome {
     let rustc = ProcessBuilder::new("rustc");
     let result = run(
         &rustc,
-        Some(EarlyStart {
-            gate: Arc::clone(&gate),
-            name: "job".to_owned(),
-            linker: linker.to_owned(),
+        Some((
+            EarlyStart {
+                gate: Arc::clone(&gate),
+                linker: HeldLinker {
+                    name: "job".to_owned(),
+                    linker: linker.to_owned(),
+                },
+            },
             parking,
-        }),
+        )),
         None,
         &mut |process, control, out, err| {
             runs.set(runs.get() + 1);

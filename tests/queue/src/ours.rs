@@ -1,58 +1,74 @@
 //! The queue of the replacement, called as its `JobQueue` does.
 
-use cargo_pipelining::artifact::{Artifact, Need, Next, Plan, Started, Tracker};
-use cargo_pipelining::schedule::{Clock, Estimate, Schedule, Work, pausing};
+use cargo_pipelining::config::Schedule;
+use cargo_pipelining::graph::{Artifact, Need};
+use cargo_pipelining::job::State;
+use cargo_pipelining::link_gate::{EarlyStarts, HeldLinker};
+use cargo_pipelining::permit::PermitSender;
+use cargo_pipelining::scheduler::{
+    Action, Clock, Estimate, Pauses, Plan, Scheduler, Settings, Task, Work, pausing,
+};
 
 use crate::build::{Phase, Queue, Running, SLOTS};
 use crate::graph::{Graph, Job, Kind, Node, Unit};
 
-/// How many jobs may be started early: the replacement allows two for each slot.
-const EARLY: usize = 2 * SLOTS;
-
-/// The engine's tracker, in a first build ever: all costs are guessed, and corrected as it goes on.
+/// The engine's scheduler, in a first build ever: all costs are guessed, and corrected as it goes on.
 #[derive(Debug)]
-pub struct Ours(Tracker<Unit, Job>);
+pub struct Ours(Scheduler<Unit, Job>);
+
+impl Task for Job {
+    fn is_fresh(&self) -> bool {
+        false
+    }
+}
 
 impl Queue for Ours {
     fn plan(graph: &Graph) -> Self {
         let mut plan = Plan::with_capacity(graph.nodes.len());
+        let linker = HeldLinker {
+            name: String::new(),
+            linker: String::new(),
+        };
         for node in &graph.nodes {
-            let need = match node.kind {
-                Kind::Library => Need::MetadataToStart,
-                Kind::Binary => Need::AllToLink,
+            let (need, linker) = match node.kind {
+                Kind::Library => (Need::MetadataToStart, None),
+                Kind::Binary => (Need::AllToLink, Some(linker.clone())),
             };
             let needs = node.needs.iter();
             let needs = needs.map(|&place| (graph.node(place).unit.clone(), need));
-            let estimate = Estimate::Guessed(work(node));
-            plan.add(node.unit.clone(), Job::default(), needs, estimate);
+            plan.add(node.unit.clone(), Job::default(), needs)
+                .estimate(Estimate::Guessed(work(node)))
+                .linker(linker);
         }
-        let tracker = plan.seal(Schedule::CriticalPath, Clock::new(|| 0));
-        Ours(tracker.expect("a generated graph can be built"))
+        let settings = Settings {
+            schedule: Schedule::CriticalPath,
+            clock: Clock::new(|| 0),
+            early: EarlyStarts::simulated(SLOTS as u32),
+            pauses: Pauses::simulated(pausing::places(SLOTS)),
+            ..Settings::default()
+        };
+        Ours(plan.seal(settings).expect("a generated graph can be built"))
     }
 
     fn start(&mut self, free: usize, mut begin: impl FnMut(Running)) {
-        for _ in 0..free {
-            let Some(next) = self.0.next(|early| early < EARLY) else {
-                return;
-            };
-            begin(match next {
-                Next::Continue(unit) | Next::Link(unit) => Running {
+        let slots = self.0.slots_in_use() + free;
+        while let Some(action) = self.0.next(slots) {
+            begin(match action {
+                Action::Resume(unit) | Action::Link(unit) => Running {
                     unit,
                     phase: Phase::Rest,
                 },
-                Next::Start(Started {
-                    unit,
-                    job,
-                    is_early,
-                }) => {
-                    std::hint::black_box(&job);
-                    // Whether to make a hollow rlib of its metadata.
-                    std::hint::black_box(self.0.is_linked(&unit));
-                    let phase = match is_early {
-                        true => Phase::Early,
-                        false => Phase::Frontend,
+                Action::Start(start) => {
+                    std::hint::black_box(&start.job);
+                    let phase = if start.is_early {
+                        Phase::Early
+                    } else {
+                        Phase::Frontend
                     };
-                    Running { unit, phase }
+                    Running {
+                        unit: start.unit,
+                        phase,
+                    }
                 }
             });
         }
@@ -60,17 +76,13 @@ impl Queue for Ours {
 
     fn metadata(&mut self, node: &Node, is_full: bool) -> bool {
         std::hint::black_box(self.0.produced(&node.unit, Artifact::Metadata));
-        let pauses = is_full
-            && (self.0).should_pause(&node.unit, pausing::places(SLOTS), |early| early < EARLY);
-        if pauses {
-            self.0.paused(&node.unit);
-        }
-        !pauses
+        let slots = self.0.slots_in_use() + usize::from(!is_full);
+        self.0.pause_codegen(slots, || false);
+        self.0.state(&node.unit) != Some(State::Paused)
     }
 
     fn parked(&mut self, node: &Node) {
-        let lost = self.0.parked(&node.unit);
-        assert!(lost.is_empty(), "nothing fails in this build");
+        self.0.parked(&node.unit, PermitSender::new(|_| {}));
     }
 
     fn finished(&mut self, node: &Node) {

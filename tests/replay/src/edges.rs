@@ -2,8 +2,8 @@
 
 use std::collections::BTreeSet;
 
-use cargo_pipelining::artifact::Need;
-use cargo_pipelining::pipelining::{Pipelining, Usage};
+use cargo_pipelining::config::{Pipelining, Usage};
+use cargo_pipelining::graph::Need;
 
 use crate::recording::{Recording, Role, Unit};
 

@@ -2,8 +2,8 @@
 //!
 //! See [`Done`]. Here what a unit takes at best is known, as each phase was recorded on one thread.
 
-use cargo_pipelining::pipelining::Pipelining;
-use cargo_pipelining::schedule::{Done, Work};
+use cargo_pipelining::config::Pipelining;
+use cargo_pipelining::scheduler::{Done, Work};
 
 use crate::edges::edges;
 use crate::recording::{Recording, Unit};

@@ -23,7 +23,7 @@
 //! | `frontend`, `codegen`, `link` | of a compiler: until its metadata, until its last object, in the linker; what a unit does not do is absent |
 //! | `codegen_units` | how many object files the codegen made |
 //! | `metadata_size`, `output_size` | of the metadata, and of the library or program |
-//! | `source_size` | of the source files, as [`source_size`](cargo_pipelining::schedule::source_size) counts them; of a build script's run, as [`native_source_size`](cargo_pipelining::schedule::native_source_size) does |
+//! | `source_size` | of the source files, as [`source_size`](cargo_pipelining::scheduler::source_size) counts them; of a build script's run, as [`native_source_size`](cargo_pipelining::scheduler::native_source_size) does |
 //! | `memory` | resident in the compiler when its metadata was written; absent where the system does not tell |
 //! | `run`, `stdout` | of a build script, with [`OUT_DIR`], [`PACKAGE_DIR`] and [`ELSEWHERE`] for paths |
 //!
@@ -34,7 +34,7 @@ use std::io::Read;
 use std::path::Path;
 
 use anyhow::{Context, Result, bail};
-pub use cargo_pipelining::schedule::native_source_size;
+pub use cargo_pipelining::scheduler::native_source_size;
 use flate2::Compression;
 use flate2::read::GzDecoder;
 use flate2::write::GzEncoder;

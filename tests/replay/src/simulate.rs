@@ -1,4 +1,4 @@
-//! Builds that never run: the tracker of the queue, and a loop in the place of cargo and compilers.
+//! Builds that never run: the scheduler of the queue, and a loop in the place of cargo and compilers.
 //!
 //! A replay shows what the replacement does, with processes, signals and a jobserver, and takes as
 //! long as cargo does. Here is nothing but the decisions: what starts next, what is paused. A build
@@ -10,11 +10,14 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use anyhow::{Result, anyhow};
-use cargo_pipelining::artifact::{Artifact, Next, Plan, Tracker};
-use cargo_pipelining::schedule::Clock;
+use cargo_pipelining::graph::Artifact;
+use cargo_pipelining::job::State;
+use cargo_pipelining::link_gate::{EarlyStarts, HeldLinker};
+use cargo_pipelining::permit::PermitSender;
+use cargo_pipelining::scheduler::{Action, Clock, Pauses, Plan, Scheduler};
 
-pub use cargo_pipelining::pipelining::Pipelining;
-pub use cargo_pipelining::schedule::{Estimate, Schedule, Work};
+pub use cargo_pipelining::config::{Pipelining, Schedule};
+pub use cargo_pipelining::scheduler::{Estimate, Work};
 
 use crate::edges::edges;
 use crate::recording::{Recording, Role, Unit};
@@ -70,7 +73,7 @@ pub fn simulate(
     let mut build = Build {
         units: &recording.units,
         settings,
-        tracker: plan(recording, settings, estimate, clock)?,
+        scheduler: plan(recording, settings, estimate, clock)?,
         running: Vec::new(),
         parked: BTreeSet::new(),
         paused: BTreeSet::new(),
@@ -94,14 +97,25 @@ fn plan(
     settings: &Settings,
     estimate: impl Fn(usize, &Unit) -> Estimate,
     clock: Clock,
-) -> Result<Tracker<usize, ()>> {
+) -> Result<Scheduler<usize, ()>> {
     let mut plan = Plan::default();
     let edges = edges(recording, settings.pipelining);
     for (place, (unit, needs)) in std::iter::zip(&recording.units, edges).enumerate() {
-        plan.add(place, (), needs, estimate(place, unit));
+        plan.add(place, (), needs)
+            .estimate(estimate(place, unit))
+            .linker(Some(HeldLinker {
+                name: place.to_string(),
+                linker: "cc".to_owned(),
+            }));
     }
-    plan.seal(settings.schedule, clock)
-        .map_err(|e| anyhow!("{e}"))
+    let settings = cargo_pipelining::scheduler::Settings {
+        schedule: settings.schedule,
+        clock,
+        early: EarlyStarts::simulated(settings.jobs.try_into()?),
+        pauses: Pauses::simulated(settings.places),
+        ..Default::default()
+    };
+    plan.seal(settings).map_err(|e| anyhow!("{e}"))
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -125,7 +139,7 @@ struct Running {
 struct Build<'r> {
     units: &'r [Unit],
     settings: &'r Settings,
-    tracker: Tracker<usize, ()>,
+    scheduler: Scheduler<usize, ()>,
     running: Vec<Running>,
     parked: BTreeSet<usize>,
     paused: BTreeSet<usize>,
@@ -170,21 +184,19 @@ impl Build<'_> {
 
     fn free(&self) -> u64 {
         let extra: u64 = self.running.iter().map(|it| it.threads - 1).sum();
-        let used = self.tracker.working() as u64 + extra;
+        let used = self.scheduler.slots_in_use() as u64 + extra;
         self.settings.jobs.saturating_sub(used)
     }
 
-    fn allowed_early(&self) -> usize {
-        2 * self.settings.jobs as usize
+    /// The slots that jobs may use: those that codegen has taken for its threads are in use.
+    fn slots(&self) -> usize {
+        self.scheduler.slots_in_use() + usize::try_from(self.free()).unwrap_or(usize::MAX)
     }
 
     fn start(&mut self) {
-        let most = self.allowed_early();
-        while self.free() > 0
-            && let Some(next) = self.tracker.next(|early| early < most)
-        {
-            match next {
-                Next::Start(started) => {
+        while let Some(action) = self.scheduler.next(self.slots()) {
+            match action {
+                Action::Start(started) => {
                     let place = started.unit;
                     let phase = match self.units[place].role() {
                         Role::Run => Phase::Run,
@@ -192,11 +204,11 @@ impl Build<'_> {
                     };
                     self.begin(place, phase, started.is_early);
                 }
-                Next::Continue(place) => {
+                Action::Resume(place) => {
                     self.paused.remove(&place);
                     self.begin(place, Phase::Codegen, false);
                 }
-                Next::Link(place) => {
+                Action::Link(place) => {
                     self.parked.remove(&place);
                     self.begin(place, Phase::Link, false);
                 }
@@ -244,32 +256,26 @@ impl Build<'_> {
         let unit = &self.units[place];
         match phase {
             Phase::Frontend if unit.role() == Role::Library => {
-                self.tracker.produced(&place, Artifact::Metadata);
+                self.scheduler.produced(&place, Artifact::Metadata);
                 // It is still running as far as slots are concerned.
-                let most = self.allowed_early();
-                let places = self.settings.places;
-                if self.free() == 0
-                    && self
-                        .tracker
-                        .should_pause(&place, places, |early| early < most)
-                {
-                    self.tracker.paused(&place);
+                let slots = self.slots();
+                self.scheduler.pause_codegen(slots, || false);
+                if self.scheduler.state(&place) == Some(State::Paused) {
                     self.paused.insert(place);
                     self.outcome.pauses += 1;
-                    self.outcome.most_paused =
-                        self.outcome.most_paused.max(self.tracker.paused_len());
+                    self.outcome.most_paused = self.outcome.most_paused.max(self.paused.len());
                     return;
                 }
                 self.begin(place, Phase::Codegen, is_early);
             }
             Phase::Frontend => self.begin(place, Phase::Codegen, is_early),
             Phase::Codegen if is_early => {
-                self.tracker.parked(&place);
+                self.scheduler.parked(&place, PermitSender::new(|_| {}));
                 self.parked.insert(place);
             }
             Phase::Codegen if unit.link > 0 => self.begin(place, Phase::Link, false),
             Phase::Codegen | Phase::Link | Phase::Run => {
-                self.tracker.produced(&place, Artifact::All);
+                self.scheduler.produced(&place, Artifact::All);
             }
         }
     }

@@ -245,7 +245,7 @@ impl Scene<'_> {
 #[cfg(target_os = "linux")]
 fn run_by(time: Time, mut command: Command) -> Result<(ExitStatus, Option<Usage>)> {
     use crate::virtual_clock::{CLOCK, VirtualClock};
-    use cargo_pipelining::schedule::CLOCK_FILE;
+    use cargo_pipelining::scheduler::CLOCK_FILE;
     match time {
         Time::Wall { .. } => {
             let mut cargo = command.spawn()?;

@@ -130,7 +130,7 @@ impl VirtualClock {
         })
     }
 
-    /// What [`CLOCK_FILE`](cargo_pipelining::schedule::CLOCK_FILE) has to be for cargo.
+    /// What [`CLOCK_FILE`](cargo_pipelining::scheduler::CLOCK_FILE) has to be for cargo.
     pub fn file(&self) -> PathBuf {
         self.dir.join(NOW)
     }

@@ -7,9 +7,9 @@ use std::process::{Command, ExitCode, Stdio};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
+use cargo_pipelining::job::notification::Notification;
 use cargo_pipelining::link_gate::linker::{self, NotGated};
-use cargo_pipelining::notification::Notification;
-use cargo_pipelining::schedule::source_size;
+use cargo_pipelining::scheduler::source_size;
 use fs_err as fs;
 use object::read::archive::ArchiveFile;
 use serde::{Deserialize, Serialize};

@@ -1,50 +1,15 @@
-//! What should run next of all that may.
-//!
-//! Three questions, each answered where it is best known:
-//!
-//! ```text
-//!   what does a unit cost?     costs ── measured in earlier builds
-//!                              guess ── from what is known without compiling
-//!                                │
-//!   what is how urgent?        rank  ── the longest path to the end of the build
-//!                                │
-//!   is this codegen to wait?   pausing ── if something more urgent could have its slot
-//! ```
-//!
-//! The [`Tracker`](crate::artifact::Tracker) puts the answers in order: of all that could start,
-//! continue or link, the most urgent goes first. Afterwards [`Done`] says how soon it could have been
-//! done.
-
-mod clock;
-pub mod costs;
-pub mod guess;
-mod known;
-mod limit;
-mod pauses;
-pub mod pausing;
-mod rank;
-mod source_size;
-pub mod work;
+//! The order of jobs: the value of `build.schedule`.
 
 use std::fmt;
 
 use serde::de;
 
-pub use clock::{CLOCK_FILE, Clock};
-pub use known::KnownCosts;
-pub use limit::{Done, Step};
-pub use pauses::Pauses;
-pub(crate) use rank::rank;
-pub use rank::{Urgency, urgencies};
-pub use source_size::{native_source_size, source_size};
-pub use work::{Estimate, Measured, Phase, Work};
-
-/// Which of the jobs that may run goes first, the value of Cargo's `build.schedule`.
+/// Which job goes first, the value of Cargo's `build.schedule`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub enum Schedule {
-    /// The one that most others wait for, as Cargo has always done it. No compiler is paused.
+    /// The job with the most dependents, as Cargo has always done it. No compiler is paused.
     Stock,
-    /// The one on the longest path through what is left of the build, in seconds.
+    /// The job on the critical path through what is left of the build, in seconds.
     #[default]
     CriticalPath,
 }

@@ -4,10 +4,10 @@ use std::collections::HashMap;
 use std::hash::Hash;
 use std::path::PathBuf;
 
+use super::Plan;
 use super::costs::{Key, Store};
 use super::guess::{Kind, guess};
-use super::{Estimate, Work};
-use crate::artifact::{Plan, Tracker};
+use super::{Estimate, Measured, Work};
 
 /// The costs of the units of a build, from the [store](super::costs) and for it.
 #[derive(Debug)]
@@ -65,16 +65,22 @@ impl<U: Clone + Eq + Hash> KnownCosts<U> {
         result
     }
 
-    /// Takes into account what `tracker` has measured.
+    /// Takes into account what was measured.
     ///
     /// Blocks as [`Store::record`] does.
     ///
     /// # Errors
     ///
     /// If the store cannot be written, and reading it has not failed before: that is said once.
-    pub fn record<J>(&self, tracker: &Tracker<U, J>) -> anyhow::Result<()> {
-        let measured: Vec<_> = tracker
-            .measured()
+    pub fn record<'a>(
+        &self,
+        measured: impl IntoIterator<Item = (&'a U, Measured)>,
+    ) -> anyhow::Result<()>
+    where
+        U: 'a,
+    {
+        let measured: Vec<_> = measured
+            .into_iter()
             .filter_map(|(unit, measured)| Some((*self.keys.get(unit)?, measured)))
             .collect();
         match self.store.record(&measured) {
@@ -87,9 +93,10 @@ impl<U: Clone + Eq + Hash> KnownCosts<U> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::artifact::{Artifact, Next};
-    use crate::schedule::costs::Identity;
-    use crate::schedule::{Clock, Schedule};
+    use crate::graph::Artifact;
+    use crate::scheduler::costs::Identity;
+    use crate::scheduler::{Action, Clock, Settings, Task};
+    use std::path::Path;
     use std::sync::Arc;
     use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
@@ -107,51 +114,54 @@ mod tests {
         })
     }
 
-    fn plan() -> Plan<&'static str, bool> {
-        let mut plan = Plan::default();
-        for (unit, is_fresh) in [("fresh", true), ("small", false), ("large", false)] {
-            plan.add(unit, is_fresh, [], Estimate::default());
-        }
-        plan
+    struct Unit {
+        is_fresh: bool,
     }
 
-    /// Builds one after the other, and says in which order, and what reading and recording came to.
-    fn build(costs: &mut KnownCosts<&'static str>) -> (Vec<&'static str>, [anyhow::Result<()>; 2]) {
+    impl Task for Unit {
+        fn is_fresh(&self) -> bool {
+            self.is_fresh
+        }
+    }
+
+    /// Builds one after the other. Returns the order, and the results of reading and recording.
+    fn build(path: &Path) -> (Vec<&'static str>, [anyhow::Result<()>; 2]) {
         let now = Arc::new(AtomicU64::new(0));
         let shown = Arc::clone(&now);
-        let mut plan = plan();
+        let mut plan = Plan::default();
+        for (unit, is_fresh) in [("fresh", true), ("small", false), ("large", false)] {
+            plan.add(unit, Unit { is_fresh }, []);
+        }
+        let mut costs = KnownCosts::at(path.to_owned());
         let read = costs.estimate(
             &mut plan,
-            |unit, is_fresh| (!is_fresh).then(|| key(unit)),
+            |unit, job: &Unit| (!job.is_fresh).then(|| key(unit)),
             |_| Kind::Other,
         );
-        let clock = Clock::new(move || shown.load(Relaxed));
-        let mut tracker = plan.seal(Schedule::CriticalPath, clock).unwrap();
+        let settings = Settings {
+            clock: Clock::new(move || shown.load(Relaxed)),
+            costs: Some(costs),
+            ..Settings::default()
+        };
+        let mut scheduler = plan.seal(settings).unwrap();
         let mut order = Vec::new();
-        while let Some(Next::Start(started)) = tracker.next(|_| false) {
-            if started.job {
-                tracker.found_fresh(&started.unit);
-            }
-            let took = if started.unit == "large" {
-                9_000_000
-            } else {
-                10
-            };
+        while let Some(Action::Start(start)) = scheduler.next(1) {
+            let took = if start.unit == "large" { 9_000_000 } else { 10 };
             now.fetch_add(took, Relaxed);
-            tracker.produced(&started.unit, Artifact::All);
-            order.push(started.unit);
+            scheduler.produced(&start.unit, Artifact::All);
+            order.push(start.unit);
         }
-        (order, [read, costs.record(&tracker)])
+        (order, [read, scheduler.record_costs()])
     }
 
     #[test]
     fn the_second_build_knows_what_the_first_has_measured() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("costs");
-        let (order, results) = build(&mut KnownCosts::at(path.clone()));
+        let (order, results) = build(&path);
         assert!(results.iter().all(Result::is_ok));
         assert_eq!(order, ["fresh", "small", "large"]);
-        let (order, results) = build(&mut KnownCosts::at(path));
+        let (order, results) = build(&path);
         assert!(results.iter().all(Result::is_ok));
         assert_eq!(order, ["large", "fresh", "small"]);
     }
@@ -159,11 +169,11 @@ mod tests {
     #[test]
     fn without_a_store_it_goes_on_and_says_so_once() {
         let dir = tempfile::tempdir().unwrap();
-        let (order, [read, recorded]) = build(&mut KnownCosts::at(dir.path().to_path_buf()));
+        let (order, [read, recorded]) = build(dir.path());
         assert_eq!(order.len(), 3);
         assert!(read.is_err() && recorded.is_ok());
         let nowhere = dir.path().join("not-a-directory/costs");
-        let (order, [read, recorded]) = build(&mut KnownCosts::at(nowhere));
+        let (order, [read, recorded]) = build(&nowhere);
         assert_eq!(order.len(), 3);
         assert!(read.is_ok() && recorded.is_err());
     }

@@ -26,10 +26,10 @@
 //!   bin                      [ codegen ]      [ link ]   the last of a, b and its own codegen
 //! ```
 
-use crate::artifact::{Artifact, Need};
+use crate::graph::{Artifact, Need};
 
-use super::rank::urgencies;
-use super::work::{Phase, Work};
+use super::estimate::{Phase, Work};
+use super::priority::priorities;
 
 /// What was done in a build, and in what order it had to be.
 #[derive(Clone, Copy, Debug)]
@@ -60,7 +60,7 @@ impl Done<'_> {
         let slots = slots.max(1);
         let dependents = self.dependents();
         let heads = self.heads(&at_best);
-        let tails = urgencies(
+        let tails = priorities(
             &at_best,
             |unit| dependents[unit].iter().copied(),
             self.dependencies_first,
@@ -89,7 +89,7 @@ impl Done<'_> {
     /// The longest chain of phases, first to last, if a phase never waits for a slot.
     pub fn longest_path(&self, at_best: impl Fn(usize) -> Work) -> Vec<Step> {
         let dependents = self.dependents();
-        let paths = urgencies(
+        let paths = priorities(
             &at_best,
             |unit| dependents[unit].iter().copied(),
             self.dependencies_first,

@@ -6,7 +6,9 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use proptest::prelude::*;
 
+use super::estimate::Estimate;
 use super::*;
+use crate::link_gate::HeldLinker;
 
 /// `graph[unit]` is what `unit` needs; a unit needs only units below it.
 type Graph = Vec<BTreeMap<usize, Need>>;
@@ -37,27 +39,38 @@ fn graphs() -> impl Strategy<Value = Graph> {
 #[derive(Clone, Copy, Debug)]
 enum Step {
     Metadata,
-    Fresh,
     Finish,
     Fail,
+}
+
+/// A unit, which may be up to date.
+#[derive(Debug)]
+struct Unit {
+    number: usize,
+    is_fresh: bool,
+}
+
+impl Task for Unit {
+    fn is_fresh(&self) -> bool {
+        self.is_fresh
+    }
 }
 
 fn steps(fail: u32) -> impl Strategy<Value = Vec<(prop::sample::Index, Step)>> {
     let step = prop_oneof![
         10 => Just(Step::Metadata),
-        2 => Just(Step::Fresh),
         8 => Just(Step::Finish),
         fail => Just(Step::Fail),
     ];
     prop::collection::vec((any::<prop::sample::Index>(), step), 1..200)
 }
 
-/// A build as an onlooker sees it, which knows nothing of states.
+/// A build as seen from outside, without states.
 #[derive(Default)]
 struct Seen {
     produced: BTreeMap<usize, Artifact>,
     started: BTreeSet<usize>,
-    /// Started before everything that they link was there, and not linking yet.
+    /// Started before all that they link was ready, and not linking yet.
     early: BTreeSet<usize>,
     parked: BTreeSet<usize>,
     paused: BTreeSet<usize>,
@@ -95,34 +108,39 @@ impl Seen {
         never
     }
 
-    fn lose(&mut self, lost: Vec<&usize>) -> Result<(), TestCaseError> {
-        for &lost in lost {
-            prop_assert!(self.lost.insert(lost), "{} lost twice", lost);
-            self.early.remove(&lost);
-            self.parked.remove(&lost);
+    /// Notes who has failed because of a dependency.
+    fn lose(&mut self, scheduler: &Scheduler<usize, Unit>, units: usize) {
+        for unit in 0..units {
+            if scheduler.state(&unit) == Some(State::Failed(Cause::Dependency)) {
+                self.lost.insert(unit);
+                self.early.remove(&unit);
+                self.parked.remove(&unit);
+            }
         }
-        Ok(())
     }
 }
 
 /// How a build is run.
 #[derive(Clone, Debug)]
-struct Settings {
+struct Machine {
     schedule: Schedule,
     slots: usize,
-    most_early: usize,
+    /// Two early starts for each.
+    early_slots: u32,
     places: usize,
+    /// Every n-th unit is up to date.
+    fresh: usize,
     /// Of each unit, the first for all beyond.
     estimates: Vec<Estimate>,
 }
 
-impl Settings {
+impl Machine {
     fn estimate(&self, unit: usize) -> Estimate {
         *self.estimates.get(unit).unwrap_or(&self.estimates[0])
     }
 }
 
-fn settings() -> impl Strategy<Value = Settings> {
+fn machines() -> impl Strategy<Value = Machine> {
     let time = || prop_oneof![4 => 0..1_000u64, 1 => Just(u64::MAX), 1 => Just(0)];
     let estimate =
         (time(), time(), time(), any::<bool>()).prop_map(|(frontend, codegen, link, known)| {
@@ -131,74 +149,99 @@ fn settings() -> impl Strategy<Value = Settings> {
                 codegen,
                 link,
             };
-            match known {
-                true => Estimate::Measured(work),
-                false => Estimate::Guessed(work),
+            if known {
+                Estimate::Measured(work)
+            } else {
+                Estimate::Guessed(work)
             }
         });
     let schedule = prop::sample::select(vec![Schedule::Stock, Schedule::CriticalPath]);
     let estimates = prop::collection::vec(estimate, 1..40);
-    (schedule, 1..9usize, 0..9usize, 0..9usize, estimates).prop_map(
-        |(schedule, slots, most_early, places, estimates)| Settings {
-            schedule,
-            slots,
-            most_early,
-            places,
-            estimates,
-        },
+    (
+        schedule,
+        1..9usize,
+        0..5u32,
+        0..9usize,
+        2..9usize,
+        estimates,
     )
+        .prop_map(
+            |(schedule, slots, early_slots, places, fresh, estimates)| Machine {
+                schedule,
+                slots,
+                early_slots,
+                places,
+                fresh,
+                estimates,
+            },
+        )
 }
 
 /// Runs a build of `graph` in which `steps` happen over and over.
 fn run(
     graph: &Graph,
-    settings: &Settings,
+    machine: &Machine,
     steps: &[(prop::sample::Index, Step)],
-) -> Result<(Tracker<usize, usize>, Seen), TestCaseError> {
-    let &Settings {
-        slots,
-        most_early,
-        places,
-        ..
-    } = settings;
+) -> Result<(Scheduler<usize, Unit>, Seen), TestCaseError> {
+    let &Machine { slots, places, .. } = machine;
+    let most_early = 2 * machine.early_slots as usize;
     // It may well be turned back.
     let now = Arc::new(AtomicU64::new(0));
     let shown = Arc::clone(&now);
-    let clock = Clock::new(move || shown.load(Ordering::Relaxed));
     let mut plan = Plan::default();
-    for (unit, needs) in graph.iter().enumerate().rev() {
-        let needs = needs.iter().map(|(&unit, &need)| (unit, need));
-        plan.add(unit, unit, needs, settings.estimate(unit));
+    for (number, needs) in graph.iter().enumerate().rev() {
+        let unit = Unit {
+            number,
+            is_fresh: needs.is_empty() && number % machine.fresh == 0,
+        };
+        plan.add(
+            number,
+            unit,
+            needs.iter().map(|(&unit, &need)| (unit, need)),
+        )
+        .estimate(machine.estimate(number))
+        .linker(Some(HeldLinker {
+            name: number.to_string(),
+            linker: "cc".to_owned(),
+        }));
     }
-    let mut tracker = plan.seal(settings.schedule, clock).unwrap();
+    let settings = Settings {
+        schedule: machine.schedule,
+        clock: Clock::new(move || shown.load(Ordering::Relaxed)),
+        early: EarlyStarts::simulated(machine.early_slots),
+        pauses: Pauses::simulated(places),
+        ..Settings::default()
+    };
+    let mut scheduler = plan.seal(settings).unwrap();
     let mut seen = Seen::default();
     let mut working: Vec<usize> = Vec::new();
 
     for (which, step) in steps.iter().cycle() {
-        while working.len() < slots
-            && let Some(next) = tracker.next(|early| early < most_early)
-        {
-            let unit = match next {
-                Next::Link(unit) => {
+        let before = scheduler.wanted_slots(slots);
+        scheduler.pause_codegen(slots, || false);
+        for unit in working.extract_if(.., |unit| scheduler.state(unit) == Some(State::Paused)) {
+            prop_assert!(before > slots, "no job waits for its slot");
+            seen.paused.insert(unit);
+        }
+        while let Some(action) = scheduler.next(slots) {
+            let unit = match action {
+                Action::Link(unit) => {
                     prop_assert!(seen.could_link(graph, unit), "{} linked early", unit);
                     prop_assert!(seen.parked.remove(&unit), "{} was not parked", unit);
                     seen.early.remove(&unit);
                     unit
                 }
-                Next::Continue(unit) => {
+                Action::Resume(unit) => {
                     prop_assert!(seen.paused.remove(&unit), "{} was not paused", unit);
                     unit
                 }
-                Next::Start(Started {
-                    unit,
-                    job,
-                    is_early,
-                }) => {
-                    prop_assert_eq!(unit, job);
+                Action::Start(start) => {
+                    let unit = start.unit;
+                    prop_assert_eq!(unit, start.job.number);
                     prop_assert!(seen.could_start(graph, unit), "{} started early", unit);
-                    prop_assert_eq!(is_early, !seen.could_link(graph, unit));
+                    prop_assert_eq!(start.is_early, !seen.could_link(graph, unit));
                     prop_assert!(seen.started.insert(unit), "{} started twice", unit);
-                    if is_early {
+                    if start.is_early {
                         seen.early.insert(unit);
                     }
                     unit
@@ -206,22 +249,27 @@ fn run(
             };
             working.push(unit);
         }
-        // No slot stays free while something could have it.
+        // No slot stays free while a job could have it, and no job has more than one.
+        prop_assert!(working.len() <= slots);
+        prop_assert_eq!(scheduler.slots_in_use(), working.len());
         if working.len() < slots {
-            prop_assert_eq!(tracker.ready_len(), 0);
-            prop_assert!(tracker.ready_early_len() == 0 || seen.early.len() >= most_early);
+            prop_assert_eq!(scheduler.wanted_slots(slots), working.len());
         }
-        prop_assert_eq!(tracker.working(), working.len());
-        prop_assert_eq!(tracker.early(), seen.early.len());
-        prop_assert_eq!(tracker.paused_len(), seen.paused.len());
+        prop_assert_eq!(scheduler.tally.early, seen.early.len());
+        prop_assert_eq!(scheduler.tally.paused, seen.paused.len());
         prop_assert!(seen.paused.len() <= places);
         prop_assert!(seen.early.len() <= most_early);
+        let mut sums = Tally::default();
+        for node in &scheduler.nodes {
+            sums += node.tally();
+        }
+        prop_assert_eq!(sums, scheduler.tally);
 
         if working.is_empty() {
             prop_assert!(seen.parked.is_empty(), "only parked jobs are left");
             break;
         }
-        // A job that is parked can only fail. One that is paused can end, if somebody else continues it.
+        // A job that is parked can only fail. One that is paused can end, if another process resumes it.
         let ends = matches!(step, Step::Fail | Step::Finish);
         let paused = seen.paused.iter().filter(|_| ends);
         let parked = seen.parked.iter().filter(|_| matches!(step, Step::Fail));
@@ -230,52 +278,41 @@ fn run(
         let unit = candidates[which.index(candidates.len())];
         let ends_work = |working: &mut Vec<usize>| working.retain(|&other| other != unit);
         now.store(which.index(1_000_000) as u64, Ordering::Relaxed);
-        let let_go: Vec<usize> = match step {
+        let unblocked: Vec<usize> = match step {
             Step::Fail => {
                 ends_work(&mut working);
                 seen.early.remove(&unit);
                 seen.parked.remove(&unit);
                 seen.paused.remove(&unit);
                 seen.failed.insert(unit);
-                seen.lose(tracker.failed(&unit))?;
+                scheduler.failed(&unit);
                 Vec::new()
             }
             _ if seen.early.contains(&unit) => {
                 ends_work(&mut working);
                 seen.parked.insert(unit);
-                seen.lose(tracker.parked(&unit))?;
+                scheduler.parked(&unit, PermitSender::new(|_| {}));
                 Vec::new()
             }
-            Step::Metadata if tracker.state(&unit) == Some(State::Frontend) => {
+            Step::Metadata if scheduler.state(&unit) == Some(State::Frontend) => {
                 seen.produced.insert(unit, Artifact::Metadata);
-                let let_go = tracker.produced(&unit, Artifact::Metadata);
-                let let_go = let_go.into_iter().copied().collect();
-                if working.len() == slots
-                    && tracker.should_pause(&unit, places, |early| early < most_early)
-                {
-                    tracker.paused(&unit);
-                    ends_work(&mut working);
-                    seen.paused.insert(unit);
-                }
-                let_go
+                let unblocked = scheduler.produced(&unit, Artifact::Metadata);
+                unblocked.into_iter().copied().collect()
             }
-            Step::Fresh if tracker.state(&unit) == Some(State::Frontend) => {
-                tracker.found_fresh(&unit);
-                Vec::new()
-            }
-            Step::Metadata | Step::Fresh | Step::Finish => {
+            Step::Metadata | Step::Finish => {
                 ends_work(&mut working);
                 seen.paused.remove(&unit);
                 seen.produced.insert(unit, Artifact::All);
-                let let_go = tracker.produced(&unit, Artifact::All);
-                let_go.into_iter().copied().collect()
+                let unblocked = scheduler.produced(&unit, Artifact::All);
+                unblocked.into_iter().copied().collect()
             }
         };
-        for unit in &let_go {
-            prop_assert_eq!(tracker.state(unit), Some(State::Ready));
+        seen.lose(&scheduler, graph.len());
+        for unit in &unblocked {
+            prop_assert_eq!(scheduler.state(unit), Some(State::Ready));
         }
 
-        // Nothing that could start or link is held back, and nothing else is on offer.
+        // Every job that could start or link is on offer, and no other.
         let could_start: Vec<usize> = (0..graph.len())
             .filter(|unit| !seen.started.contains(unit) && !seen.lost.contains(unit))
             .filter(|&unit| seen.could_start(graph, unit))
@@ -288,58 +325,62 @@ fn run(
             .iter()
             .filter(|&&unit| seen.could_link(graph, unit));
         let could_run = ready.len() + linkable.count() + seen.paused.len();
-        prop_assert_eq!(tracker.ready_len(), could_run);
-        prop_assert_eq!(tracker.ready_early_len(), ready_early.len());
+        prop_assert_eq!(scheduler.tally.runnable, could_run);
+        prop_assert_eq!(scheduler.tally.ready_early, ready_early.len());
     }
-    prop_assert!(tracker.is_drained());
-    prop_assert_eq!((tracker.working(), tracker.early()), (0, 0));
-    Ok((tracker, seen))
+    prop_assert!(scheduler.is_drained());
+    prop_assert_eq!((scheduler.slots_in_use(), scheduler.tally.early), (0, 0));
+    Ok((scheduler, seen))
 }
 
 proptest! {
     /// Every graph drains, and every job of it runs exactly once and never too early.
     #[test]
-    fn without_failures_everything_runs_once(
+    fn every_job_runs_once(
         graph in graphs(),
-        settings in settings(),
+        machine in machines(),
         steps in steps(0),
     ) {
-        let (tracker, seen) = run(&graph, &settings, &steps)?;
+        let (scheduler, seen) = run(&graph, &machine, &steps)?;
         prop_assert_eq!(seen.started.len(), graph.len());
         for unit in 0..graph.len() {
-            prop_assert_eq!(tracker.state(&unit), Some(State::Done));
+            prop_assert_eq!(scheduler.state(&unit), Some(State::Done));
         }
     }
 
-    /// A failure takes with it exactly those who need what will never be produced.
+    /// A failure reaches exactly the jobs that need an output that will never be ready.
     #[test]
-    fn a_failure_reaches_exactly_the_dependents(
+    fn failure_reaches_exactly_the_dependents(
         graph in graphs(),
-        settings in settings(),
+        machine in machines(),
         steps in steps(4),
     ) {
-        let (tracker, seen) = run(&graph, &settings, &steps)?;
+        let (scheduler, seen) = run(&graph, &machine, &steps)?;
         prop_assert_eq!(&seen.lost, &seen.can_never_be_done(&graph));
         for unit in 0..graph.len() {
             let expected = if seen.failed.contains(&unit) {
-                State::Failed(Cause::ItsOwn)
+                State::Failed(Cause::Own)
             } else if seen.lost.contains(&unit) {
                 State::Failed(Cause::Dependency)
             } else {
                 State::Done
             };
-            prop_assert_eq!(tracker.state(&unit), Some(expected));
+            prop_assert_eq!(scheduler.state(&unit), Some(expected));
         }
     }
 
     /// The priority is the number of jobs that wait for a job, and the job itself.
     #[test]
-    fn the_one_that_most_wait_for_goes_first(graph in graphs()) {
+    fn most_dependents_go_first(graph in graphs()) {
         let mut plan = Plan::default();
         for (unit, needs) in graph.iter().enumerate() {
-            plan.add(unit, (), needs.iter().map(|(&unit, &need)| (unit, need)), Estimate::default());
+            plan.add(unit, (), needs.iter().map(|(&unit, &need)| (unit, need)));
         }
-        let mut tracker = plan.seal(Schedule::Stock, Clock::new(|| 0)).unwrap();
+        let settings = Settings {
+            schedule: Schedule::Stock,
+            ..Settings::default()
+        };
+        let mut scheduler = plan.seal(settings).unwrap();
         let weight: Vec<usize> = (0..graph.len())
             .map(|unit| {
                 let mut above = BTreeSet::from([unit]);
@@ -355,8 +396,8 @@ proptest! {
             (0..graph.len()).filter(|&unit| graph[unit].is_empty()).collect();
         startable.sort_by_key(|&unit| (std::cmp::Reverse(weight[unit]), unit));
         let order: Vec<usize> =
-            std::iter::from_fn(|| match tracker.next(|_| true) {
-                Some(Next::Start(started)) => Some(started.unit),
+            std::iter::from_fn(|| match scheduler.next(usize::MAX) {
+                Some(Action::Start(start)) => Some(start.unit),
                 _ => None,
             })
             .collect();

@@ -4,7 +4,7 @@ use std::fmt;
 
 use serde::de;
 
-use crate::artifact::Need;
+use crate::graph::Need;
 
 /// How early a job may start, the value of Cargo's `build.pipelining`.
 ///

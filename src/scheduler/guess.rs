@@ -8,7 +8,7 @@
 //! on the system, or have much source that is only for other systems.
 //!
 //! That is no more than an order of magnitude, but it is known before anything was compiled, and the
-//! build itself [corrects](super::work::Correction) how far guesses are off as a whole.
+//! build itself [corrects](super::estimate::Correction) how far guesses are off as a whole.
 
 use super::Work;
 

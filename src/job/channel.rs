@@ -29,21 +29,6 @@
 //! when the job panics or is dropped before it ran; and [`Event::Metadata`] at most once, and
 //! before it.
 //!
-//! # The way down
-//!
-//! A job that has done all it can without what it links says that it is parked, through a [`Parking`],
-//! and the message brings the way back with it: a [`PermitSender`], through which the queue says
-//! [`Link`](Permit::Link) once everything is there and there is room, or [`Abort`](Permit::Abort).
-//! Nothing is lost on that way: a sender that is dropped, by whomever and for whatever reason, says
-//! `Abort`, so nobody waits for ever. A `Parking` can be given to another thread; that is how the
-//! [link gate](crate::link_gate) speaks for a compiler that has come as far as its linker.
-//!
-//! ```text
-//!   job      ── parked, PermitSender ──▶  queue
-//!            ◀── Link ─────────────────   all it links is there, and a slot is free
-//!            ◀── Abort ────────────────   something it links will never be there; or dropped
-//! ```
-//!
 //! # Blocking
 //!
 //! Only [`push_bounded`](JobChannel::push_bounded), [`Parking::park_and_wait`] and
@@ -53,10 +38,9 @@
 
 use std::cell::{Cell, RefCell};
 use std::collections::{HashMap, VecDeque};
-use std::fmt;
 use std::io;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, mpsc};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use anyhow::anyhow;
@@ -65,6 +49,7 @@ use cargo_util::ProcessBuilder;
 use crate::link_gate::hollow::Hollow;
 use crate::link_gate::{self, EarlyStart, Exec};
 use crate::pause::Handle;
+use crate::permit::{Parking, PermitSender};
 use crate::process::OnLine;
 
 /// What a channel tells of the life of its job.
@@ -72,78 +57,10 @@ use crate::process::OnLine;
 pub enum Event {
     /// The metadata of the job is written.
     Metadata,
+    /// The job, started early, has compiled, and waits for this permit.
+    Parked(PermitSender),
     /// The job has ended. Nothing comes after this.
     Finished(anyhow::Result<()>),
-}
-
-/// What the queue says to a job that is parked.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Permit {
-    /// Everything that the job links is there, and it has a slot.
-    Link,
-    /// The job is to end, without a word: something that it links will never be there, or the build
-    /// stops.
-    Abort,
-}
-
-/// The way down to a job that is parked, for one [`Permit`]. Dropped unsent, it says
-/// [`Permit::Abort`].
-pub struct PermitSender(Option<Box<dyn FnOnce(Permit) + Send>>);
-
-impl PermitSender {
-    /// A sender that hands the permit to `deliver`, which must not block.
-    pub fn new(deliver: impl FnOnce(Permit) + Send + 'static) -> Self {
-        PermitSender(Some(Box::new(deliver)))
-    }
-
-    /// Says `permit` to the job. Never blocks; a job that has ended does not hear it.
-    pub fn send(mut self, permit: Permit) {
-        self.deliver(permit);
-    }
-
-    fn deliver(&mut self, permit: Permit) {
-        if let Some(deliver) = self.0.take() {
-            deliver(permit);
-        }
-    }
-}
-
-impl Drop for PermitSender {
-    fn drop(&mut self) {
-        self.deliver(Permit::Abort);
-    }
-}
-
-impl fmt::Debug for PermitSender {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("PermitSender")
-    }
-}
-
-/// Says for a job, from any thread, that it is parked.
-#[derive(Clone)]
-pub struct Parking(Arc<dyn Fn(PermitSender) + Send + Sync>);
-
-impl Parking {
-    /// `say` brings the sender to the queue, without blocking.
-    pub fn new(say: impl Fn(PermitSender) + Send + Sync + 'static) -> Self {
-        Parking(Arc::new(say))
-    }
-
-    /// Says that the job is parked. The permit comes through `permit`.
-    pub fn park(&self, permit: PermitSender) {
-        (self.0)(permit);
-    }
-
-    /// Says that the job is parked and blocks until the queue has answered.
-    pub fn park_and_wait(&self) -> Permit {
-        let (sender, permit) = mpsc::channel();
-        self.park(PermitSender::new(move |permit| {
-            // The other end is this very call.
-            let _ = sender.send(permit);
-        }));
-        permit.recv().unwrap_or(Permit::Abort)
-    }
 }
 
 /// The queue's end of all channels.
@@ -161,7 +78,7 @@ pub struct JobChannel<M> {
     shared: Arc<Shared<M>>,
     lane: u64,
     /// Turns an event of this job into what the queue receives.
-    to_message: Box<dyn Fn(Event) -> M + Send>,
+    to_message: Arc<dyn Fn(Event) -> M + Send + Sync>,
     phase: Cell<Phase>,
     compiler: Compiler,
     early: Cell<Option<EarlyStart>>,
@@ -170,7 +87,7 @@ pub struct JobChannel<M> {
 }
 
 /// How the compiler of a job is run.
-#[derive(Default)]
+#[derive(Debug, Default)]
 pub struct Compiler {
     /// Set if it starts before the rlibs that it links are ready.
     pub early: Option<EarlyStart>,
@@ -326,7 +243,10 @@ impl<M> Mailbox<M> {
     }
 
     /// Opens the channel of a job. `to_message` makes of an event what the queue receives.
-    pub fn channel(&self, to_message: impl Fn(Event) -> M + Send + 'static) -> JobChannel<M> {
+    pub fn channel(
+        &self,
+        to_message: impl Fn(Event) -> M + Send + Sync + 'static,
+    ) -> JobChannel<M> {
         let mut lanes = self.shared.lock();
         let lane = lanes.next_lane;
         lanes.next_lane += 1;
@@ -344,7 +264,7 @@ impl<M> Mailbox<M> {
         JobChannel {
             shared: Arc::clone(&self.shared),
             lane,
-            to_message: Box::new(to_message),
+            to_message: Arc::new(to_message),
             phase: Cell::new(Phase::Started),
             compiler: Compiler::default(),
             early: Cell::new(None),
@@ -454,9 +374,13 @@ impl<M> JobChannel<M> {
         exec: Exec<'_>,
         on_stdout: OnLine<'_>,
         on_stderr: OnLine<'_>,
-    ) -> anyhow::Result<()> {
+    ) -> anyhow::Result<()>
+    where
+        M: Send + 'static,
+    {
+        let early = self.early.take().map(|early| (early, self.parking()));
         let handle = self.compiler.handle.as_ref();
-        link_gate::run(rustc, self.early.take(), handle, exec, on_stdout, on_stderr)
+        link_gate::run(rustc, early, handle, exec, on_stdout, on_stderr)
     }
 
     /// Says something that the queue can act on. Never blocks.
@@ -488,16 +412,16 @@ impl<M> JobChannel<M> {
         }
     }
 
-    /// A way to say for this job, from any thread, that it is parked; `to_message` makes of that what the
-    /// queue receives. What comes through it after the job has ended is dropped, and its permit is
-    /// [`Permit::Abort`].
-    pub fn parking(&self, to_message: impl Fn(PermitSender) -> M + Send + Sync + 'static) -> Parking
+    /// Returns what parks this job. After its end it no longer does, and the permit is
+    /// [`Permit::Abort`](crate::permit::Permit::Abort).
+    fn parking(&self) -> Parking
     where
         M: Send + 'static,
     {
         let shared = Arc::clone(&self.shared);
+        let to_message = Arc::clone(&self.to_message);
         let lane = self.lane;
-        Parking::new(move |permit| shared.signal(lane, to_message(permit)))
+        Parking::new(move |permit| shared.signal(lane, to_message(Event::Parked(permit))))
     }
 
     /// Does the work of the job and says how it ended, also if it panics.
@@ -554,6 +478,7 @@ impl<M> Drop for JobChannel<M> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::permit::Permit;
     use std::thread;
 
     #[derive(Debug, PartialEq)]
@@ -568,6 +493,10 @@ mod tests {
     fn open(mailbox: &Mailbox<Heard>, job: u32) -> JobChannel<Heard> {
         mailbox.channel(move |event| match event {
             Event::Metadata => Heard::Metadata(job),
+            Event::Parked(permit) => {
+                permit.send(Permit::Link);
+                Heard::Parked(job)
+            }
             Event::Finished(result) => {
                 Heard::Finished(job, result.map_err(|error| error.to_string()))
             }
@@ -724,10 +653,7 @@ mod tests {
         let mailbox = Mailbox::new(1);
         let job = open(&mailbox, 1);
         job.push_bounded(Heard::Output(1, 0));
-        let parking = job.parking(|permit| {
-            permit.send(Permit::Link);
-            Heard::Parked(1)
-        });
+        let parking = job.parking();
         let permit = thread::spawn(move || parking.park_and_wait());
         assert_eq!(permit.join().unwrap(), Permit::Link);
         assert_eq!(hear_all(&mailbox), [Heard::Output(1, 0), Heard::Parked(1)]);
@@ -736,8 +662,11 @@ mod tests {
     #[test]
     fn whoever_drops_the_way_down_says_abort() {
         let mailbox = Mailbox::new(1);
-        let job = mailbox.channel(|_| None);
-        let parking = job.parking(Some);
+        let job = mailbox.channel(|event| match event {
+            Event::Parked(permit) => Some(permit),
+            _ => None,
+        });
+        let parking = job.parking();
         thread::scope(|scope| {
             let waiting = scope.spawn(|| parking.park_and_wait());
             let heard = mailbox.pop_urgent(LONG);
@@ -755,8 +684,11 @@ mod tests {
     #[test]
     fn nobody_parks_after_the_end() {
         let mailbox = Mailbox::new(1);
-        let job = mailbox.channel(|_| None);
-        let parking = job.parking(Some);
+        let job = mailbox.channel(|event| match event {
+            Event::Parked(permit) => Some(permit),
+            _ => None,
+        });
+        let parking = job.parking();
         job.finish_with(|| Ok(()));
         assert_eq!(parking.park_and_wait(), Permit::Abort);
         drop(job);

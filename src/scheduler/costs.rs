@@ -81,7 +81,7 @@ use rusqlite::{
     TransactionBehavior, params,
 };
 
-use super::work::Measured;
+use super::estimate::Measured;
 
 #[cfg(test)]
 mod tests;

@@ -1,0 +1,86 @@
+//! The way between a job that is parked and the queue.
+//!
+//! A job that has done all it can without the outputs that it links parks through a [`Parking`], and the
+//! message brings the way back with it: a [`PermitSender`], through which the queue sends
+//! [`Link`](Permit::Link) once all outputs are ready and there is a slot, or [`Abort`](Permit::Abort). No
+//! permit is lost: a sender that is dropped, for whatever reason, sends `Abort`, so no job waits for ever.
+//! A `Parking` can be given to another thread; that is how the [link gate](crate::link_gate) parks a
+//! compiler that has come as far as its linker.
+//!
+//! ```text
+//!   job      ── parked, PermitSender ──▶  queue
+//!            ◀── Link ─────────────────   all outputs that it links are ready, and a slot is free
+//!            ◀── Abort ────────────────   one of them will never be ready; or dropped
+//! ```
+
+use std::fmt;
+use std::sync::{Arc, mpsc};
+
+/// What the queue sends to a job that is parked.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Permit {
+    /// All outputs that the job links are ready, and it has a slot.
+    Link,
+    /// The job has to end, without an error of its own: an output that it links will never be ready, or
+    /// the build stops.
+    Abort,
+}
+
+/// Sends one [`Permit`] to a job that is parked. Dropped unsent, it sends [`Permit::Abort`].
+pub struct PermitSender(Option<Box<dyn FnOnce(Permit) + Send>>);
+
+impl PermitSender {
+    /// Creates a sender that passes the permit to `deliver`, which must not block.
+    pub fn new(deliver: impl FnOnce(Permit) + Send + 'static) -> Self {
+        PermitSender(Some(Box::new(deliver)))
+    }
+
+    /// Sends `permit` to the job. Never blocks; a job that has ended does not receive it.
+    pub fn send(mut self, permit: Permit) {
+        self.deliver(permit);
+    }
+
+    fn deliver(&mut self, permit: Permit) {
+        if let Some(deliver) = self.0.take() {
+            deliver(permit);
+        }
+    }
+}
+
+impl Drop for PermitSender {
+    fn drop(&mut self) {
+        self.deliver(Permit::Abort);
+    }
+}
+
+impl fmt::Debug for PermitSender {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("PermitSender")
+    }
+}
+
+/// Parks a job, from any thread.
+#[derive(Clone)]
+pub struct Parking(Arc<dyn Fn(PermitSender) + Send + Sync>);
+
+impl Parking {
+    /// `send` brings the sender to the queue, without blocking.
+    pub fn new(send: impl Fn(PermitSender) + Send + Sync + 'static) -> Self {
+        Parking(Arc::new(send))
+    }
+
+    /// Parks the job. Its permit comes through `permit`.
+    pub fn park(&self, permit: PermitSender) {
+        (self.0)(permit);
+    }
+
+    /// Parks the job and blocks until the queue has sent its permit.
+    pub fn park_and_wait(&self) -> Permit {
+        let (sender, permit) = mpsc::channel();
+        self.park(PermitSender::new(move |permit| {
+            // The other end is this very call.
+            let _ = sender.send(permit);
+        }));
+        permit.recv().unwrap_or(Permit::Abort)
+    }
+}
