@@ -43,12 +43,12 @@ use std::path::{Path, PathBuf};
 use std::time::Instant;
 
 use anyhow::Context as _;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use crate::artifact::{Artifact, Need};
 
 /// What a job does at a time.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Phase {
     /// A compiler that has yet to announce the metadata of a library.
@@ -70,7 +70,7 @@ pub enum Phase {
 }
 
 /// How a job ended, or why it left its lane.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Outcome {
     /// It has compiled and waits for what it links.
@@ -113,7 +113,7 @@ pub struct UnitInfo<'a, Kind, Mode> {
 }
 
 /// Why a job does something else than was planned.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Reason {
     /// Something below it was made anew, and came out so that nothing that the unit reads has changed:
@@ -122,7 +122,7 @@ pub enum Reason {
 }
 
 /// The units that a job waited for, by which of their artifacts.
-#[derive(Debug, Default, Serialize)]
+#[derive(Debug, Default, Serialize, Deserialize)]
 pub struct WaitedFor {
     /// Their metadata was enough.
     pub metadata: Vec<u64>,
