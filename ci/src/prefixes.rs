@@ -1,27 +1,24 @@
-//! `cargo xtask prefixes`: each patch compiles on top of those before it.
+//! `cargo xtask prefixes`: checks that each patch compiles on those before it.
 
 use anyhow::{Context, Result};
 
-use crate::assemble;
-use crate::cargo::{self, Network};
-use crate::layout::{Layout, Variant};
 use crate::lock::Lock;
-use crate::series::Series;
+use crate::project::{Project, Variant};
 use crate::shell::{self, count};
-use crate::toolchain;
 use crate::tree::{State, Tree};
+use crate::{assemble, cargo, series, toolchain};
 
 /// Checks every prefix of the series, the empty one included.
-pub fn run(layout: &Layout, network: Network) -> Result<()> {
+pub fn run(project: &Project) -> Result<()> {
     toolchain::check()?;
-    let patches = Series::read(&layout.patches())?.patches;
-    let _lock = Lock::exclusive(layout, Variant::Prefix)?;
-    let tree = Tree::new(&layout.tree(Variant::Prefix))?;
+    let patches = series::read(&project.patches())?;
+    let _lock = Lock::exclusive(project, Variant::Prefix)?;
+    let tree = Tree::new(&project.tree(Variant::Prefix))?;
     // Nobody works in this tree.
     if let State::Worked(record, _) = tree.state()? {
         tree.discard(&record)?;
     }
-    let whole = assemble::bring(layout, &tree, &patches, patches.len(), network)?;
+    let whole = assemble::bring(project, &tree, &patches, patches.len())?;
     toolchain::note_if_older(tree.dir())?;
     let last = patches.len();
     for number in 0..=last {
@@ -33,9 +30,10 @@ pub fn run(layout: &Layout, network: Network) -> Result<()> {
             "Checking",
             format_args!("prefix {number} of {last}: {name}"),
         );
-        tree.move_to(&whole.first(number))?;
-        let mut command =
-            cargo::in_tree(layout, Variant::Prefix, "check", &tree.version()?, network)?;
+        let mut prefix = whole.clone();
+        prefix.commits.truncate(number);
+        tree.move_to(&prefix)?;
+        let mut command = cargo::in_tree(project, Variant::Prefix, "check", &tree)?;
         command.args(["--bin", "cargo"]);
         cargo::run(command, "cargo check", |line| println!("{line}")).with_context(|| {
             format!(

@@ -126,7 +126,7 @@ fn a_patch_that_does_not_apply_is_named_with_its_file() {
 [UNPACKING] cargo [..]
     Applying perf-sbom-list-what-is-below-a-unit-only-where-an-sbom-is-written.patch
     Applying build-depend-on-cargo-pipelining.patch
-[ERROR] patches/build-depend-on-cargo-pipelining.patch does not apply to Cargo.toml
+[ERROR] patches/build-depend-on-cargo-pipelining.patch does not apply: Cargo.toml: patch does not apply
 target/upstream/cargo-[..] has the patches that come before it. To mend it, run there
     git am -3 --keep-non-patch [ROOT]/checkout/patches/build-depend-on-cargo-pipelining.patch
 resolve the conflicts, `git am --continue`, and then run `cargo xtask export` here
@@ -239,7 +239,9 @@ fn an_old_toolchain() {
     let rustc = paths::root().join("rustc");
     std::fs::write(
         &rustc,
-        "#!/bin/sh\necho 'rustc 1.90.0 (1159e78c4 2025-09-14)'\n",
+        "#!/bin/sh\ncat <<'END'\nrustc 1.90.0 (1159e78c4 2025-09-14)\nbinary: rustc\n\
+         commit-hash: 1159e78c4747b02ef996e55082b704c09b970588\ncommit-date: 2025-09-14\n\
+         host: x86_64-unknown-linux-gnu\nrelease: 1.90.0\nEND\n",
     )
     .unwrap();
     std::fs::set_permissions(&rustc, PermissionsExt::from_mode(0o755)).unwrap();

@@ -1,0 +1,60 @@
+//! Tables of figures, for a terminal and for Markdown.
+
+use comfy_table::presets::{ASCII_MARKDOWN, NOTHING};
+use comfy_table::{CellAlignment, ContentArrangement};
+
+/// A table whose first column is text and whose other columns are figures.
+#[derive(Debug)]
+pub struct Table(comfy_table::Table);
+
+impl Table {
+    /// A table without rows.
+    pub fn new(header: &[&str]) -> Self {
+        let mut table = comfy_table::Table::new();
+        table
+            .set_header(header)
+            .set_content_arrangement(ContentArrangement::Disabled);
+        for column in table.column_iter_mut().skip(1) {
+            column.set_cell_alignment(CellAlignment::Right);
+        }
+        Table(table)
+    }
+
+    /// Appends a row.
+    pub fn row(&mut self, cells: impl IntoIterator<Item = String>) {
+        self.0.add_row(cells);
+    }
+
+    /// Returns the table as aligned text.
+    pub fn plain(&self) -> String {
+        let mut table = self.0.clone();
+        table.load_style(NOTHING);
+        for column in table.column_iter_mut() {
+            column.set_padding((0, 2));
+        }
+        table.trim_fmt()
+    }
+
+    /// Returns the table as Markdown.
+    pub fn markdown(&self) -> String {
+        let mut table = self.0.clone();
+        table.load_style(ASCII_MARKDOWN);
+        table.to_string()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn figures_are_aligned_right() {
+        let mut table = Table::new(&["", "µs", "ratio"]);
+        table.row(["-j1", "100", "0.9"].map(String::from));
+        table.row(["-j64", "7", "1.0"].map(String::from));
+        let plain = "\n       µs  ratio\n-j1   100    0.9\n-j64    7    1.0";
+        assert_eq!(format!("\n{}", table.plain()), plain);
+        let markdown = table.markdown();
+        assert!(markdown.contains("\n| -j64 |   7 |   1.0 |"), "{markdown}");
+    }
+}
