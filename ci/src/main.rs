@@ -108,7 +108,7 @@ enum Command {
     /// measure all of it again. Then generated graphs of up to 10,000 units show what the two job queues
     /// cost: leave the machine alone meanwhile.
     Bench(bench::Args),
-    /// Check that the series compiles after each of its patches
+    /// Check that each patch of the series is formatted, and compiles on those before it
     Prefixes,
     /// Move the series to another release of the `cargo` crate
     ///

@@ -1,11 +1,12 @@
-//! `cargo xtask prefixes`: checks that each patch compiles on those before it.
+//! `cargo xtask prefixes`: checks that each patch is formatted, and compiles on those before it.
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, bail};
+use xshell::{Shell, cmd};
 
 use crate::lock::Lock;
 use crate::project::{Project, Variant};
 use crate::shell::{self, count};
-use crate::tree::{State, Tree};
+use crate::tree::{Record, State, Tree};
 use crate::{assemble, cargo, series, toolchain};
 
 /// Checks every prefix of the series, the empty one included.
@@ -20,6 +21,7 @@ pub fn run(project: &Project) -> Result<()> {
     }
     let whole = assemble::bring(project, &tree, &patches, patches.len())?;
     toolchain::note_if_older(tree.dir())?;
+    check_format(&tree, &whole)?;
     let last = patches.len();
     for number in 0..=last {
         let name = match number.checked_sub(1) {
@@ -46,5 +48,40 @@ pub fn run(project: &Project) -> Result<()> {
         "Finished",
         format_args!("{} compile", count(last + 1, "prefix", "prefixes")),
     );
+    Ok(())
+}
+
+/// Checks that rustfmt leaves every file as each patch leaves it.
+///
+/// Files go through stdin: rustfmt would follow the `mod` items of a file that it opens itself.
+fn check_format(tree: &Tree, record: &Record) -> Result<()> {
+    let shell = Shell::new()?;
+    let (git, config) = (tree.git(), tree.dir().join("rustfmt.toml"));
+    shell::status("Checking", "that each patch is formatted");
+    let mut unformatted = Vec::new();
+    for (commit, patch) in std::iter::zip(&record.commits, &record.patches) {
+        let parent = format!("{commit}^");
+        let files = ["diff", "--name-only", "--diff-filter=d", &parent, commit];
+        let files = git.run(&files)?;
+        for file in files.lines().filter(|file| file.ends_with(".rs")) {
+            let text = git.text(&["show", &format!("{commit}:{file}")])?;
+            let rustfmt = cmd!(shell, "rustfmt --edition 2024 --config-path {config}");
+            let formatted = rustfmt.stdin(&text).output().with_context(|| {
+                format!(
+                    "rustfmt failed on {file} of {}; `rustup component add rustfmt` installs it",
+                    patch.name
+                )
+            })?;
+            if formatted.stdout != text.as_bytes() {
+                unformatted.push(format!("{}: {file}", patch.name));
+            }
+        }
+    }
+    if !unformatted.is_empty() {
+        bail!(
+            "these files are not formatted by rustfmt:\n{}",
+            unformatted.join("\n")
+        );
+    }
     Ok(())
 }

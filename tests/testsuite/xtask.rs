@@ -177,6 +177,34 @@ fn nothing_to_export() {
         .run();
 }
 
+#[cargo_test]
+fn prefixes_name_files_that_are_not_formatted() {
+    let checkout = checkout();
+    xtask_in(&checkout, "assemble --upto 0").run();
+    let tree = tree(&checkout);
+    std::fs::write(tree.join("src/lib.rs"), "fn  f() {}\n").unwrap();
+    let mut git = std::process::Command::new("git");
+    git.args(["-c", "user.name=me", "-c", "user.email=me@example.com"])
+        .args(["commit", "--quiet", "--all", "--message", "Untidy"])
+        .current_dir(&tree);
+    assert!(git.status().unwrap().success());
+    std::fs::remove_dir_all(checkout.join("patches")).unwrap();
+    checkout.join("patches").mkdir_p();
+    let base = root().join("patches/base");
+    std::fs::copy(base, checkout.join("patches/base")).unwrap();
+    xtask_in(&checkout, "export").run();
+    xtask_in(&checkout, "prefixes")
+        .with_status(101)
+        .with_stderr_data(str![[r#"
+...
+[CHECKING] that each patch is formatted
+[ERROR] these files are not formatted by rustfmt:
+untidy.patch: src/lib.rs
+
+"#]])
+        .run();
+}
+
 /// A directory for `PATH` that has all that a build needs, but for `without`.
 #[cfg(unix)]
 fn path_without(without: &str) -> PathBuf {
