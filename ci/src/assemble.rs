@@ -2,15 +2,15 @@
 
 use anyhow::{Result, bail};
 use fs_err as fs;
+use tempfile::TempDir;
 
 use crate::lock::Lock;
 use crate::project::{Project, Variant};
 use crate::series::{self, Patch};
-use crate::shell::{self, count};
+use crate::shell::count;
 use crate::tree::{Record, State, Tree};
 use crate::{fetch, toolchain};
 
-/// The options of `assemble`.
 #[derive(Debug, clap::Args)]
 pub struct Args {
     /// Stop after the first N patches; 0 is the release itself
@@ -43,9 +43,9 @@ pub fn run(project: &Project, args: &Args) -> Result<()> {
     }
     bring(project, &tree, &patches, number)?;
     if number < patches.len() {
-        shell::status("Assembled", format_args!("{place} ({number} of {all})"));
+        status!("Assembled", "{place} ({number} of {all})");
     } else {
-        shell::status("Assembled", format_args!("{place} ({all})"));
+        status!("Assembled", "{place} ({all})");
     }
     Ok(())
 }
@@ -70,7 +70,7 @@ pub fn ensure(project: &Project, variant: Variant) -> Result<(Tree, Lock)> {
             bring(project, &tree, &patches, patches.len())?;
             let all = count(patches.len(), "patch", "patches");
             let place = project.shown(tree.dir());
-            shell::status("Assembled", format_args!("{place} ({all})"));
+            status!("Assembled", "{place} ({all})");
         }
     }
 }
@@ -85,7 +85,7 @@ fn is_ready(project: &Project, tree: &Tree, patches: &[Patch]) -> Result<bool> {
             Ok(record.is_of(patches) && record.commits.len() == record.patches.len())
         }
         State::Worked(record, work) if record.is_of(patches) => {
-            shell::note(format_args!("{place} has {work}, and is built as it is"));
+            note!("{place} has {work}, and is built as it is");
             Ok(true)
         }
         State::Worked(_, work) => bail!(
@@ -122,7 +122,7 @@ pub fn bring(project: &Project, tree: &Tree, patches: &[Patch], number: usize) -
     if common < number {
         let scratch = tree.scratch(old.commit(common))?;
         for patch in &patches[common..number] {
-            shell::status("Applying", &patch.name);
+            status!("Applying", "{}", patch.name);
             match scratch.apply(patch)? {
                 Ok(commit) => record.commits.push(commit),
                 Err(error) => {
@@ -140,9 +140,7 @@ pub fn bring(project: &Project, tree: &Tree, patches: &[Patch], number: usize) -
 
 /// Makes a tree of the released crate alone.
 pub fn create(project: &Project, tree: &Tree) -> Result<Record> {
-    let dir = tempfile::Builder::new()
-        .prefix(".unpacking-")
-        .tempdir_in(project.upstream())?;
+    let dir = TempDir::with_prefix_in(".unpacking-", project.upstream())?;
     let source = fetch::unpack(project, dir.path())?;
     tree.create(&source, &format!("cargo {}", project.base.version))
 }

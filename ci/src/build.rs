@@ -4,12 +4,12 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
 use fs_err as fs;
+use tempfile::TempDir;
 
 use crate::lock::Lock;
 use crate::project::{Project, Variant};
 use crate::{assemble, cargo, toolchain};
 
-/// The options of `build`.
 #[derive(Debug, clap::Args)]
 pub struct Args {
     #[command(flatten)]
@@ -19,7 +19,6 @@ pub struct Args {
     stock: bool,
 }
 
-/// The profile to build with.
 #[derive(Clone, Copy, Debug, clap::Args)]
 pub struct ProfileArgs {
     /// Build with optimizations
@@ -28,7 +27,6 @@ pub struct ProfileArgs {
 }
 
 impl ProfileArgs {
-    /// Returns the profile that was asked for.
     pub fn profile(self) -> Profile {
         if self.release {
             Profile::Release
@@ -38,16 +36,12 @@ impl ProfileArgs {
     }
 }
 
-/// A profile.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Profile {
-    /// Quick to build.
     Dev,
-    /// Quick to run.
     Release,
 }
 
-/// A binary that has been built.
 #[derive(Debug)]
 pub struct Built {
     /// Its absolute path; the only file in its directory.
@@ -98,20 +92,15 @@ fn place(
     profile: Profile,
     executable: &Path,
 ) -> Result<PathBuf> {
-    let profile = match profile {
-        Profile::Dev => "dev",
-        Profile::Release => "release",
-    };
+    let profile = format!("{profile:?}").to_lowercase();
     let dir = project.upstream().join("bin").join(match variant {
-        Variant::Patched => profile.to_owned(),
+        Variant::Patched => profile,
         Variant::Stock | Variant::Prefix => format!("{}-{profile}", variant.name()),
     });
     fs::create_dir_all(&dir)?;
     let path = dir.join(format!("cargo{}", std::env::consts::EXE_SUFFIX));
     // Linked elsewhere and then renamed: the old one may be running.
-    let temporary = tempfile::Builder::new()
-        .prefix(".cargo-")
-        .tempdir_in(project.upstream())?;
+    let temporary = TempDir::with_prefix_in(".cargo-", project.upstream())?;
     let new = temporary.path().join("cargo");
     if fs::hard_link(executable, &new).is_err() {
         fs::copy(executable, &new)?;

@@ -5,12 +5,11 @@
 //! that watch such a variable would run again whenever the outer command changes.
 
 use std::ffi::OsString;
-use std::io::{BufRead, BufReader, Read, Write};
+use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
-use anyhow::{Context, Result, anyhow};
-use console::Term;
+use anyhow::{Context, Result, bail};
 
 use crate::project::{Project, Variant};
 use crate::shell::count;
@@ -130,65 +129,25 @@ pub fn in_tree(
     Ok(command)
 }
 
-/// The advice about a full disk.
-pub const DISK_FULL: &str =
-    "the disk is full: a build needs about 3 GB under target/; free some space and run this again";
-
-const NETWORK: &str = "the crates that Cargo depends on could not be downloaded: check the network connection (or the proxy and registry settings in Cargo's configuration) and run this again";
-
-const OPENSSL: &str = "OpenSSL's headers are missing: install them together with pkg-config (`apt install libssl-dev pkg-config`, `dnf install openssl-devel pkgconf`) and run this again";
-
-const LINKER: &str = "the linker is missing: install a C compiler (`apt install build-essential`, `dnf install gcc`, `xcode-select --install`) and run this again";
-
-/// Returns what to do about a failure, as far as one sentence can help. `stderr` is Cargo's.
-fn advice(stderr: &str) -> Option<&'static str> {
-    const SIGNS: &[(&str, &str)] = &[
-        ("No space left on device", DISK_FULL),
-        ("os error 28", DISK_FULL),
-        ("not enough space on the disk", DISK_FULL),
-        ("Could not find directory of OpenSSL installation", OPENSSL),
-        ("failed to download", NETWORK),
-        ("failed to get successful HTTP response", NETWORK),
-        ("spurious network error", NETWORK),
-        ("Could not resolve host", NETWORK),
-        ("--offline was specified", NETWORK),
-    ];
-    let mut signs = SIGNS.iter();
-    if let Some((_, advice)) = signs.find(|(sign, _)| stderr.contains(sign)) {
-        return Some(advice);
-    }
-    let mut lines = stderr.lines();
-    let no_linker = lines.any(|line| line.contains("linker `") && line.contains("` not found"));
-    no_linker.then_some(LINKER)
+pub fn could_not_run(command: &Command) -> String {
+    format!("could not run `{}`", command.get_program().display())
 }
 
-/// Runs `command` to its end and passes each line of its stdout to `on_line`. Its stderr is passed on
-/// as it comes; if the command fails, it is searched for what is missing.
+/// Runs `command` to its end and passes each line of its stdout to `on_line`.
 pub fn run(mut command: Command, purpose: &str, mut on_line: impl FnMut(&str)) -> Result<()> {
-    keep_progress(&mut command);
     let mut child = command
         .stdout(Stdio::piped())
-        .stderr(Stdio::piped())
         .spawn()
-        .with_context(|| format!("could not run `{}`", command.get_program().display()))?;
+        .with_context(|| could_not_run(&command))?;
     let stdout = child.stdout.take().context("cargo has no stdout")?;
-    let stderr = child.stderr.take().context("cargo has no stderr")?;
-    let stderr = std::thread::scope(|scope| -> Result<String> {
-        let copier = scope.spawn(move || pass_on(stderr));
-        for line in BufReader::new(stdout).lines() {
-            on_line(&line.context("the output of cargo is not UTF-8")?);
-        }
-        Ok(copier.join().unwrap_or_default())
-    })?;
-    let status = child.wait()?;
-    if status.success() {
-        return Ok(());
+    for line in BufReader::new(stdout).lines() {
+        on_line(&line.context("the output of cargo is not UTF-8")?);
     }
-    let error = anyhow!("{purpose} failed ({status})");
-    Err(match advice(&stderr) {
-        Some(advice) => error.context(advice),
-        None => error,
-    })
+    let status = child.wait()?;
+    if !status.success() {
+        bail!("{purpose} failed ({status})");
+    }
+    Ok(())
 }
 
 /// Runs a build with `--message-format=json` and returns the executable of kind `kind` that it made.
@@ -210,38 +169,6 @@ fn executable_in(line: &str, kind: &str) -> Option<PathBuf> {
     executable.map(PathBuf::from)
 }
 
-/// Has Cargo show its progress bar and colors, which it would not do on a pipe.
-fn keep_progress(command: &mut Command) {
-    let term = Term::stderr();
-    if !term.is_term() {
-        return;
-    }
-    let mut default = |key: &str, value: &str| {
-        if std::env::var_os(key).is_none() {
-            command.env(key, value);
-        }
-    };
-    if console::colors_enabled_stderr() {
-        default("CARGO_TERM_COLOR", "always");
-    }
-    // Cargo wants the width where it cannot ask the terminal.
-    default("CARGO_TERM_PROGRESS_WIDTH", &term.size().1.to_string());
-    default("CARGO_TERM_PROGRESS_WHEN", "always");
-}
-
-/// Copies `from` to stderr, and returns it.
-fn pass_on(mut from: impl Read) -> String {
-    let mut all = Vec::new();
-    let mut buffer = [0; 8192];
-    while let Ok(length @ 1..) = from.read(&mut buffer) {
-        let bytes = &buffer[..length];
-        // Without a reader (a closed pipe) the build goes on.
-        let _ = std::io::stderr().lock().write_all(bytes);
-        all.extend_from_slice(bytes);
-    }
-    String::from_utf8_lossy(&all).into_owned()
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -254,14 +181,6 @@ mod tests {
         for key in ["CARGO_HOME", "CARGO_NET_OFFLINE", "RUSTUP_TOOLCHAIN"] {
             assert!(!describes_outer_package(key), "{key}");
         }
-    }
-
-    #[test]
-    fn advice_on_known_failures() {
-        let full = "error: could not write output: No space left on device (os error 28)";
-        assert_eq!(advice(full), Some(DISK_FULL));
-        assert_eq!(advice("error: linker `cc` not found"), Some(LINKER));
-        assert_eq!(advice("error: linker `cc` failed"), None);
     }
 
     #[test]

@@ -34,13 +34,10 @@ A line counts only where all words of its CONDITION hold; `!` in front of a word
 
 A test that is listed and passes, and a line that matches no test, fail the run.";
 
-/// The tests that cannot run, neither on the released crate nor on the replacement.
 pub const NOT_RUNNABLE: &str = "not-runnable.txt";
 
-/// The tests on which the replacement is meant to differ.
 pub const DEVIATIONS: &str = "deviations.txt";
 
-/// A line of a list.
 #[derive(Clone, Debug)]
 struct Entry {
     place: String,
@@ -59,7 +56,6 @@ impl Entry {
     }
 }
 
-/// The lines that count.
 #[derive(Clone, Debug, Default)]
 pub struct Expectations {
     entries: Vec<Entry>,

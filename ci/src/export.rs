@@ -11,45 +11,19 @@ use crate::git::Git;
 use crate::lock::Lock;
 use crate::project::{Project, Variant};
 use crate::series::{self, Change, Patch};
-use crate::shell::{self, count};
+use crate::shell::count;
 use crate::tree::{Record, State, Tree};
 
-const FORMAT_PATCH: &[&str] = &[
-    "format-patch",
-    "-1",
-    "--stdout",
-    "--no-signature",
-    "--zero-commit",
-    "--no-numbered",
-    "--subject-prefix=PATCH",
-    "--no-thread",
-    "--no-attach",
-    "--no-to",
-    "--no-cc",
-    "--no-add-header",
-    "--no-from",
-    "--no-base",
-    "--no-cover-letter",
-    "--no-notes",
-    "--no-encode-email-headers",
-    // The diff. No statistics: git chooses their width.
-    "--no-stat",
-    "--patch",
-    "--full-index",
-    "--binary",
-    "--no-renames",
-    "--diff-algorithm=histogram",
-    "--indent-heuristic",
-    "--unified=3",
-    "--inter-hunk-context=0",
-    "--no-function-context",
-    "--src-prefix=a/",
-    "--dst-prefix=b/",
-    "--no-color",
-    "--no-ext-diff",
-    "--no-textconv",
-    "--submodule=short",
-];
+/// Every option that has a default. No statistics: git chooses their width.
+const FORMAT_PATCH: &str = "
+    format-patch -1 --stdout
+    --no-signature --zero-commit --no-numbered --subject-prefix=PATCH --no-thread --no-attach
+    --no-to --no-cc --no-add-header --no-from --no-base --no-cover-letter --no-notes
+    --no-encode-email-headers
+    --no-stat --patch --full-index --binary --no-renames
+    --diff-algorithm=histogram --indent-heuristic
+    --unified=3 --inter-hunk-context=0 --no-function-context
+    --src-prefix=a/ --dst-prefix=b/ --no-color --no-ext-diff --no-textconv --submodule=short";
 
 /// Writes `patches/` from the patched tree.
 pub fn run(project: &Project) -> Result<()> {
@@ -99,7 +73,7 @@ pub fn run(project: &Project) -> Result<()> {
     tree.remember(&record)?;
 
     for (change, name) in changes.iter().filter(|(it, _)| *it != Change::Unchanged) {
-        shell::status(&format!("{change:?}"), name);
+        status!(&format!("{change:?}"), "{name}");
     }
     let number = |kind| changes.iter().filter(|(change, _)| *change == kind).count();
     let mut summary = format!(
@@ -113,7 +87,7 @@ pub fn run(project: &Project) -> Result<()> {
         let rest = count(rest, "patch that is", "patches that are");
         summary += &format!("; {rest} not in the tree left as before");
     }
-    shell::status("Exported", format_args!("patches/: {summary}"));
+    status!("Exported", "patches/: {summary}");
     Ok(())
 }
 
@@ -177,7 +151,12 @@ fn settle(tree: &Tree, record: &Record, commits: &[Commit]) -> Result<(Vec<Strin
         let patch = |id: &str| -> Result<Patch> {
             Ok(Patch {
                 name: commit.patch.clone(),
-                text: git.text(&[FORMAT_PATCH, &[id]].concat())?,
+                text: git.text(
+                    &FORMAT_PATCH
+                        .split_whitespace()
+                        .chain([id])
+                        .collect::<Vec<_>>(),
+                )?,
             })
         };
         let id = if place < settled {

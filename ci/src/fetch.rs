@@ -8,15 +8,15 @@ use anyhow::{Context, Result, anyhow, bail};
 use flate2::read::GzDecoder;
 use fs_err as fs;
 
+use crate::cargo;
 use crate::project::{Base, Project, crate_file};
 use crate::series::sha256;
-use crate::{cargo, shell};
 
 /// Finds the release `version`, and downloads it where it is missing.
 ///
 /// Cargo has compared the file with the registry's index when it downloaded it.
 pub fn find(project: &Project, version: &str) -> Result<Base> {
-    let (_, bytes) = released(project, version, |_| true)?;
+    let (_, bytes) = released(project, version, None)?;
     Ok(Base {
         version: version.to_owned(),
         checksum: sha256(&bytes),
@@ -26,7 +26,7 @@ pub fn find(project: &Project, version: &str) -> Result<Base> {
 /// Unpacks the released crate into `dir` and returns the directory of the source.
 pub fn unpack(project: &Project, dir: &Path) -> Result<PathBuf> {
     let Base { version, checksum } = &project.base;
-    let (file, bytes) = released(project, version, |bytes| sha256(bytes) == *checksum)?;
+    let (file, bytes) = released(project, version, Some(checksum))?;
     let sum = sha256(&bytes);
     if sum != *checksum {
         bail!(
@@ -34,7 +34,7 @@ pub fn unpack(project: &Project, dir: &Path) -> Result<PathBuf> {
             file.display()
         );
     }
-    shell::status("Unpacking", format_args!("cargo {version}"));
+    status!("Unpacking", "cargo {version}");
     let mut archive = tar::Archive::new(GzDecoder::new(bytes.as_slice()));
     // The files of a crate are from 2006. Cargo builds again what is newer than the last build: a
     // tree that is unpacked again must look newer.
@@ -53,36 +53,32 @@ pub fn unpack(project: &Project, dir: &Path) -> Result<PathBuf> {
 }
 
 /// Returns the released crate's file and content, downloaded if it is missing. There may be several
-/// files, one for each registry or mirror: prefers one that `is_right`.
+/// files, one for each registry or mirror: prefers the one with this checksum.
 fn released(
     project: &Project,
     version: &str,
-    is_right: impl Fn(&[u8]) -> bool,
+    checksum: Option<&str>,
 ) -> Result<(PathBuf, Vec<u8>)> {
     let caches = home::cargo_home()?.join("registry/cache");
-    let cached = || -> Result<Option<(PathBuf, Vec<u8>)>> {
-        let mut found = None;
-        let registries = caches.read_dir().into_iter().flatten();
-        for registry in registries {
+    let cached = || -> Result<Vec<(PathBuf, Vec<u8>)>> {
+        let mut found = Vec::new();
+        for registry in caches.read_dir().into_iter().flatten() {
             let file = registry?.path().join(crate_file(version));
             // An empty file is a download that was interrupted.
             if file.metadata().is_ok_and(|metadata| metadata.len() > 0) {
                 let bytes = fs::read(&file)?;
-                let right = is_right(&bytes);
-                found = Some((file, bytes));
-                if right {
-                    break;
-                }
+                found.push((file, bytes));
             }
         }
+        found.sort_by_key(|(_, bytes)| checksum == Some(&sha256(bytes)));
         Ok(found)
     };
-    if let Some(found) = cached()? {
+    if let Some(found) = cached()?.pop() {
         return Ok(found);
     }
-    shell::status("Fetching", format_args!("cargo {version}"));
+    status!("Fetching", "cargo {version}");
     download(project, version)?;
-    cached()?.with_context(|| {
+    cached()?.pop().with_context(|| {
         format!(
             "cargo fetched cargo {version}, but there is no {} in {}; a registry replaced by a local directory cannot be used",
             crate_file(version),
@@ -94,12 +90,13 @@ fn released(
 fn download(project: &Project, version: &str) -> Result<()> {
     // Away from every manifest: `cargo info` would look at the workspace it is run in.
     let nowhere = tempfile::tempdir().context("could not create a temporary directory")?;
-    let output = cargo::command(project, "info")
+    let mut command = cargo::command(project, "info");
+    command
         .arg(format!("cargo@{version}"))
         .args(["--registry", "crates-io"])
-        .current_dir(nowhere.path())
-        .output()
-        .with_context(|| format!("could not run `{}`", cargo::program().display()))?;
+        .current_dir(nowhere.path());
+    let output = command.output();
+    let output = output.with_context(|| cargo::could_not_run(&command))?;
     if output.status.success() {
         return Ok(());
     }

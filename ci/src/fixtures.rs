@@ -18,7 +18,6 @@ const DIRECTORIES: [&str; 2] = [
 /// The directory of any package.
 const PACKAGE: &str = "tests/testsuite/cargo_update/toolchain_pkgname/in";
 
-/// Creates what is missing.
 pub fn create(tree: &Tree) -> Result<()> {
     // First of all: other processes may look at the tree at the same time.
     let info = tree.dir().join(".git/info");

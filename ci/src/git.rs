@@ -73,7 +73,6 @@ impl Git {
         })
     }
 
-    /// Returns the same `git` for another working tree.
     pub fn at(&self, dir: &Path) -> Self {
         Git {
             dir: dir.to_path_buf(),
@@ -81,7 +80,6 @@ impl Git {
         }
     }
 
-    /// Returns the top of the working tree.
     pub fn dir(&self) -> &Path {
         &self.dir
     }

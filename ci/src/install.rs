@@ -9,15 +9,15 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
 use fs_err as fs;
+use tempfile::TempDir;
 
 use crate::build::{self, Profile};
 use crate::project::{Project, Variant};
-use crate::{shell, toolchain};
+use crate::toolchain;
 
 /// The file that marks a toolchain made here, and names the one it was made from.
 const MARKER: &str = "made-by-cargo-pipelining";
 
-/// The options of `install`.
 #[derive(Debug, clap::Args)]
 pub struct Args {
     #[command(flatten)]
@@ -27,7 +27,6 @@ pub struct Args {
     debug: bool,
 }
 
-/// The options of `uninstall`.
 #[derive(Debug, clap::Args)]
 pub struct NameArgs {
     /// The name of the toolchain
@@ -52,7 +51,7 @@ pub fn install(project: &Project, args: &Args) -> Result<()> {
     let built = build::cargo(project, Variant::Patched, profile)?;
     if !has_rustup {
         let dir = built.path.parent().unwrap_or(&built.path);
-        shell::note("rustup was not found, so there is no toolchain to add");
+        note!("rustup was not found, so there is no toolchain to add");
         println!(
             "To use the replacement as `cargo`, put this directory first on PATH:\n    {}",
             dir.display()
@@ -63,10 +62,7 @@ pub fn install(project: &Project, args: &Args) -> Result<()> {
     let original = original(&sysroot).unwrap_or(sysroot);
     make(&place, &original, &built.path)?;
     let (place, original) = (place.display(), original.display());
-    shell::status(
-        "Installed",
-        format_args!("toolchain `{name}` in {place}, of {original}"),
-    );
+    status!("Installed", "toolchain `{name}` in {place}, of {original}");
     println!("Use it in any project: cargo +{name} build");
     Ok(())
 }
@@ -84,21 +80,20 @@ pub fn uninstall(args: &NameArgs) -> Result<()> {
     check_ours(&place, name)?;
     // This removes links, not what they lead to.
     fs::remove_dir_all(&place)?;
-    shell::status("Uninstalled", format_args!("toolchain `{name}`"));
+    status!("Uninstalled", "toolchain `{name}`");
     Ok(())
 }
 
 /// Returns the directory of a toolchain. rustup takes names that look like a release for releases.
 fn place(name: &str) -> Result<PathBuf> {
-    let is_plain = |c: char| c.is_ascii_alphanumeric() || "-_.".contains(c);
-    if !name.starts_with(|c: char| c.is_ascii_alphabetic()) || !name.chars().all(is_plain) {
-        bail!(
-            "`{name}` cannot be the name of a toolchain: use letters, digits, `-`, `_` and `.`, a letter first"
-        );
-    }
     let channel = name.split('-').next().unwrap_or(name);
-    if ["stable", "beta", "nightly", "none"].contains(&channel) {
-        bail!("`{name}` is the name of an official toolchain: choose another one");
+    if ["stable", "beta", "nightly", "none"].contains(&channel)
+        || !name.starts_with(|c: char| c.is_ascii_alphabetic())
+        || name.contains(['/', '\\'])
+    {
+        bail!(
+            "`{name}` cannot be the name of a toolchain, or is that of an official one; choose another --name"
+        );
     }
     let home = home::rustup_home().context("there is no RUSTUP_HOME")?;
     Ok(home.join("toolchains").join(name))
@@ -135,9 +130,7 @@ fn make(place: &Path, original: &Path, cargo: &Path) -> Result<()> {
     fs::create_dir_all(toolchains)?;
     // On the same file system, and not where rustup looks for toolchains.
     let home = toolchains.parent().unwrap_or(toolchains);
-    let temporary = tempfile::Builder::new()
-        .prefix("cargo-pipelining-")
-        .tempdir_in(home)
+    let temporary = TempDir::with_prefix_in("cargo-pipelining-", home)
         .with_context(|| format!("could not write to {}", home.display()))?;
     let new = temporary.path().join("new");
     let cargo_name = format!("cargo{}", std::env::consts::EXE_SUFFIX);

@@ -9,14 +9,10 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use anyhow::{Context, Result, bail};
 
-/// How a test ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Verdict {
-    /// It passed.
     Passed,
-    /// It failed.
     Failed,
-    /// It was not run.
     Ignored,
 }
 

@@ -13,7 +13,6 @@ use fs_err as fs;
 use crate::project::{Project, Variant};
 use crate::shell;
 
-/// A lock, held until it is dropped.
 #[derive(Debug)]
 pub struct Lock {
     _file: File,
@@ -34,6 +33,12 @@ impl Lock {
     pub fn testsuite(project: &Project) -> Result<Self> {
         let purpose = "another `cargo xtask upstream` to finish";
         Self::acquire(project, ".testsuite-lock", true, purpose)
+    }
+
+    /// Locks the results of benchmarks.
+    pub fn bench(project: &Project) -> Result<Self> {
+        let purpose = "another `cargo xtask bench` to finish";
+        Self::acquire(project, ".bench-lock", true, purpose)
     }
 
     fn tree(project: &Project, variant: Variant, exclusive: bool) -> Result<Self> {

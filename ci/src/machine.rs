@@ -6,7 +6,6 @@ use std::time::Duration;
 
 use xshell::{Cmd, Shell};
 
-/// How long a server may take to answer.
 const PATIENCE: Duration = Duration::from_secs(5);
 
 /// Runs a program without the capabilities by which root ignores the permissions of files.
@@ -57,7 +56,6 @@ pub fn lacks_stable() -> anyhow::Result<bool> {
     Ok(!succeeds(version.env("RUSTUP_AUTO_INSTALL", "0")))
 }
 
-/// Tries to reach GitHub by SSH.
 pub fn reaches_github() -> bool {
     let addresses = ("github.com", 22).to_socket_addrs();
     let mut addresses = addresses.into_iter().flatten();

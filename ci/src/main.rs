@@ -4,6 +4,9 @@
 //! commands here fetch the crate, apply the patches, and build, run, test, measure and install the
 //! result.
 
+#[macro_use]
+mod shell;
+
 mod assemble;
 mod build;
 mod cargo;
@@ -23,7 +26,6 @@ mod prefixes;
 mod project;
 mod run;
 mod series;
-mod shell;
 mod table;
 mod test;
 mod toolchain;
@@ -130,7 +132,7 @@ fn main() -> ExitCode {
     match execute(Cli::parse()) {
         Ok(code) => code,
         Err(error) => {
-            shell::error(&explain(error));
+            shell::error(&error);
             ExitCode::from(101)
         }
     }
@@ -163,20 +165,6 @@ fn setting<T: for<'de> Deserialize<'de>>(text: &str) -> Result<T, Error> {
     T::deserialize(text)
 }
 
-/// Puts advice in front of an error that has the same cause everywhere: a full disk.
-fn explain(error: anyhow::Error) -> anyhow::Error {
-    let full = error.chain().any(|cause| {
-        let error = cause.downcast_ref::<std::io::Error>();
-        error.is_some_and(|error| error.kind() == std::io::ErrorKind::StorageFull)
-            || cause.to_string().contains("No space left on device")
-    });
-    if full {
-        error.context(cargo::DISK_FULL)
-    } else {
-        error
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -185,14 +173,5 @@ mod tests {
     fn command_line_is_consistent() {
         use clap::CommandFactory;
         Cli::command().debug_assert();
-    }
-
-    #[test]
-    fn full_disk_is_explained() {
-        let full = std::io::Error::from(std::io::ErrorKind::StorageFull);
-        let error = explain(anyhow::Error::from(full).context("could not unpack"));
-        assert_eq!(error.to_string(), cargo::DISK_FULL);
-        let other = explain(anyhow::anyhow!("something else"));
-        assert_eq!(other.to_string(), "something else");
     }
 }

@@ -9,7 +9,7 @@ use crate::git::Git;
 use crate::lock::Lock;
 use crate::project::{self, Project, Variant};
 use crate::tree::{State, Tree};
-use crate::{assemble, export, fetch, series, shell};
+use crate::{assemble, export, fetch, series};
 
 /// Moves the series to the release `version`.
 pub fn run(project: &Project, version: &str) -> Result<()> {
@@ -38,7 +38,7 @@ pub fn run(project: &Project, version: &str) -> Result<()> {
         };
         // From here on `export` and `assemble` are about the new release.
         new.base.write(&project.patches())?;
-        shell::status("Rebasing", format_args!("the series on cargo {version}"));
+        status!("Rebasing", "the series on cargo {version}");
         if !tree.rebase_from(&old_tree, &base)? {
             list_mentions(project)?;
             let git = tree.git();
@@ -80,10 +80,10 @@ fn list_mentions(project: &Project) -> Result<()> {
     args.extend(["-e", &cargo, "-e", &rust, "--"]);
     args.extend([":!Cargo.lock", ":!patches", ":!target"]);
     match Git::new(&project.root)?.attempt(&args, "")? {
-        Ok(lines) => shell::note(format_args!(
+        Ok(lines) => note!(
             "these lines may be about the old release, {old}:\n{}",
             lines.trim_end()
-        )),
+        ),
         Err(error) if error.is_empty() => {}
         Err(error) => bail!("could not search the checkout: {error}"),
     }

@@ -5,7 +5,7 @@ use xshell::{Shell, cmd};
 
 use crate::lock::Lock;
 use crate::project::{Project, Variant};
-use crate::shell::{self, count};
+use crate::shell::count;
 use crate::tree::{Record, State, Tree};
 use crate::{assemble, cargo, series, toolchain};
 
@@ -28,10 +28,7 @@ pub fn run(project: &Project) -> Result<()> {
             Some(index) => patches[index].name.as_str(),
             None => "the released crate",
         };
-        shell::status(
-            "Checking",
-            format_args!("prefix {number} of {last}: {name}"),
-        );
+        status!("Checking", "prefix {number} of {last}: {name}");
         let mut prefix = whole.clone();
         prefix.commits.truncate(number);
         tree.move_to(&prefix)?;
@@ -44,9 +41,10 @@ pub fn run(project: &Project) -> Result<()> {
             )
         })?;
     }
-    shell::status(
+    status!(
         "Finished",
-        format_args!("{} compile", count(last + 1, "prefix", "prefixes")),
+        "{} compile",
+        count(last + 1, "prefix", "prefixes")
     );
     Ok(())
 }
@@ -57,7 +55,7 @@ pub fn run(project: &Project) -> Result<()> {
 fn check_format(tree: &Tree, record: &Record) -> Result<()> {
     let shell = Shell::new()?;
     let (git, config) = (tree.git(), tree.dir().join("rustfmt.toml"));
-    shell::status("Checking", "that each patch is formatted");
+    status!("Checking", "that each patch is formatted");
     let mut unformatted = Vec::new();
     for (commit, patch) in std::iter::zip(&record.commits, &record.patches) {
         let parent = format!("{commit}^");

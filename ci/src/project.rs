@@ -8,9 +8,7 @@ use fs_err as fs;
 /// What every command works on.
 #[derive(Clone, Debug, Default)]
 pub struct Project {
-    /// The root of the checkout.
     pub root: PathBuf,
-    /// The release that the series applies to.
     pub base: Base,
     /// Use only what was downloaded before.
     pub offline: bool,
@@ -45,11 +43,6 @@ impl Project {
         self.root.join("tests/replay/traces")
     }
 
-    /// Returns the directory of the lists of tests that are expected to fail.
-    pub fn expectations(&self) -> PathBuf {
-        self.root.join("tests/upstream")
-    }
-
     /// Returns the directory of everything that is made from the released crate.
     ///
     /// It does not depend on `CARGO_TARGET_DIR`: the patched manifest refers to the engine by a
@@ -58,7 +51,6 @@ impl Project {
         self.root.join("target/upstream")
     }
 
-    /// Returns the directory of a variant's source.
     pub fn tree(&self, variant: Variant) -> PathBuf {
         let name = format!("{}-{}", variant.name(), self.base.version);
         self.upstream().join(name)
@@ -85,14 +77,12 @@ impl Project {
 pub enum Variant {
     /// The release with the series applied.
     Patched,
-    /// The release.
     Stock,
     /// The release with a part of the series applied, as `prefixes` checks it.
     Prefix,
 }
 
 impl Variant {
-    /// Returns what its paths begin with.
     pub fn name(self) -> &'static str {
         match self {
             Variant::Patched => "cargo",
@@ -102,10 +92,8 @@ impl Variant {
     }
 }
 
-/// A release of the `cargo` crate.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Base {
-    /// Its version.
     pub version: String,
     /// SHA-256 of the `.crate`, in hexadecimal, as the registry's index has it.
     pub checksum: String,
@@ -141,6 +129,13 @@ impl Base {
         let text = format!("{}  {}\n", self.checksum, crate_file(&self.version));
         Ok(fs::write(patches.join("base"), text)?)
     }
+}
+
+pub fn remove_dir(dir: &Path) -> Result<()> {
+    if dir.exists() {
+        fs::remove_dir_all(dir)?;
+    }
+    Ok(())
 }
 
 /// Returns the name of a release's file in the registry's cache.

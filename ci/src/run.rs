@@ -8,11 +8,10 @@ use fs_err as fs;
 use replay::BuildTrace;
 
 use crate::build::{self, ProfileArgs};
+use crate::cargo;
 use crate::overlap;
-use crate::project::{Project, Variant};
-use crate::{cargo, shell};
+use crate::project::{Project, Variant, remove_dir};
 
-/// The options of `run`.
 #[derive(Debug, clap::Args)]
 pub struct Args {
     #[command(flatten)]
@@ -41,14 +40,13 @@ pub fn run(project: &Project, args: &Args) -> Result<()> {
 fn replace_process(mut command: Command) -> Result<()> {
     use std::os::unix::process::CommandExt;
     let error = command.exec();
-    Err(error).with_context(|| format!("could not run {}", command.get_program().display()))
+    Err(error).with_context(|| cargo::could_not_run(&command))
 }
 
 #[cfg(not(unix))]
 fn replace_process(mut command: Command) -> Result<()> {
     let status = command.status();
-    let status =
-        status.with_context(|| format!("could not run {}", command.get_program().display()))?;
+    let status = status.with_context(|| cargo::could_not_run(&command))?;
     std::process::exit(status.code().unwrap_or(101));
 }
 
@@ -60,11 +58,9 @@ fn example(project: &Project, mut command: Command) -> Result<()> {
     }
     let output = project.root.join("target/example");
     let (target, trace) = (output.join("build"), output.join("trace.json"));
-    if output.exists() {
-        fs::remove_dir_all(&output)?;
-    }
+    remove_dir(&output)?;
     fs::create_dir_all(&output)?;
-    shell::status("Running", "the replacement cargo on the example");
+    status!("Running", "the replacement cargo on the example");
     let status = command
         .args(["build", "--locked", "--offline", "--timings"])
         .arg("--manifest-path")
@@ -74,7 +70,7 @@ fn example(project: &Project, mut command: Command) -> Result<()> {
         .env("CARGO_BUILD_TRACE", &trace)
         .env_remove("CARGO_TARGET_DIR")
         .status()
-        .with_context(|| format!("could not run {}", command.get_program().display()))?;
+        .with_context(|| cargo::could_not_run(&command))?;
     if !status.success() {
         bail!("building the example failed ({status})");
     }

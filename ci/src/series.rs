@@ -7,36 +7,28 @@ use anyhow::{Result, bail};
 use cargo_util::Sha256;
 use fs_err as fs;
 
-/// The file that lists the patches.
 const FILE: &str = "series";
 
-/// The comment of a new `series`.
 const HEADER: &str = "\
 # The patches on the `cargo` crate, in the order in which they apply: one file name per line.
 # Written by `cargo xtask export`, which keeps this comment.
 
 ";
 
-/// A patch file.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Patch {
-    /// Its file name.
     pub name: String,
-    /// Its content.
     pub text: String,
 }
 
 /// The name of a patch and the digest of its content.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PatchId {
-    /// Its file name.
     pub name: String,
-    /// SHA-256 of its content.
     pub digest: String,
 }
 
 impl Patch {
-    /// Returns its name and digest.
     pub fn id(&self) -> PatchId {
         PatchId {
             name: self.name.clone(),
@@ -94,16 +86,11 @@ pub fn write(dir: &Path, patches: &[Patch]) -> Result<Vec<(Change, String)>> {
     Ok(changes)
 }
 
-/// What has happened to a patch file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Change {
-    /// It is new.
     Added,
-    /// It has another content.
     Changed,
-    /// It is gone.
     Removed,
-    /// Nothing.
     Unchanged,
 }
 
@@ -160,7 +147,6 @@ fn names(text: &str) -> Result<Vec<String>> {
     Ok(names)
 }
 
-/// Returns the SHA-256 of `bytes` in hexadecimal.
 pub fn sha256(bytes: &[u8]) -> String {
     Sha256::new().update(bytes).finish_hex()
 }

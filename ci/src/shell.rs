@@ -5,8 +5,22 @@ use std::fmt::Display;
 use console::{Color, Style};
 use indicatif::{ProgressBar, ProgressStyle};
 
+/// Prints a status line, formatted as by `format!`.
+macro_rules! status {
+    ($verb:expr, $($message:tt)+) => {
+        $crate::shell::print_status($verb, format_args!($($message)+))
+    };
+}
+
+/// Prints something that the user should know and that stops nothing.
+macro_rules! note {
+    ($($message:tt)+) => {
+        $crate::shell::print_note(format_args!($($message)+))
+    };
+}
+
 /// Prints a status line: a green verb, right-aligned, and its object.
-pub fn status(verb: &str, message: impl Display) {
+pub fn print_status(verb: &str, message: impl Display) {
     line(verb, &message, Color::Green);
 }
 
@@ -15,8 +29,7 @@ pub fn waiting(verb: &str, message: impl Display) {
     line(verb, &message, Color::Cyan);
 }
 
-/// Prints something that the user should know and that stops nothing.
-pub fn note(message: impl Display) {
+pub fn print_note(message: impl Display) {
     let label = Style::new().for_stderr().cyan().bold().apply_to("note");
     eprintln!("{label}: {message}");
 }

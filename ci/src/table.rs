@@ -8,7 +8,6 @@ use comfy_table::{CellAlignment, ContentArrangement};
 pub struct Table(comfy_table::Table);
 
 impl Table {
-    /// A table without rows.
     pub fn new(header: &[&str]) -> Self {
         let mut table = comfy_table::Table::new();
         table
@@ -20,12 +19,10 @@ impl Table {
         Table(table)
     }
 
-    /// Appends a row.
     pub fn row(&mut self, cells: impl IntoIterator<Item = String>) {
         self.0.add_row(cells);
     }
 
-    /// Returns the table as aligned text.
     pub fn plain(&self) -> String {
         let mut table = self.0.clone();
         table.load_style(NOTHING);
@@ -35,7 +32,6 @@ impl Table {
         table.trim_fmt()
     }
 
-    /// Returns the table as Markdown.
     pub fn markdown(&self) -> String {
         let mut table = self.0.clone();
         table.load_style(ASCII_MARKDOWN);

@@ -6,18 +6,18 @@ use std::process::{ExitCode, Stdio};
 use anyhow::{Context, Result};
 
 use crate::build::{self, Profile};
+use crate::cargo;
 use crate::project::{Project, Variant};
-use crate::{cargo, shell};
 
 /// Tells the integration tests which cargo to test.
 const VARIABLE: &str = "PIPELINED_CARGO";
 
 /// Runs `cargo test --workspace` with further arguments, and returns its exit code.
 pub fn run(project: &Project, args: &[OsString]) -> Result<ExitCode> {
-    shell::status("Building", "the replacement cargo, which the tests run");
+    status!("Building", "the replacement cargo, which the tests run");
     let built = build::cargo(project, Variant::Patched, Profile::Dev)?;
     let shown = project.shown(&built.path);
-    shell::status("Testing", format_args!("with {shown}"));
+    status!("Testing", "with {shown}");
     let mut command = cargo::command(project, "test");
     let status = command
         .current_dir(&project.root)
@@ -26,7 +26,7 @@ pub fn run(project: &Project, args: &[OsString]) -> Result<ExitCode> {
         .env(VARIABLE, &built.path)
         .stdin(Stdio::inherit())
         .status()
-        .with_context(|| format!("could not run `{}`", command.get_program().display()))?;
+        .with_context(|| cargo::could_not_run(&command))?;
     // Without a code a signal has ended it.
     let code = status.code().and_then(|code| u8::try_from(code).ok());
     Ok(ExitCode::from(code.unwrap_or(101)))

@@ -10,8 +10,6 @@ use fs_err as fs;
 use rustc_version::{Channel, VersionMeta};
 use xshell::{Shell, cmd};
 
-use crate::shell;
-
 /// The oldest compiler that builds all of this.
 const OLDEST: &str = env!("CARGO_PKG_RUST_VERSION");
 
@@ -87,10 +85,10 @@ pub fn is_at_least(wanted: (u64, u64)) -> Result<bool> {
 /// Prints a note if the compiler is older than the manifest in `tree` asks for.
 pub fn note_if_older(tree: &Path) -> Result<()> {
     if let Some(wanted) = newer_rust_asked_for(tree)? {
-        shell::note(format_args!(
+        note!(
             "cargo asks for Rust {wanted}; built with {} and --ignore-rust-version",
             rustc()?.semver
-        ));
+        );
     }
     Ok(())
 }

@@ -10,8 +10,10 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
 use fs_err as fs;
+use tempfile::TempDir;
 
 use crate::git::{COMMITTER, Git};
+use crate::project::remove_dir;
 use crate::series::{Patch, PatchId};
 use crate::shell::count;
 
@@ -113,7 +115,6 @@ impl Record {
 /// What is at the place of a tree.
 #[derive(Clone, Debug)]
 pub enum State {
-    /// Nothing.
     Missing,
     /// Something that was not made by this program, or is damaged.
     Foreign,
@@ -166,33 +167,26 @@ pub struct Tree {
 /// reason to build again.
 #[derive(Clone, Debug)]
 pub struct Version {
-    /// The git tree.
     pub hash: String,
-    /// The date of the last commit.
     pub date: String,
-    /// The number of patches.
     pub patches: usize,
 }
 
 impl Tree {
-    /// The tree at `dir`.
     pub fn new(dir: &Path) -> Result<Self> {
         Ok(Tree {
             git: Git::new(dir)?,
         })
     }
 
-    /// Returns its directory.
     pub fn dir(&self) -> &Path {
         self.git.dir()
     }
 
-    /// Returns the git that runs in it.
     pub fn git(&self) -> &Git {
         &self.git
     }
 
-    /// Finds out what is there.
     pub fn state(&self) -> Result<State> {
         if fs::symlink_metadata(self.dir()).is_err() {
             return Ok(State::Missing);
@@ -298,10 +292,7 @@ impl Tree {
     /// Throws the user's work away.
     pub fn discard(&self, record: &Record) -> Result<()> {
         for unfinished in ["rebase-apply", "rebase-merge"] {
-            let path = self.dir().join(".git").join(unfinished);
-            if path.exists() {
-                fs::remove_dir_all(path)?;
-            }
+            remove_dir(&self.dir().join(".git").join(unfinished))?;
         }
         self.git
             .run(&["reset", "--quiet", "--hard", record.tip()])?;
@@ -315,9 +306,7 @@ impl Tree {
     /// file that one patch changes and a later one changes back is not written at all.
     pub fn scratch(&self, commit: &str) -> Result<Scratch> {
         let parent = self.dir().parent().unwrap_or(self.dir());
-        let dir = tempfile::Builder::new()
-            .prefix(".applying-")
-            .tempdir_in(parent)
+        let dir = TempDir::with_prefix_in(".applying-", parent)
             .context("could not create a directory to apply patches in")?;
         // Removes what a run that was killed has left.
         self.git.run(&["worktree", "prune"])?;
@@ -331,7 +320,6 @@ impl Tree {
         })
     }
 
-    /// Returns what `cargo --version` says.
     pub fn version(&self) -> Result<Version> {
         let text = self.git.run(&["log", "-1", "--format=%T %as"])?;
         let (hash, date) = text.split_once(' ').context("git printed no commit")?;

@@ -14,7 +14,7 @@ use crate::expectations::{self, Expectations};
 use crate::libtest::{self, Verdict};
 use crate::lock::Lock;
 use crate::project::{Project, Variant};
-use crate::shell::{self, Progress, count};
+use crate::shell::{Progress, count};
 use crate::tree::Tree;
 use crate::{assemble, cargo, fixtures, machine, setting, toolchain};
 
@@ -34,7 +34,6 @@ const FEW: usize = 3;
 /// How many tests pass between two lines of progress where there is no terminal.
 const STRIDE: u64 = 200;
 
-/// The options of `upstream`.
 #[derive(Debug, clap::Args)]
 pub struct Args {
     /// Only tests whose names contain one of these
@@ -57,15 +56,13 @@ pub fn run(project: &Project, args: &Args) -> Result<()> {
     let _lock = Lock::testsuite(project)?;
     let lacks_stable = machine::lacks_stable()?;
     if lacks_stable {
-        shell::note(
-            "rustup has no toolchain `stable`: tests that need it, or a nightly, are skipped",
-        );
+        note!("rustup has no toolchain `stable`: tests that need it, or a nightly, are skipped");
     }
     let confinement = machine::confinement(&project.upstream())?;
     let lists = [expectations::NOT_RUNNABLE, expectations::DEVIATIONS];
     // The deviations say nothing about the released cargo.
     let lists = if args.stock { &lists[..1] } else { &lists };
-    let expectations = Expectations::read(&project.expectations(), lists, |word| {
+    let expectations = Expectations::read(&project.root.join("tests/upstream"), lists, |word| {
         Ok(Some(match word {
             "permissions" => confinement.is_some(),
             "github" => machine::reaches_github(),
@@ -93,7 +90,7 @@ pub fn run(project: &Project, args: &Args) -> Result<()> {
     fixtures::create(&tree)?;
     let test_command = || test_command(project, variant, &tree, confinement, lacks_stable);
 
-    shell::status("Building", "Cargo's testsuite");
+    status!("Building", "Cargo's testsuite");
     let mut command = test_command()?;
     command.arg("--no-run");
     let executable = cargo::executable(command, "building Cargo's testsuite", "test")?;
@@ -158,7 +155,7 @@ pub fn run(project: &Project, args: &Args) -> Result<()> {
     // Gigabytes, which are of use only to find out why a test has failed.
     if let Err(error) = remove(&place) {
         let place = project.shown(&place);
-        shell::note(format_args!("could not remove {place}: {error}"));
+        note!("could not remove {place}: {error}");
     }
     Ok(())
 }
@@ -172,18 +169,14 @@ pub fn run(project: &Project, args: &Args) -> Result<()> {
 fn flaky(failed: &[String], command: impl Fn() -> Result<Command>) -> Result<Vec<String>> {
     let mut flaky = Vec::new();
     for test in failed.iter().filter(|_| failed.len() <= FEW) {
-        shell::status("Again", format_args!("{test}, {AGAIN} times alone"));
-        let mut passed = 0;
-        while passed < AGAIN {
-            let output = command()?.args(["--", "--exact", test]).output()?;
-            if !output.status.success() {
-                break;
-            }
-            passed += 1;
+        status!("Again", "{test}, {AGAIN} times alone");
+        let mut passes = true;
+        for _ in 0..AGAIN {
+            let mut command = command()?;
+            let output = command.args(["--", "--exact", test]).output();
+            passes = passes && output?.status.success();
         }
-        if passed == AGAIN {
-            flaky.push(test.clone());
-        }
+        flaky.extend(passes.then(|| test.clone()));
     }
     Ok(flaky)
 }
@@ -229,7 +222,6 @@ fn test_command(
     Ok(command)
 }
 
-/// Returns the names of the tests.
 fn list(executable: &Path, further: &[&str]) -> Result<BTreeSet<String>> {
     let shell = Shell::new()?;
     let list = cmd!(shell, "{executable} --list --format terse {further...}");
@@ -290,7 +282,7 @@ fn watch(mut command: Command, selected: &BTreeSet<String>, log: &Path) -> Resul
         .stdout(file.try_clone()?)
         .stderr(file)
         .spawn()
-        .with_context(|| format!("could not run `{}`", command.get_program().display()))?;
+        .with_context(|| cargo::could_not_run(&command))?;
     let group = child.id();
     ctrlc::set_handler(move || {
         kill_group(group);
@@ -342,7 +334,6 @@ fn kill_group(leader: u32) {
         .status();
 }
 
-/// Reads a log. What the tests' children print need not be text.
 fn read_lossy(log: &Path) -> Result<String> {
     Ok(String::from_utf8_lossy(&fs::read(log)?).into_owned())
 }

@@ -25,14 +25,14 @@ use anyhow::{Context, Result, anyhow, bail};
 use fs_err as fs;
 
 use super::report::{Case, Report, Row};
-use super::results::{Key, Measured, Results, Side};
+use super::results::{Measured, Results, Side};
 use super::{plot, queue, stage};
 use crate::build::{self, Built, Profile};
-use crate::project::{Project, Variant};
+use crate::lock::Lock;
+use crate::project::{Project, Variant, remove_dir};
 use crate::series::sha256;
-use crate::shell::{self, Progress, count};
+use crate::shell::{Progress, count};
 
-/// The numbers of jobs.
 const JOBS: [u64; 7] = [1, 2, 4, 8, 16, 32, 64];
 const QUICK_JOBS: [u64; 4] = [1, 2, 8, 64];
 
@@ -42,10 +42,8 @@ const QUICK_UNITS: usize = 300;
 /// How many builds pass between two lines of progress where there is no terminal.
 const STRIDE: u64 = 12;
 
-/// The ending of a recording's file name.
 const ENDING: &str = ".json.gz";
 
-/// The options of `bench`.
 #[derive(Debug, Default, clap::Args)]
 pub struct Args {
     /// Fewer numbers of jobs, the smallest recordings and no graph of 10,000 units
@@ -61,6 +59,7 @@ pub fn run(project: &Project, args: &Args) -> Result<()> {
     let sources = sources(project, args)?;
     let dir = project.root.join("target/bench");
     fs::create_dir_all(&dir)?;
+    let _lock = Lock::bench(project)?;
     let mut results = Results::open(&dir.join("results.jsonl"))?;
     let stage = stage(project)?;
     let tools = Tools {
@@ -85,23 +84,19 @@ pub fn run(project: &Project, args: &Args) -> Result<()> {
     };
     print!("{}", report.plain());
     for note in report.notes() {
-        shell::note(note);
+        note!("{note}");
     }
     fs::write(dir.join("bench.md"), report.markdown())?;
     let json = serde_json::to_string_pretty(&report)?;
     fs::write(dir.join("bench.json"), json + "\n")?;
     fs::write(dir.join("overview.svg"), plot::overview(&report)?)?;
     let dir = project.shown(&dir);
-    shell::status(
-        "Wrote",
-        format_args!("bench.md, bench.json and overview.svg to {dir}"),
-    );
+    status!("Wrote", "bench.md, bench.json and overview.svg to {dir}");
     Ok(())
 }
 
 /// A recording that can be played.
 struct Source {
-    /// The name of its file.
     name: String,
     digest: String,
     recording: Recording,
@@ -175,7 +170,6 @@ impl fmt::Display for Play<'_> {
 }
 
 impl Play<'_> {
-    /// Returns how many builds it is.
     fn builds(&self) -> usize {
         let sides = self.sides.iter();
         sides.map(|side| side.rounds(self.jobs)).sum()
@@ -196,7 +190,6 @@ fn plays<'s>(sources: &'s [Source], jobs: &[u64]) -> Vec<Play<'s>> {
     plays
 }
 
-/// One of the two cargos.
 struct Cargo {
     built: Built,
     digest: String,
@@ -215,12 +208,10 @@ impl Cargo {
 /// What all replays share.
 struct Tools {
     stage: Stage,
-    /// The digest of the stand-in.
     stand_in: String,
     stock: Cargo,
     replacement: Cargo,
     time: Time,
-    /// Where recordings are laid out.
     scenes: PathBuf,
 }
 
@@ -233,14 +224,10 @@ impl Tools {
         }
     }
 
-    fn key(&self, source: &Source, side: Side, jobs: u64) -> Key {
-        Key {
-            recording: source.digest.clone(),
-            stand_in: self.stand_in.clone(),
-            cargo: self.cargo(side).digest.clone(),
-            side,
-            jobs,
-        }
+    /// Returns a digest of all that a measurement depends on but for the side's settings.
+    fn digest(&self, source: &Source, side: Side) -> String {
+        let cargo = &self.cargo(side).digest;
+        sha256(format!("{} {} {cargo}", source.digest, self.stand_in).as_bytes())
     }
 
     /// Plays what was not played before, several at once, and writes down the results.
@@ -248,9 +235,8 @@ impl Tools {
         let is_new = |play: &&Play<'_>| {
             let mut sides = play.sides.iter();
             sides.any(|side| {
-                results
-                    .get(&self.key(play.source, *side, play.jobs))
-                    .is_none()
+                let digest = self.digest(play.source, *side);
+                results.get(&digest, *side, play.jobs).is_none()
             })
         };
         let new: Vec<Play<'_>> = plays.iter().filter(is_new).copied().collect();
@@ -258,19 +244,17 @@ impl Tools {
         if new.len() < plays.len() {
             let known = builds(plays) - builds(&new);
             let all = count(builds(plays), "build", "builds");
-            shell::status("Known", format_args!("{known} of {all} from earlier runs"));
+            status!("Known", "{known} of {all} from earlier runs");
         }
         let at_once = match self.time {
             Time::Virtual => std::thread::available_parallelism()?.get() + 1,
             Time::Wall { .. } => {
-                shell::note(
-                    "there is no virtual clock on this system: replays take as long as builds",
-                );
+                note!("there is no virtual clock on this system: replays take as long as builds");
                 1
             }
         };
         // Removes what a run that was stopped has left.
-        remove(&self.scenes)?;
+        remove_dir(&self.scenes)?;
         let progress = Progress::new("Replaying", builds(&new), STRIDE);
         let next = AtomicUsize::new(0);
         let results = Mutex::new(results);
@@ -283,9 +267,7 @@ impl Tools {
                     // The others need not go on.
                     .inspect_err(|_| next.store(new.len(), Ordering::Relaxed))?;
                 let mut results = results.lock().map_err(|_| anyhow!("a replay panicked"))?;
-                for (side, measured) in measured {
-                    results.add(self.key(play.source, side, play.jobs), measured)?;
-                }
+                measured.into_iter().try_for_each(|it| results.add(it))?;
                 progress.advance(play.builds(), format_args!("last {play}"));
             }
             Ok(())
@@ -296,7 +278,7 @@ impl Tools {
             let mut workers = workers.into_iter();
             workers.try_for_each(|it| it.join().map_err(|_| anyhow!("a replay panicked"))?)
         })?;
-        remove(&self.scenes)
+        remove_dir(&self.scenes)
     }
 
     /// Plays in the scene of the play before, if that was of the same recording.
@@ -305,12 +287,12 @@ impl Tools {
         play: Play<'s>,
         dir: &Path,
         scene: &mut Option<(&'s str, Scene<'t>)>,
-    ) -> Result<Vec<(Side, Measured)>> {
+    ) -> Result<Vec<Measured>> {
         let digest = play.source.digest.as_str();
         let scene = match scene {
             Some((of, scene)) if *of == digest => scene,
             _ => {
-                remove(dir)?;
+                remove_dir(dir)?;
                 let prepared = self.stage.prepare(&play.source.recording, dir)?;
                 &mut scene.insert((digest, prepared)).1
             }
@@ -325,12 +307,15 @@ impl Tools {
                 let played = scene.play(cargo, play.jobs, side.settings(), self.time)?;
                 let trace = played.trace.as_deref().map(BuildTrace::read).transpose()?;
                 rounds.push(Measured {
-                    wall: played.log.wall(),
+                    digest: self.digest(play.source, side),
+                    side,
+                    jobs: play.jobs,
+                    wall: played.log.wall().as_secs_f64(),
                     most_paused: trace.map(|trace| trace.most_paused()),
                 });
             }
-            rounds.sort_by_key(|round| round.wall);
-            measured.push((side, rounds.swap_remove(rounds.len() / 2)));
+            rounds.sort_by(|a, b| a.wall.total_cmp(&b.wall));
+            measured.push(rounds.swap_remove(rounds.len() / 2));
         }
         Ok(measured)
     }
@@ -347,9 +332,9 @@ impl Tools {
                 ..Row::default()
             };
             for side in Side::ALL {
-                let measured = results.get(&self.key(source, side, jobs));
+                let measured = results.get(&self.digest(source, side), side, jobs);
                 let measured = measured.context("a replay was not measured")?;
-                row.walls.insert(side, measured.wall.as_secs_f64());
+                row.walls.insert(side, measured.wall);
                 if side == Side::Link {
                     row.most_paused = measured.most_paused;
                 }
@@ -364,13 +349,6 @@ impl Tools {
             rows,
         })
     }
-}
-
-fn remove(dir: &Path) -> Result<()> {
-    if dir.exists() {
-        fs::remove_dir_all(dir)?;
-    }
-    Ok(())
 }
 
 #[cfg(test)]

@@ -6,23 +6,23 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::OsString;
+use std::io;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::process::{Command, Output, Stdio};
 use std::time::{Instant, SystemTime};
 
 use anyhow::{Context, Result, bail};
 use cargo_pipelining::pipelining::Pipelining;
 use fs_err as fs;
 use replay::usage::cpu_of_children;
+use tempfile::TempDir;
 
 use super::median;
-use super::memory::Sampler;
 use crate::build::{self, Built, Profile};
-use crate::project::{Project, Variant};
+use crate::project::{Project, Variant, remove_dir};
 use crate::series::sha256;
-use crate::{cargo, setting, shell, toolchain};
+use crate::{cargo, setting, toolchain};
 
-/// The options of `compare`.
 #[derive(Debug, clap::Args)]
 pub struct Args {
     /// How many times each of them builds
@@ -53,7 +53,6 @@ pub struct Args {
     args: Vec<OsString>,
 }
 
-/// One of the two cargos.
 struct Side {
     name: &'static str,
     built: Built,
@@ -62,7 +61,6 @@ struct Side {
     artifacts: Option<Artifacts>,
 }
 
-/// What a build took.
 struct Cost {
     seconds: f64,
     /// The CPU time of all processes, in seconds.
@@ -73,7 +71,6 @@ struct Cost {
     memory: Option<f64>,
 }
 
-/// The digests of the final artifacts.
 type Artifacts = BTreeMap<PathBuf, String>;
 
 /// Builds with both in turn, prints the times, and compares what they made.
@@ -95,12 +92,10 @@ pub fn run(project: &Project, args: &Args) -> Result<()> {
         },
         side("replacement", Variant::Patched, args.mode)?,
     ];
-    let dir = tempfile::Builder::new()
-        .prefix("compare-")
-        .tempdir_in(project.upstream())?;
+    let dir = TempDir::with_prefix_in("compare-", project.upstream())?;
     let target = dir.path().join("target");
     for pair in 0..args.pairs {
-        shell::status("Pair", format_args!("{} of {}", pair + 1, args.pairs));
+        status!("Pair", "{} of {}", pair + 1, args.pairs);
         for turn in 0..2 {
             let side = &mut sides[(pair + turn) % 2];
             if args.fresh || args.touch.is_some() {
@@ -109,8 +104,8 @@ pub fn run(project: &Project, args: &Args) -> Result<()> {
                 touch(args)?;
                 side.build(args, &target, &rustc)?;
                 touch(args)?;
-            } else if target.exists() {
-                fs::remove_dir_all(&target)?;
+            } else {
+                remove_dir(&target)?;
             }
             let cost = side.build(args, &target, &rustc)?;
             side.costs.push(cost);
@@ -164,17 +159,14 @@ impl Side {
         if let Some(mode) = self.mode {
             command.env("CARGO_BUILD_PIPELINING", mode.name());
         }
-        let sampler = args.memory.then(Sampler::start).transpose()?;
         let cpu_before = cpu_of_children();
         let began = Instant::now();
-        let output = command
-            .output()
-            .with_context(|| format!("could not run {}", self.built.path.display()))?;
+        let (output, memory) = run_sampled(&mut command, args.memory)?;
+        let output = output.with_context(|| cargo::could_not_run(&command))?;
         let seconds = began.elapsed().as_secs_f64();
         let cpu = cpu_of_children()
             .zip(cpu_before)
             .map(|(after, before)| (after - before).as_secs_f64());
-        let memory = sampler.map(|sampler| sampler.peak() as f64 / f64::from(1 << 20));
         if !output.status.success() {
             bail!(
                 "the {} cargo could not build the project:\n{}",
@@ -187,7 +179,7 @@ impl Side {
             seconds,
             cpu,
             to_busy: cpu.map(|cpu| seconds * cores / cpu),
-            memory,
+            memory: memory.map(|bytes| bytes as f64 / f64::from(1 << 20)),
         })
     }
 
@@ -210,6 +202,20 @@ impl Side {
     fn figures(&self, of: fn(&Cost) -> Option<f64>) -> Vec<f64> {
         self.costs.iter().filter_map(of).collect()
     }
+}
+
+/// Runs a command, and samples the memory of all processes if that is asked for.
+fn run_sampled(command: &mut Command, sample: bool) -> Result<(io::Result<Output>, Option<u64>)> {
+    if !sample {
+        return Ok((command.output(), None));
+    }
+    #[cfg(target_os = "linux")]
+    {
+        let (output, peak) = super::memory::peak_during(|| command.output());
+        Ok((output, Some(peak)))
+    }
+    #[cfg(not(target_os = "linux"))]
+    bail!("how much memory a build holds can only be measured on Linux")
 }
 
 fn touch(args: &Args) -> Result<()> {

@@ -8,6 +8,7 @@
 
 pub mod bench;
 pub mod compare;
+#[cfg(target_os = "linux")]
 mod memory;
 mod plot;
 mod queue;

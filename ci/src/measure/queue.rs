@@ -8,8 +8,8 @@ use std::process::Command;
 use anyhow::{Context, Result};
 use serde::{Deserialize, Serialize};
 
+use crate::cargo;
 use crate::project::{Project, Variant};
-use crate::{cargo, shell};
 
 /// Tells the build script of the package where the released cargo's source is.
 const VARIABLE: &str = "RELEASED_CARGO";
@@ -20,13 +20,9 @@ const SIZES: [&str; 3] = ["100", "1000", "10000"];
 /// What was measured for one graph: a line that the package prints.
 #[derive(Debug, Deserialize, Serialize)]
 pub struct Graph {
-    /// The shape of the graph.
     pub shape: String,
-    /// The number of its units.
     pub units: usize,
-    /// The released queue.
     pub stock: Spent,
-    /// The queue of the replacement.
     pub ours: Spent,
 }
 
@@ -48,7 +44,7 @@ pub fn measure(project: &Project, quick: bool) -> Result<Vec<Graph>> {
         .env(VARIABLE, project.tree(Variant::Stock));
     let executable = cargo::executable(command, "building the queues", "bin")?;
 
-    shell::status("Measuring", "the two queues on generated graphs");
+    status!("Measuring", "the two queues on generated graphs");
     let mut command = Command::new(executable);
     command.args(&SIZES[..SIZES.len() - usize::from(quick)]);
     let mut graphs = Vec::new();

@@ -16,14 +16,14 @@ use anyhow::{Context, Result, bail};
 use fs_err as fs;
 use regex::Regex;
 use serde::Deserialize;
+use tempfile::TempDir;
 
 use super::stand_in;
 use crate::build::{self, Profile};
 use crate::project::{Project, Variant};
-use crate::shell::{self, count};
+use crate::shell::count;
 use crate::{cargo, toolchain};
 
-/// The options of `record`.
 #[derive(Debug, clap::Args)]
 pub struct Args {
     /// The file to write; otherwise target/replay/recording.json.gz
@@ -48,9 +48,7 @@ pub fn run(project: &Project, args: &Args) -> Result<()> {
     let built = build::cargo(project, Variant::Patched, Profile::Dev)?;
     let stand_in = stand_in(project)?;
     fs::create_dir_all(&replay)?;
-    let dir = tempfile::Builder::new()
-        .prefix("record-")
-        .tempdir_in(replay)?;
+    let dir = TempDir::with_prefix_in("record-", replay)?;
     let session = Session {
         args,
         rustc: toolchain::rustc_itself()?,
@@ -58,7 +56,7 @@ pub fn run(project: &Project, args: &Args) -> Result<()> {
         recorder: Role::Recorder.install(&stand_in, dir.path(), "rustc")?,
         dir: dir.path().to_path_buf(),
     };
-    shell::status("Recording", "a build with one job");
+    status!("Recording", "a build with one job");
     let mut sources = session.build()?;
     if !args.rebuild.is_empty() {
         session.clean()?;
@@ -79,9 +77,9 @@ pub fn run(project: &Project, args: &Args) -> Result<()> {
     let units = count(recording.units.len(), "unit", "units");
     let work = recording.work() as f64 / 1e6;
     let (name, output) = (&recording.name, output.display());
-    shell::status(
+    status!(
         "Recorded",
-        format_args!("{name}: {units}, {work:.1} s of work, in {output}"),
+        "{name}: {units}, {work:.1} s of work, in {output}"
     );
     Ok(())
 }
@@ -171,7 +169,6 @@ struct Sources {
     messages: Vec<Message>,
 }
 
-/// One of cargo's messages.
 #[derive(Debug, Deserialize)]
 #[serde(tag = "reason", rename_all = "kebab-case")]
 enum Message {
@@ -272,7 +269,7 @@ impl Sources {
         recording.reduce();
         for (reason, links) in unknown_links {
             let links = count(links, "linker was", "linkers were");
-            shell::note(format_args!("{links} not timed apart from rustc: {reason}"));
+            note!("{links} not timed apart from rustc: {reason}");
         }
         Ok(recording)
     }

@@ -8,15 +8,13 @@ use ::replay::{Recording, Time, limit};
 use anyhow::{Context, Result, bail};
 use cargo_pipelining::pipelining::Pipelining;
 use cargo_pipelining::schedule::Schedule;
-use fs_err as fs;
 
 use super::stage;
 use crate::build::{self, Profile};
-use crate::project::{Project, Variant};
+use crate::project::{Project, Variant, remove_dir};
 use crate::setting;
-use crate::shell::{self, count};
+use crate::shell::count;
 
-/// The options of `replay`.
 #[derive(Debug, clap::Args)]
 pub struct Args {
     /// A recording, as `cargo xtask record` makes them
@@ -68,11 +66,9 @@ pub fn run(project: &Project, args: &Args) -> Result<()> {
     };
     let stage = stage(project)?;
     let dir = project.root.join("target/replay/last");
-    if dir.exists() {
-        fs::remove_dir_all(&dir)?;
-    }
+    remove_dir(&dir)?;
     let scene = stage.prepare(&recording, &dir)?;
-    shell::status("Replaying", format_args!("{}, -j{jobs}", recording.name));
+    status!("Replaying", "{}, -j{jobs}", recording.name);
     let settings = Settings {
         pipelining: args.mode.map(Pipelining::name),
         schedule: args.schedule.map(Schedule::name),

@@ -30,41 +30,32 @@ const MOST_TO_LIMIT: [(Side, f64, f64); 2] = [(Side::Link, 1.06, 1.15), (Side::C
 /// caches and for the logarithm in a heap.
 const MOST_GROWTH: f64 = 12.0;
 
-/// Everything that was measured.
 #[derive(Debug, Default, Serialize)]
 pub struct Report {
     /// True for a quick run: fewer cases, fewer numbers of jobs.
     pub quick: bool,
-    /// The recorded builds.
     pub cases: Vec<Case>,
     /// What the queues alone cost, on generated graphs. Of two graphs of one shape the smaller one
     /// comes first.
     pub queues: Vec<Graph>,
 }
 
-/// A recorded build.
 #[derive(Debug, Default, Serialize)]
 pub struct Case {
-    /// The name of the file.
     pub name: String,
-    /// What was built.
     pub title: String,
-    /// The number of units.
     pub units: usize,
     /// The time of all units, one after another.
     pub work: f64,
-    /// One for each number of jobs.
     pub rows: Vec<Row>,
 }
 
 /// A recorded build with one number of jobs.
 #[derive(Debug, Default, Serialize)]
 pub struct Row {
-    /// The number of jobs.
     pub jobs: u64,
     /// What the work and the longest path through it leave to any scheduler.
     pub limit: f64,
-    /// The time of each side.
     pub walls: BTreeMap<Side, f64>,
     /// The most compilers that were paused at the same time in [`Side::Link`].
     pub most_paused: Option<usize>,
@@ -98,7 +89,6 @@ and the most memory that they have. Growth is the ratio of that time to the time
 ";
 
 impl Report {
-    /// Returns all tables for a terminal.
     pub fn plain(&self) -> String {
         let sections = self.sections().into_iter();
         sections
@@ -106,7 +96,6 @@ impl Report {
             .collect()
     }
 
-    /// Returns all tables in Markdown.
     pub fn markdown(&self) -> String {
         let mut text = format!("# Benchmark\n\n{EXPLANATION}");
         for (heading, table) in self.sections() {

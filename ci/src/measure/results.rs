@@ -1,17 +1,13 @@
 //! What was measured before, kept from one run of the benchmark to the next.
 //!
-//! Each line of the file is a JSON object: what was played, and what was measured. It is written as
-//! soon as it is known, so a benchmark that was stopped goes on. What was played is given in digests of
-//! all that makes a difference: lines about another cargo or another recording stay and are not found.
+//! Each line of the file is a [`Measured`] in JSON. It is written as soon as it is known, so a benchmark
+//! that was stopped goes on. Lines about another cargo or another recording stay and are not found.
 
-use std::collections::BTreeMap;
-use std::fs::TryLockError;
-use std::io::{ErrorKind, Read, Write};
+use std::io::{Read, Write};
 use std::path::Path;
-use std::time::Duration;
 
 use ::replay::stage::Settings;
-use anyhow::{Context, Result, bail};
+use anyhow::Result;
 use cargo_pipelining::pipelining::Pipelining;
 use cargo_pipelining::schedule::Schedule;
 use fs_err as fs;
@@ -36,7 +32,6 @@ pub enum Side {
 }
 
 impl Side {
-    /// All sides.
     pub const ALL: [Side; 6] = [
         Side::Stock,
         Side::Off,
@@ -53,7 +48,6 @@ impl Side {
         &[Side::Cold, Side::Link, Side::Metadata, Side::Off],
     ];
 
-    /// Returns its name in tables.
     pub fn name(self) -> &'static str {
         match self {
             Side::Stock => "stock",
@@ -76,7 +70,6 @@ impl Side {
         }
     }
 
-    /// Returns the settings of the replacement.
     pub fn settings(self) -> Settings<'static> {
         let (mode, schedule) = match self {
             Side::Stock => return Settings::default(),
@@ -92,83 +85,51 @@ impl Side {
     }
 }
 
-/// What was played.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
-pub struct Key {
-    /// The SHA-256 of the recording.
-    pub recording: String,
-    /// The SHA-256 of the stand-in for the compilers.
-    pub stand_in: String,
-    /// The SHA-256 of the cargo.
-    pub cargo: String,
-    /// The cargo and its settings.
-    pub side: Side,
-    /// The number of jobs.
-    pub jobs: u64,
-}
-
-/// What was measured.
+/// What was played, and what was measured.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Measured {
-    /// From the beginning of the first phase to the end of the last.
-    pub wall: Duration,
+    /// The digest of the recording, of the stand-in for the compilers and of the cargo.
+    pub digest: String,
+    pub side: Side,
+    pub jobs: u64,
+    /// From the beginning of the first phase to the end of the last, in seconds.
+    pub wall: f64,
     /// The most compilers that were paused at the same time, if the cargo writes a trace.
     pub most_paused: Option<usize>,
 }
 
-#[derive(Serialize, Deserialize)]
-struct Line {
-    played: Key,
-    measured: Measured,
-}
-
-/// The file and its content.
 #[derive(Debug)]
 pub struct Results {
     file: fs::File,
-    measured: BTreeMap<Key, Measured>,
+    measured: Vec<Measured>,
 }
 
 impl Results {
-    /// Opens the file or creates it. A damaged line counts as not measured.
+    /// Opens the file or creates it. A damaged line counts as not measured. The caller holds
+    /// [`Lock::bench`](crate::lock::Lock::bench).
     pub fn open(path: &Path) -> Result<Self> {
         let mut options = fs::OpenOptions::new();
         let mut file = options.read(true).append(true).create(true).open(path)?;
-        match file.file().try_lock() {
-            Ok(()) => {}
-            // Some network file systems have no locks.
-            Err(TryLockError::Error(error)) if error.kind() == ErrorKind::Unsupported => {}
-            Err(TryLockError::Error(error)) => {
-                return Err(error).with_context(|| format!("could not lock {}", path.display()));
-            }
-            Err(TryLockError::WouldBlock) => bail!(
-                "another `cargo xtask bench` is running, and writes {}",
-                path.display()
-            ),
-        }
         let mut text = Vec::new();
         file.read_to_end(&mut text)?;
         if !text.is_empty() && !text.ends_with(b"\n") {
             file.write_all(b"\n")?;
         }
         let lines = text.split(|byte| *byte == b'\n');
-        let lines = lines.flat_map(serde_json::from_slice::<Line>);
-        let measured = lines.map(|line| (line.played, line.measured)).collect();
+        let measured = lines.flat_map(serde_json::from_slice).collect();
         Ok(Results { file, measured })
     }
 
-    /// Returns what was measured.
-    pub fn get(&self, key: &Key) -> Option<&Measured> {
-        self.measured.get(key)
+    pub fn get(&self, digest: &str, side: Side, jobs: u64) -> Option<&Measured> {
+        let mut measured = self.measured.iter();
+        measured.find(|it| it.digest == digest && it.side == side && it.jobs == jobs)
     }
 
-    /// Writes down what was measured.
-    pub fn add(&mut self, played: Key, measured: Measured) -> Result<()> {
-        let line = Line { played, measured };
-        let mut text = serde_json::to_vec(&line)?;
+    pub fn add(&mut self, measured: Measured) -> Result<()> {
+        let mut text = serde_json::to_vec(&measured)?;
         text.push(b'\n');
         self.file.write_all(&text)?;
-        self.measured.insert(line.played, line.measured);
+        self.measured.push(measured);
         Ok(())
     }
 }
@@ -178,19 +139,12 @@ mod tests {
     #![allow(clippy::unwrap_used)]
     use super::*;
 
-    fn key(jobs: u64) -> Key {
-        Key {
-            recording: "r".to_owned(),
-            stand_in: "s".to_owned(),
-            cargo: "c".to_owned(),
+    fn measured(jobs: u64, wall: f64) -> Measured {
+        Measured {
+            digest: "d".to_owned(),
             side: Side::StockOrder,
             jobs,
-        }
-    }
-
-    fn measured(seconds: u64) -> Measured {
-        Measured {
-            wall: Duration::from_secs(seconds),
+            wall,
             most_paused: Some(2),
         }
     }
@@ -201,11 +155,8 @@ mod tests {
         let path = dir.path().join("results.jsonl");
         let mut results = Results::open(&path).unwrap();
         for jobs in 1..=3 {
-            results.add(key(jobs), measured(jobs)).unwrap();
+            results.add(measured(jobs, 1.0)).unwrap();
         }
-        let error = Results::open(&path).unwrap_err().to_string();
-        assert!(error.contains("another `cargo xtask bench`"), "{error}");
-        drop(results);
         let mut text = fs::read(&path).unwrap();
         let second = text.iter().position(|byte| *byte == b'\n').unwrap() + 1;
         text[second + 5] = 0xff;
@@ -213,12 +164,10 @@ mod tests {
         fs::write(&path, &text).unwrap();
 
         let mut results = Results::open(&path).unwrap();
-        assert_eq!(results.get(&key(1)), Some(&measured(1)));
-        assert_eq!(results.get(&key(2)), None);
-        assert_eq!(results.get(&key(3)), None);
-        results.add(key(3), measured(4)).unwrap();
-        drop(results);
+        assert_eq!(results.measured, [measured(1, 1.0)]);
+        results.add(measured(3, 4.0)).unwrap();
         let results = Results::open(&path).unwrap();
-        assert_eq!(results.get(&key(3)), Some(&measured(4)));
+        assert_eq!(results.measured, [measured(1, 1.0), measured(3, 4.0)]);
+        assert_eq!(results.get("d", Side::StockOrder, 2), None);
     }
 }
