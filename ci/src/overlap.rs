@@ -31,38 +31,35 @@ pub fn table(trace: &BuildTrace) -> String {
     let last = units.iter().filter_map(|(_, unit)| unit.ended);
     let end = last.map(|moment| moment.time).max().unwrap_or(zero);
 
-    let header = [
-        "unit", "start", "metadata", "parked", "linking", "end", "ahead",
-    ];
-    let mut table = Table::new(&header);
+    let mut table = Table::new("unit|start|metadata|parked|linking|end|ahead");
+    let at = |moment: Option<Moment>| match moment {
+        Some(moment) => format!("{:.2}", (moment.time - zero) as f64 / 1e6),
+        None => "-".to_owned(),
+    };
     let (mut all_ahead, mut work) = (0, 0);
     for (id, unit) in &units {
         let parked = unit.phase(Phase::Parked);
-        let at = |moment: Option<Moment>| match moment {
-            Some(moment) => seconds(moment.time - zero),
-            None => "-".to_owned(),
-        };
-        let ahead = match (unit.ended, dependents.get(id)) {
-            (Some(end), Some(earliest)) => end.time.saturating_sub(*earliest),
-            _ => 0,
-        };
+        let earliest = dependents.get(id).copied().unwrap_or(u64::MAX);
+        let ahead = unit
+            .ended
+            .map_or(0, |end| end.time.saturating_sub(earliest));
         all_ahead += ahead;
         let busy = unit.phases.iter().filter(|run| !run.is_wait());
         let busy = busy.filter_map(|run| Some(run.ended?.time - run.began.time));
         work += busy.sum::<u64>();
-        table.row([
+        table.row(&format!(
+            "{}|{}|{}|{}|{}|{}|{}",
             label(unit),
-            seconds(unit.began.time - zero),
+            at(Some(unit.began)),
             at(unit.metadata),
             at(parked.map(|parked| parked.began)),
             at(parked.and_then(|parked| parked.ended)),
             at(unit.ended),
-            if ahead == 0 {
-                String::new()
-            } else {
-                seconds(ahead)
-            },
-        ]);
+            match ahead {
+                0 => String::new(),
+                ahead => format!("{:.2}", ahead as f64 / 1e6),
+            }
+        ));
     }
     let phases = units.iter().flat_map(|(_, unit)| &unit.phases);
     let busy = phases.filter(|run| !run.is_wait());
@@ -75,10 +72,6 @@ pub fn table(trace: &BuildTrace) -> String {
         most_at_once(busy.map(|run| (run.began, run.ended))),
         all_ahead as f64 / 1e6,
     )
-}
-
-fn seconds(micros: u64) -> String {
-    format!("{:.2}", micros as f64 / 1e6)
 }
 
 /// Returns the name of a unit: a package has several.

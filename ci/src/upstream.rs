@@ -116,8 +116,7 @@ pub fn run(project: &Project, args: &Args) -> Result<()> {
     let shown = format!("; the whole log is {}", project.shown(&log));
     let mut command = test_command()?;
     command.arg("--").args(filters);
-    let status = watch(command, &selected, &log).map_err(|error| error.context(shown.clone()));
-    let status = status?;
+    let status = watch(command, &selected, &log)?;
     let text = read_lossy(&log)?;
     let mut verdicts = libtest::verdicts(&text, &selected, &never).with_context(|| {
         let ran = text.lines().filter_map(libtest::ended).count();
@@ -298,20 +297,23 @@ fn watch(mut command: Command, selected: &BTreeSet<String>, log: &Path) -> Resul
         }
         let ended: Vec<_> = text.lines().filter_map(libtest::ended).collect();
         let failed = ended.iter().filter(|(_, failed)| *failed).count();
-        progress.advance(ended.len() - shown, format_args!("{failed} failed"));
+        progress.advance(
+            ended.len().saturating_sub(shown),
+            format_args!("{failed} failed"),
+        );
         shown = ended.len();
         if let Some(status) = status {
             return Ok(status);
         }
         if last_change.elapsed() > STALL {
             kill_group(group);
-            child.wait()?;
             let slow = text.lines().filter_map(libtest::slow);
             let running = slow.filter(|test| ended.iter().all(|(other, _)| other != test));
             bail!(
-                "nothing has happened for {} minutes; stopped. Still running: {}",
+                "nothing has happened for {} minutes; stopped. Still running: {}; the whole log is {}",
                 STALL.as_secs() / 60,
-                running.collect::<Vec<_>>().join(", ")
+                running.collect::<Vec<_>>().join(", "),
+                log.display()
             );
         }
         std::thread::sleep(INTERVAL);

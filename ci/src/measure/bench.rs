@@ -163,7 +163,7 @@ struct Play<'s> {
 
 impl fmt::Display for Play<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let sides: Vec<_> = self.sides.iter().map(|side| side.name()).collect();
+        let sides: Vec<_> = self.sides.iter().map(Side::to_string).collect();
         let (name, sides) = (&self.source.recording.name, sides.join(", "));
         write!(f, "{name}, {sides}, -j{}", self.jobs)
     }

@@ -26,7 +26,7 @@ pub fn overview(report: &Report) -> Result<String> {
         (Side::StockOrder, GREEN.stroke_width(2)),
     ];
     let curves = curves.map(|(side, style)| {
-        let means = report.means_to_stock(side).into_iter();
+        let means = report.means(|row| row.to_stock(side)).into_iter();
         let points = means.map(|(jobs, mean)| (jobs as f64, 1.0 / mean));
         (side, style.filled(), points.collect::<Vec<_>>())
     });
@@ -68,7 +68,10 @@ pub fn overview(report: &Report) -> Result<String> {
         for (side, style, points) in curves {
             let series = LineSeries::new(points, style).point_size(3);
             let mark = move |(x, y)| PathElement::new([(x, y), (x + 24, y)], style);
-            chart.draw_series(series)?.label(side.name()).legend(mark);
+            chart
+                .draw_series(series)?
+                .label(side.to_string())
+                .legend(mark);
         }
         chart
             .configure_series_labels()

@@ -66,6 +66,10 @@ impl Row {
         self.walls[&side] / self.walls[&to]
     }
 
+    pub fn to_stock(&self, side: Side) -> f64 {
+        self.ratio(side, Side::Stock)
+    }
+
     fn to_limit(&self, side: Side) -> f64 {
         self.walls[&side] / self.limit
     }
@@ -111,7 +115,7 @@ impl Report {
 
     fn sections(&self) -> Vec<(String, Table)> {
         let mut sections: Vec<_> = self.cases.iter().map(Case::section).collect();
-        sections.push(("All builds: geometric means".to_owned(), self.means()));
+        sections.push(("All builds: geometric means".to_owned(), self.all_means()));
         sections.push((
             format!("All builds with -j{FEWEST_SCHEDULED} and more: wall time to the limit"),
             self.to_limit(),
@@ -123,59 +127,44 @@ impl Report {
         sections
     }
 
-    /// Returns the numbers of jobs, with the geometric means of their ratios of a side to the released
-    /// cargo.
-    pub fn means_to_stock(&self, side: Side) -> Vec<(u64, f64)> {
-        self.means_of(|row| row.ratio(side, Side::Stock))
+    /// Returns the numbers of jobs, with the geometric means of all cases' ratios.
+    pub fn means(&self, ratio: impl Fn(&Row) -> f64) -> Vec<(u64, f64)> {
+        let rows = self.cases.first().map_or(&[][..], |case| &case.rows);
+        let mean = |place: usize| {
+            let rows = self.cases.iter().map(|case| &case.rows[place]);
+            geometric_mean(&rows.map(&ratio).collect::<Vec<_>>())
+        };
+        let rows = rows.iter().enumerate();
+        rows.map(|(place, row)| (row.jobs, mean(place))).collect()
     }
 
-    fn means_of(&self, ratio: impl Fn(&Row) -> f64) -> Vec<(u64, f64)> {
-        let mut ratios: BTreeMap<u64, Vec<f64>> = BTreeMap::new();
-        for row in self.cases.iter().flat_map(|case| &case.rows) {
-            ratios.entry(row.jobs).or_default().push(ratio(row));
+    fn all_means(&self) -> Table {
+        let sides = [Side::Metadata, Side::Link, Side::Cold, Side::StockOrder];
+        let to_stock = sides.map(|side| self.means(|row| row.to_stock(side)));
+        let to_limit = sides.map(|side| self.means(|row| row.to_limit(side)));
+        let names = |to| sides.map(|side| format!("|{side}/{to}")).concat();
+        let mut table = Table::new(&(names("stock") + &names("limit")));
+        for (place, (jobs, _)) in to_stock[0].iter().enumerate() {
+            let means = to_stock.iter().chain(&to_limit);
+            let means = means.map(|means| format!("|{:.3}", means[place].1));
+            table.row(&format!("-j{jobs}{}", means.collect::<String>()));
         }
-        let ratios = ratios.into_iter();
-        ratios
-            .map(|(jobs, ratios)| (jobs, geometric_mean(&ratios)))
-            .collect()
-    }
-
-    fn means(&self) -> Table {
-        let to_stock = [Side::Metadata, Side::Link, Side::Cold, Side::StockOrder];
-        let to_limit = &to_stock[1..];
-        let mut header = vec![String::new()];
-        header.extend(to_stock.map(|side| format!("{}/stock", side.name())));
-        header.extend(to_limit.iter().map(|side| format!("{}/limit", side.name())));
-        let mut rows: BTreeMap<u64, Vec<String>> = BTreeMap::new();
-        let to_stock = to_stock.iter().map(|side| self.means_to_stock(*side));
-        let to_limit = to_limit.iter();
-        let to_limit = to_limit.map(|side| self.means_of(|row| row.to_limit(*side)));
-        for (jobs, mean) in to_stock.chain(to_limit).flatten() {
-            let row = rows.entry(jobs);
-            let row = row.or_insert_with(|| vec![format!("-j{jobs}")]);
-            row.push(format!("{mean:.3}"));
-        }
-        let header: Vec<&str> = header.iter().map(String::as_str).collect();
-        let mut table = Table::new(&header);
-        rows.into_values().for_each(|row| table.row(row));
         table
     }
 
     /// Returns the geometric mean and the greatest of a side's ratios to the limit.
     fn distance(&self, side: Side) -> (f64, f64) {
-        let rows = self.cases.iter().flat_map(|case| &case.rows);
-        let rows = rows.filter(|row| row.jobs >= FEWEST_SCHEDULED);
-        let ratios: Vec<f64> = rows.map(|row| row.to_limit(side)).collect();
+        let rows = self.rows().filter(|(_, row)| row.jobs >= FEWEST_SCHEDULED);
+        let ratios: Vec<f64> = rows.map(|(_, row)| row.to_limit(side)).collect();
         let worst = ratios.iter().copied().fold(f64::NAN, f64::max);
         (geometric_mean(&ratios), worst)
     }
 
     fn to_limit(&self) -> Table {
-        let mut table = Table::new(&["", "geometric mean", "worst"]);
+        let mut table = Table::new("|geometric mean|worst");
         for side in Side::ALL {
             let (mean, worst) = self.distance(side);
-            let (mean, worst) = (format!("{mean:.3}"), format!("{worst:.3}"));
-            table.row([side.name().to_owned(), mean, worst]);
+            table.row(&format!("{side}|{mean:.3}|{worst:.3}"));
         }
         table
     }
@@ -189,39 +178,30 @@ impl Report {
     }
 
     fn queues(&self) -> Table {
-        let mut table = Table::new(&[
-            "",
-            "units",
-            "stock, µs/unit",
-            "ours",
-            "ours/stock",
-            "stock, growth",
-            "ours",
-            "stock, bytes/unit",
-            "ours",
-            "ours/stock",
-        ]);
+        let mut table = Table::new(
+            "|units|stock, µs/unit|ours|ours/stock|stock, growth|ours|stock, bytes/unit|ours|ours/stock",
+        );
         for graph in &self.queues {
-            let (stock, ours) = (&graph.stock, &graph.ours);
-            let units = graph.units as f64;
-            let micros = |spent: &Spent| format!("{:.2}", spent.nanos as f64 / 1e3 / units);
-            let bytes = |spent: &Spent| format!("{:.0}", spent.peak_bytes as f64 / units);
+            let (shape, units) = (&graph.shape, graph.units as f64);
+            let times = [graph.stock, graph.ours].map(|spent| spent.nanos as f64);
+            let bytes = [graph.stock, graph.ours].map(|spent| spent.peak_bytes as f64);
+            let columns = |[stock, ours]: [f64; 2], digits| {
+                let (stock, ours, ratio) = (stock / units, ours / units, ours / stock);
+                (
+                    format!("{stock:.digits$}|{ours:.digits$}"),
+                    format!("{ratio:.3}"),
+                )
+            };
+            let (times, time_ratio) = columns(times.map(|nanos| nanos / 1e3), 2);
+            let (bytes, memory_ratio) = columns(bytes, 0);
             let growth = |of| match self.growth(graph, of) {
                 Some(growth) => format!("{growth:.1}"),
                 None => "-".to_owned(),
             };
-            table.row([
-                graph.shape.clone(),
-                graph.units.to_string(),
-                micros(stock),
-                micros(ours),
-                format!("{:.3}", ours.nanos as f64 / stock.nanos as f64),
-                growth(|graph| graph.stock),
-                growth(|graph| graph.ours),
-                bytes(stock),
-                bytes(ours),
-                format!("{:.3}", ours.peak_bytes as f64 / stock.peak_bytes as f64),
-            ]);
+            let (stock, ours) = (growth(|graph| graph.stock), growth(|graph| graph.ours));
+            table.row(&format!(
+                "{shape}|{units}|{times}|{time_ratio}|{stock}|{ours}|{bytes}|{memory_ratio}"
+            ));
         }
         table
     }
@@ -229,86 +209,83 @@ impl Report {
     /// Lists where more overlap or another order has made a build slower, where builds stay too far
     /// from the limit, and where the queue costs too much.
     pub fn notes(&self) -> Vec<String> {
-        let (link, metadata) = (Side::Link, Side::Metadata);
         let mut notes = Vec::new();
+        let mut note = |is_bad: bool, text: String| notes.extend(is_bad.then_some(text));
         let mut slower = |least_jobs, pairs: [(Side, Side); 2]| {
-            for case in &self.cases {
-                for row in case.rows.iter().filter(|row| row.jobs >= least_jobs) {
-                    for (side, to) in pairs {
-                        let ratio = row.ratio(side, to);
-                        if ratio > TOLERANCE {
-                            notes.push(format!(
-                                "{}, -j{}: `{}` takes {ratio:.3} times as long as `{}`",
-                                case.name,
-                                row.jobs,
-                                side.name(),
-                                to.name()
-                            ));
-                        }
-                    }
+            for (case, row) in self.rows().filter(|(_, row)| row.jobs >= least_jobs) {
+                for (side, to) in pairs {
+                    let (name, jobs, ratio) = (&case.name, row.jobs, row.ratio(side, to));
+                    let text = format!(
+                        "{name}, -j{jobs}: `{side}` takes {ratio:.3} times as long as `{to}`"
+                    );
+                    note(ratio > TOLERANCE, text);
                 }
             }
         };
+        let (link, metadata) = (Side::Link, Side::Metadata);
         slower(MANY_JOBS, [(link, metadata), (metadata, Side::Off)]);
         slower(0, [(link, Side::Stock), (Side::Cold, Side::Stock)]);
         for (side, most_mean, most_worst) in MOST_TO_LIMIT {
             let (mean, worst) = self.distance(side);
-            for (ratio, most, what) in [
+            let pairs = [
                 (mean, most_mean, "on average"),
                 (worst, most_worst, "at worst"),
-            ] {
-                if ratio > most {
-                    notes.push(format!(
-                        "`{}` takes {ratio:.3} times the limit {what}, more than {most:.2}",
-                        side.name()
-                    ));
-                }
+            ];
+            for (ratio, most, what) in pairs {
+                let text = format!(
+                    "`{side}` takes {ratio:.3} times the limit {what}, more than {most:.2}"
+                );
+                note(ratio > most, text);
             }
         }
         for graph in &self.queues {
-            let name = format!("the queue, {} of {}", graph.shape, graph.units);
+            let name = format!("the queue, {} of {}: ours takes", graph.shape, graph.units);
             let ratio = graph.ours.nanos as f64 / graph.stock.nanos as f64;
-            if ratio > 1.0 {
-                notes.push(format!(
-                    "{name}: ours takes {ratio:.3} times as long as the released one"
-                ));
-            }
-            if let Some(growth) = self.growth(graph, |graph| graph.ours)
-                && growth > MOST_GROWTH
-            {
-                notes.push(format!(
-                    "{name}: ours takes {growth:.1} times as long as for a tenth of the units"
-                ));
-            }
+            let text = format!("{name} {ratio:.3} times as long as the released one");
+            note(ratio > 1.0, text);
+            let growth = self.growth(graph, |graph| graph.ours).unwrap_or(1.0);
+            let text = format!("{name} {growth:.1} times as long as for a tenth of the units");
+            note(growth > MOST_GROWTH, text);
         }
         notes
+    }
+
+    fn rows(&self) -> impl Iterator<Item = (&Case, &Row)> {
+        let cases = self.cases.iter();
+        cases.flat_map(|case| case.rows.iter().map(move |row| (case, row)))
     }
 }
 
 impl Case {
     fn section(&self) -> (String, Table) {
-        let mut header = vec![""];
-        header.extend(Side::ALL.map(Side::name));
-        header.extend(["link/stock", "link/limit", "cold/limit"]);
-        header.extend(["paused", "overlap gained"]);
-        let mut table = Table::new(&header);
+        let sides = Side::ALL.map(|side| format!("|{side}")).concat();
+        let ratios = "|link/stock|link/limit|cold/limit|paused|overlap gained";
+        let mut table = Table::new(&(sides + ratios));
         for row in &self.rows {
-            let mut cells = vec![format!("-j{}", row.jobs)];
-            cells.extend(row.walls.values().map(|wall| format!("{wall:.2}")));
-            cells.push(format!("{:.3}", row.ratio(Side::Link, Side::Stock)));
-            cells.push(format!("{:.3}", row.to_limit(Side::Link)));
-            cells.push(format!("{:.3}", row.to_limit(Side::Cold)));
+            let walls = row.walls.values().map(|wall| format!("|{wall:.2}"));
             let paused = row.most_paused.map(|paused| paused.to_string());
-            cells.push(paused.unwrap_or_else(|| "-".to_owned()));
-            let gained = 1.0 - row.ratio(Side::Link, Side::Off);
-            cells.push(format!("{:.1}%", gained * 100.0));
-            table.row(cells);
+            table.row(&format!(
+                "-j{}{}|{:.3}|{:.3}|{:.3}|{}|{:.1}%",
+                row.jobs,
+                walls.collect::<String>(),
+                row.to_stock(Side::Link),
+                row.to_limit(Side::Link),
+                row.to_limit(Side::Cold),
+                paused.as_deref().unwrap_or("-"),
+                (1.0 - row.ratio(Side::Link, Side::Off)) * 100.0
+            ));
         }
-        let heading = format!(
-            "{} ({}): {} units, {:.1} s of work",
-            self.title, self.name, self.units, self.work
-        );
-        (heading, table)
+        let Case {
+            title,
+            name,
+            units,
+            work,
+            ..
+        } = self;
+        (
+            format!("{title} ({name}): {units} units, {work:.1} s of work"),
+            table,
+        )
     }
 }
 
@@ -346,7 +323,7 @@ pub mod tests {
         let plain = report.plain();
         let row = "-j8  20.00  40.00     20.00  10.00  10.00         5.00       0.500       2.000       2.000       3           75.0%";
         assert!(plain.contains(row), "{plain}");
-        let (jobs, mean) = report.means_to_stock(Side::Off)[1];
+        let (jobs, mean) = report.means(|row| row.to_stock(Side::Off))[1];
         assert_eq!(jobs, 8);
         assert!((mean - 2.0_f64.sqrt()).abs() < 1e-12);
     }

@@ -3,6 +3,7 @@
 //! Each line of the file is a [`Measured`] in JSON. It is written as soon as it is known, so a benchmark
 //! that was stopped goes on. Lines about another cargo or another recording stay and are not found.
 
+use std::fmt;
 use std::io::{Read, Write};
 use std::path::Path;
 
@@ -48,17 +49,6 @@ impl Side {
         &[Side::Cold, Side::Link, Side::Metadata, Side::Off],
     ];
 
-    pub fn name(self) -> &'static str {
-        match self {
-            Side::Stock => "stock",
-            Side::Off => "off",
-            Side::Metadata => "metadata",
-            Side::Link => "link",
-            Side::Cold => "cold",
-            Side::StockOrder => "stock-order",
-        }
-    }
-
     /// Returns how often each replay is repeated; the median counts. The released cargo starts first
     /// whichever of several units its hash map has first, so two of its builds differ by up to 2 %.
     /// With one job any order takes as long.
@@ -82,6 +72,12 @@ impl Side {
             pipelining: Some(mode.name()),
             schedule: Some(schedule.name()),
         }
+    }
+}
+
+impl fmt::Display for Side {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.serialize(f)
     }
 }
 
