@@ -55,30 +55,27 @@ pub fn verdicts(
     if let Some(unknown) = failed.iter().find(|name| !expected.contains(**name)) {
         bail!("`{unknown}` is said to have failed, and was not among the tests to run");
     }
-    let mut verdicts = BTreeMap::new();
-    let (mut passed, mut skipped) = (0, 0);
-    for name in expected {
-        let verdict = if failed.contains(&**name) {
+    let verdict = |name: &String| {
+        if failed.contains(&**name) {
             Verdict::Failed
         } else if ignored.contains(name) {
-            skipped += 1;
             Verdict::Ignored
         } else {
-            passed += 1;
             Verdict::Passed
-        };
-        verdicts.insert(name.clone(), verdict);
-    }
+        }
+    };
+    let verdicts = expected.iter().map(|name| (name.clone(), verdict(name)));
+    let verdicts: BTreeMap<String, Verdict> = verdicts.collect();
+    let count = |wanted| verdicts.values().filter(|it| **it == wanted).count();
     let counts = format!(
-        "{passed} passed; {} failed; {skipped} ignored;",
-        failed.len()
+        ". {} passed; {} failed; {} ignored;",
+        count(Verdict::Passed),
+        count(Verdict::Failed),
+        count(Verdict::Ignored)
     );
     // `FAILED. 2 passed; 1 failed; 1 ignored; 0 measured; …`
-    if result
-        .split_once(". ")
-        .is_none_or(|(_, rest)| !rest.starts_with(&counts))
-    {
-        bail!("`{result}` does not agree with the tests that were to run: {counts}");
+    if !result.contains(&counts) {
+        bail!("`{result}` does not agree with the tests that were to run{counts}");
     }
     Ok(verdicts)
 }
@@ -167,13 +164,6 @@ test result: FAILED. 2 passed; 1 failed; 1 ignored; 0 measured; 9 filtered out; 
         assert!(error("running 4 tests\n").contains("no `test result:`"));
         let lost = LOG.replace("a::two\n\ntest result", "a::gone\n\ntest result");
         assert!(error(&lost).contains("`a::gone`"));
-    }
-
-    #[test]
-    fn all_passed() {
-        let log = "test a ... ok\n\ntest result: ok. 1 passed; 0 failed; 0 ignored; 0 measured\n";
-        let verdicts = verdicts(log, &set(&["a"]), &BTreeSet::new()).unwrap();
-        assert_eq!(verdicts["a"], Verdict::Passed);
     }
 
     #[test]

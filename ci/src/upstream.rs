@@ -232,19 +232,16 @@ fn list(executable: &Path, further: &[&str]) -> Result<BTreeSet<String>> {
 /// The environment will not do: Cargo's tests clear it of everything that begins with `CARGO_`. But
 /// they read configuration files up to the directory that holds those of all tests.
 fn write_settings(tests: &Path, args: &Args) -> Result<()> {
-    let mut settings = String::new();
+    let mut settings = "[build]\n".to_owned();
     if let Some(mode) = args.mode {
         settings += &format!("pipelining = \"{mode}\"\n");
     }
     if args.no_early_cutoff {
         settings += "early-cutoff = false\n";
     }
-    if !settings.is_empty() {
-        let dir = tests.join(".cargo");
-        fs::create_dir_all(&dir)?;
-        fs::write(dir.join("config.toml"), format!("[build]\n{settings}"))?;
-    }
-    Ok(())
+    let dir = tests.join(".cargo");
+    fs::create_dir_all(&dir)?;
+    Ok(fs::write(dir.join("config.toml"), settings)?)
 }
 
 /// Removes a directory of the tests, some of which take away permissions and may have been stopped
@@ -254,20 +251,10 @@ fn remove(dir: &Path) -> Result<()> {
         return Ok(());
     }
     if fs::remove_dir_all(dir).is_err() {
-        make_writable(dir)?;
+        let shell = Shell::new()?;
+        cmd!(shell, "chmod -R u+rwX {dir}").quiet().run()?;
         fs::remove_dir_all(dir)?;
     }
-    Ok(())
-}
-
-#[cfg(unix)]
-fn make_writable(dir: &Path) -> Result<()> {
-    let shell = Shell::new()?;
-    Ok(cmd!(shell, "chmod -R u+rwX {dir}").quiet().run()?)
-}
-
-#[cfg(not(unix))]
-fn make_writable(_: &Path) -> Result<()> {
     Ok(())
 }
 
@@ -320,19 +307,19 @@ fn watch(mut command: Command, selected: &BTreeSet<String>, log: &Path) -> Resul
     }
 }
 
+/// Kills a group of processes, which may have ended by itself.
 #[cfg(unix)]
 fn kill_group(leader: u32) {
     use rustix::process::{Pid, Signal, kill_process_group};
-    if let Some(group) = i32::try_from(leader).ok().and_then(Pid::from_raw) {
-        // It may have ended by itself.
-        let _ = kill_process_group(group, Signal::KILL);
-    }
+    let leader = Pid::from_raw(leader.cast_signed());
+    let _ = leader.map(|leader| kill_process_group(leader, Signal::KILL));
 }
 
 #[cfg(not(unix))]
 fn kill_group(leader: u32) {
+    let leader = leader.to_string();
     let _ = Command::new("taskkill")
-        .args(["/F", "/T", "/PID", &leader.to_string()])
+        .args(["/F", "/T", "/PID", &leader])
         .status();
 }
 
