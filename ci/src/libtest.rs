@@ -80,22 +80,22 @@ pub fn verdicts(
     Ok(verdicts)
 }
 
-/// Returns what a failed test has printed. `failed` are the names of all failed tests.
-pub fn output(log: &str, test: &str, failed: &[String]) -> String {
-    let header = |line: &str| {
+/// Returns what a failed test has printed.
+pub fn output(log: &str, test: &str, verdicts: &BTreeMap<String, Verdict>) -> String {
+    let header = |line: &str| -> Option<String> {
         let name = line.strip_prefix("---- ")?.strip_suffix(" stdout ----")?;
-        failed.iter().find(|test| *test == name)
+        let is_failed = verdicts.get(name) == Some(&Verdict::Failed);
+        is_failed.then(|| name.to_owned())
     };
-    let lines = log
-        .lines()
-        .skip_while(|line| header(line).is_none_or(|name| name != test));
+    let lines = log.lines();
+    let lines = lines.skip_while(|line| header(line).as_deref() != Some(test));
     let lines = lines.skip(1).take_while(|line| header(line).is_none());
     let text = lines.collect::<Vec<_>>().join("\n");
     // The last one is followed by the list of failures.
-    match text.rsplit_once("\nfailures:\n    ") {
-        Some((text, _)) if !text.is_empty() => text.trim_end().to_owned(),
-        _ => text.trim_end().to_owned(),
-    }
+    let text = text
+        .rsplit_once("\nfailures:\n    ")
+        .map_or(&*text, |(text, _)| text);
+    text.trim_end().to_owned()
 }
 
 #[cfg(test)]
@@ -148,7 +148,7 @@ test result: FAILED. 2 passed; 1 failed; 1 ignored; 0 measured; 9 filtered out; 
         assert_eq!(verdicts["a::two"], Verdict::Failed);
         assert_eq!(verdicts["a::three"], Verdict::Ignored);
         assert_eq!(verdicts["a::four"], Verdict::Passed);
-        let output = output(LOG, "a::two", &["a::two".to_owned()]);
+        let output = output(LOG, "a::two", &verdicts);
         assert!(output.starts_with("running 1 test\n"), "{output}");
         assert!(output.ends_with("the end"), "{output}");
     }

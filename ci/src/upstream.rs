@@ -127,7 +127,7 @@ pub fn run(project: &Project, args: &Args) -> Result<()> {
         judgement = expectations.judge(&all, &verdicts);
     }
     for test in &judgement.failed {
-        let output = libtest::output(&text, test, &judgement.failed);
+        let output = libtest::output(&text, test, &verdicts);
         println!("\n---- {test} ----\n{output}");
     }
     let failed = judgement.failed.iter().map(|test| format!("{test} failed"));
@@ -228,16 +228,20 @@ fn list(executable: &Path, further: &[&str]) -> Result<BTreeSet<String>> {
 /// The environment will not do: Cargo's tests clear it of everything that begins with `CARGO_`. But
 /// they read configuration files up to the directory that holds those of all tests.
 fn write_settings(tests: &Path, args: &Args) -> Result<()> {
-    let mut settings = "[build]\n".to_owned();
+    let mut settings = String::new();
     if let Some(mode) = args.mode {
         settings += &format!("pipelining = \"{mode}\"\n");
     }
     if args.no_early_cutoff {
         settings += "early-cutoff = false\n";
     }
-    let dir = tests.join(".cargo");
-    fs::create_dir_all(&dir)?;
-    Ok(fs::write(dir.join("config.toml"), settings)?)
+    // Some tests print which files they read.
+    if !settings.is_empty() {
+        let dir = tests.join(".cargo");
+        fs::create_dir_all(&dir)?;
+        fs::write(dir.join("config.toml"), format!("[build]\n{settings}"))?;
+    }
+    Ok(())
 }
 
 /// Removes a directory of the tests, some of which take away permissions and may have been stopped
