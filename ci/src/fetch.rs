@@ -1,36 +1,32 @@
-//! The released crate, fetched through Cargo and checked against the checksum in `patches/base`.
+//! Fetches the released crate through Cargo and checks it against the checksum in `patches/base`.
 //!
-//! `cargo info` downloads one `.crate` and nothing else, over whatever mirror and proxy the user
-//! has set up.
+//! `cargo info` downloads one `.crate` and nothing else, over the mirror and proxy of the user.
 
-use std::io::Read;
 use std::path::{Path, PathBuf};
-use std::process::Stdio;
 
 use anyhow::{Context, Result, anyhow, bail};
 use flate2::read::GzDecoder;
 use fs_err as fs;
 
-use crate::base::{self, Base};
-use crate::cargo::{self, Network};
+use crate::cargo;
+use crate::project::{Base, Project, crate_file};
 use crate::series::sha256;
-use crate::shell;
 
-/// Says which release `version` is, downloading it where there is none yet.
+/// Finds the release `version`, and downloads it where it is missing.
 ///
 /// Cargo has compared the file with the registry's index when it downloaded it.
-pub fn find(version: &str, network: Network) -> Result<Base> {
-    let (_, bytes) = released(version, network, |_| true)?;
+pub fn find(project: &Project, version: &str) -> Result<Base> {
+    let (_, bytes) = released(project, version, None)?;
     Ok(Base {
         version: version.to_owned(),
         checksum: sha256(&bytes),
     })
 }
 
-/// Unpacks the released crate into `dir` and returns the directory with the source.
-pub fn unpack(base: &Base, dir: &Path, network: Network) -> Result<PathBuf> {
-    let Base { version, checksum } = base;
-    let (file, bytes) = released(version, network, |bytes| sha256(bytes) == *checksum)?;
+/// Unpacks the released crate into `dir` and returns the directory of the source.
+pub fn unpack(project: &Project, dir: &Path) -> Result<PathBuf> {
+    let Base { version, checksum } = &project.base;
+    let (file, bytes) = released(project, version, Some(checksum))?;
     let sum = sha256(&bytes);
     if sum != *checksum {
         bail!(
@@ -38,91 +34,74 @@ pub fn unpack(base: &Base, dir: &Path, network: Network) -> Result<PathBuf> {
             file.display()
         );
     }
-    shell::status("Unpacking", format_args!("cargo {version}"));
-    let mut tar = Vec::new();
-    GzDecoder::new(bytes.as_slice()).read_to_end(&mut tar)?;
-    let mut archive = tar::Archive::new(tar.as_slice());
-    // The files of a crate are from 2006. A build finds what has changed by the time at which a
-    // file was written: a tree that is unpacked again must look newer than the last build.
+    status!("Unpacking", "cargo {version}");
+    let mut archive = tar::Archive::new(GzDecoder::new(bytes.as_slice()));
+    // The files of a crate are from 2006. Cargo builds again what is newer than the last build: a
+    // tree that is unpacked again must look newer.
     archive.set_preserve_mtime(false);
     archive
         .unpack(dir)
         .with_context(|| format!("could not unpack {}", file.display()))?;
     let source = dir.join(format!("cargo-{version}"));
     for left_by_cargo in [".cargo_vcs_info.json", ".cargo-ok"] {
-        match fs::remove_file(source.join(left_by_cargo)) {
-            Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(error.into()),
-            _ => {}
+        let file = source.join(left_by_cargo);
+        if file.exists() {
+            fs::remove_file(file)?;
         }
     }
     Ok(source)
 }
 
-fn cargo_home() -> Result<PathBuf> {
-    home::cargo_home().context("there is no CARGO_HOME")
-}
-
-/// The released crate's file and content, downloaded where there is none yet. One that `is_right`,
-/// if there are several.
+/// Returns the released crate's file and content, downloaded if it is missing. There may be several
+/// files, one for each registry or mirror: prefers the one with this checksum.
 fn released(
+    project: &Project,
     version: &str,
-    network: Network,
-    is_right: impl Fn(&[u8]) -> bool,
+    checksum: Option<&str>,
 ) -> Result<(PathBuf, Vec<u8>)> {
-    if let Some(found) = cached(version, &is_right)? {
+    let caches = home::cargo_home()?.join("registry/cache");
+    let cached = || -> Result<Vec<(PathBuf, Vec<u8>)>> {
+        let mut found = Vec::new();
+        for registry in caches.read_dir().into_iter().flatten() {
+            let file = registry?.path().join(crate_file(version));
+            // An empty file is a download that was interrupted.
+            if file.metadata().is_ok_and(|metadata| metadata.len() > 0) {
+                let bytes = fs::read(&file)?;
+                found.push((file, bytes));
+            }
+        }
+        found.sort_by_key(|(_, bytes)| checksum == Some(&sha256(bytes)));
+        Ok(found)
+    };
+    if let Some(found) = cached()?.pop() {
         return Ok(found);
     }
-    shell::status("Fetching", format_args!("cargo {version}"));
-    download(version, network)?;
-    cached(version, &is_right)?.with_context(|| {
+    status!("Fetching", "cargo {version}");
+    download(project, version)?;
+    cached()?.pop().with_context(|| {
         format!(
             "cargo fetched cargo {version}, but there is no {} in {}; a registry replaced by a local directory cannot be used",
-            base::file_name(version),
-            cargo_home().map(|home| home.join("registry").join("cache")).unwrap_or_default().display()
+            crate_file(version),
+            caches.display()
         )
     })
 }
 
-/// The downloaded crate. There may be several, one for each registry or mirror: the right one, if
-/// it is among them.
-fn cached(version: &str, is_right: impl Fn(&[u8]) -> bool) -> Result<Option<(PathBuf, Vec<u8>)>> {
-    let caches = cargo_home()?.join("registry").join("cache");
-    let registries = match fs::read_dir(&caches) {
-        Ok(registries) => registries,
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
-        Err(error) => return Err(error.into()),
-    };
-    let mut wrong = None;
-    for registry in registries {
-        let file = registry?.path().join(base::file_name(version));
-        match fs::read(&file) {
-            // Cargo starts a download over that has left nothing.
-            Ok(bytes) if bytes.is_empty() => {}
-            Ok(bytes) if is_right(&bytes) => return Ok(Some((file, bytes))),
-            Ok(bytes) => wrong = Some((file, bytes)),
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
-            Err(error) => return Err(error.into()),
-        }
-    }
-    Ok(wrong)
-}
-
-fn download(version: &str, network: Network) -> Result<()> {
+fn download(project: &Project, version: &str) -> Result<()> {
     // Away from every manifest: `cargo info` would look at the workspace it is run in.
     let nowhere = tempfile::tempdir().context("could not create a temporary directory")?;
-    let output = cargo::command("info", network)
+    let mut command = cargo::command(project, "info");
+    command
         .arg(format!("cargo@{version}"))
         .args(["--registry", "crates-io"])
-        .current_dir(nowhere.path())
-        .stdout(Stdio::null())
-        .stderr(Stdio::piped())
-        .output()
-        .with_context(|| format!("could not run `{}`", cargo::program().display()))?;
+        .current_dir(nowhere.path());
+    let output = command.output();
+    let output = output.with_context(|| cargo::could_not_run(&command))?;
     if output.status.success() {
         return Ok(());
     }
-    let said = String::from_utf8_lossy(&output.stderr).trim().to_string();
-    Err(anyhow!(said).context(format!(
+    let stderr = String::from_utf8_lossy(&output.stderr).trim().to_owned();
+    Err(anyhow!(stderr).context(format!(
         "cargo {version} could not be downloaded: check the network connection (or the proxy and registry settings in Cargo's configuration) and run this again"
     )))
 }

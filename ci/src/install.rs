@@ -1,35 +1,52 @@
 //! `cargo xtask install`: a rustup toolchain that is the active one with another cargo.
 //!
-//! It is a directory of links, so it costs nothing and follows the updates of the toolchain it
-//! was made from; only `bin/cargo` is a file. Through rustup it is chosen like any other, and
-//! cargo then calls the rustc of that toolchain itself. A bare binary on `PATH` would call
-//! rustup's proxy instead, which obeys a `rust-toolchain.toml` in whatever dependency is built.
+//! It is a directory of links, so it costs nothing and follows the updates of the toolchain it was
+//! made from; only `bin/cargo` is a file. rustup selects it like any other, and cargo then runs the
+//! rustc of that toolchain itself. A bare binary on `PATH` would run rustup's proxy instead, which
+//! obeys a `rust-toolchain.toml` in whatever dependency is built.
 
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
 use fs_err as fs;
+use tempfile::TempDir;
 
-use crate::build::{self, Request};
-use crate::layout::Layout;
-use crate::{shell, toolchain};
+use crate::build::{self, Profile};
+use crate::project::{Project, Variant};
+use crate::toolchain;
 
-/// Tells a toolchain made here from all others, and names the one it was made from.
+/// The file that marks a toolchain made here, and names the one it was made from.
 const MARKER: &str = "made-by-cargo-pipelining";
 
-/// Builds the replacement and installs it as the toolchain `name`.
-pub fn install(layout: &Layout, request: Request, name: &str) -> Result<()> {
-    check_name(name)?;
+#[derive(Debug, clap::Args)]
+pub struct Args {
+    #[command(flatten)]
+    name: NameArgs,
+    /// Install a dev build, which is quicker to build and slower to run
+    #[arg(long)]
+    debug: bool,
+}
+
+#[derive(Debug, clap::Args)]
+pub struct NameArgs {
+    /// The name of the toolchain
+    #[arg(long, default_value = "pipelined")]
+    name: String,
+}
+
+/// Builds the replacement and installs it as a toolchain.
+pub fn install(project: &Project, args: &Args) -> Result<()> {
+    let name = &args.name.name;
     let place = place(name)?;
     // Before the build, which takes minutes.
     let has_rustup = which::which("rustup").is_ok();
     if has_rustup {
         check_ours(&place, name)?;
     }
-    let built = build::cargo(layout, request)?;
+    let built = build::cargo(project, Variant::Patched, Profile::new(!args.debug))?;
     if !has_rustup {
         let dir = built.path.parent().unwrap_or(&built.path);
-        shell::note("rustup was not found, so there is no toolchain to add");
+        note!("rustup was not found, so there is no toolchain to add");
         println!(
             "To use the replacement as `cargo`, put this directory first on PATH:\n    {}",
             dir.display()
@@ -37,23 +54,17 @@ pub fn install(layout: &Layout, request: Request, name: &str) -> Result<()> {
         return Ok(());
     }
     let sysroot = toolchain::sysroot()?;
-    let original = original(&sysroot)?.unwrap_or(sysroot);
+    let original = original(&sysroot).unwrap_or(sysroot);
     make(&place, &original, &built.path)?;
-    shell::status(
-        "Installed",
-        format_args!(
-            "toolchain `{name}` in {}, of {}",
-            place.display(),
-            original.display()
-        ),
-    );
+    let (place, original) = (place.display(), original.display());
+    status!("Installed", "toolchain `{name}` in {place}, of {original}");
     println!("Use it in any project: cargo +{name} build");
     Ok(())
 }
 
-/// Removes the toolchain `name`, if it was made here.
-pub fn uninstall(name: &str) -> Result<()> {
-    check_name(name)?;
+/// Removes a toolchain that was made here.
+pub fn uninstall(args: &NameArgs) -> Result<()> {
+    let name = &args.name;
     let place = place(name)?;
     if fs::symlink_metadata(&place).is_err() {
         bail!(
@@ -62,36 +73,28 @@ pub fn uninstall(name: &str) -> Result<()> {
         );
     }
     check_ours(&place, name)?;
-    // Links are removed, not what they lead to.
+    // This removes links, not what they lead to.
     fs::remove_dir_all(&place)?;
-    shell::status("Uninstalled", format_args!("toolchain `{name}`"));
+    status!("Uninstalled", "toolchain `{name}`");
     Ok(())
 }
 
+/// Returns the directory of a toolchain. rustup takes names that look like a release for releases.
 fn place(name: &str) -> Result<PathBuf> {
+    let channel = name.split('-').next().unwrap_or(name);
+    if ["stable", "beta", "nightly", "none"].contains(&channel)
+        || !name.starts_with(|c: char| c.is_ascii_alphabetic())
+        || name.contains(['/', '\\'])
+    {
+        bail!(
+            "`{name}` cannot be the name of a toolchain, or is that of an official one; choose another --name"
+        );
+    }
     let home = home::rustup_home().context("there is no RUSTUP_HOME")?;
     Ok(home.join("toolchains").join(name))
 }
 
-/// rustup takes names that look like a release for releases.
-fn check_name(name: &str) -> Result<()> {
-    let plain = name
-        .chars()
-        .all(|c| c.is_ascii_alphanumeric() || "-_.".contains(c));
-    if name.is_empty() || !plain || name.starts_with(['.', '-']) {
-        bail!("`{name}` cannot be the name of a toolchain: use letters, digits, `-`, `_` and `.`");
-    }
-    let channel = ["stable", "beta", "nightly", "none"].iter().any(|channel| {
-        name.strip_prefix(channel)
-            .is_some_and(|rest| rest.is_empty() || rest.starts_with('-'))
-    });
-    if channel || name.starts_with(|c: char| c.is_ascii_digit()) {
-        bail!("`{name}` is the name of an official toolchain: choose another one");
-    }
-    Ok(())
-}
-
-/// A toolchain that somebody else has made is not touched.
+/// Fails if there is a toolchain that was not made here.
 fn check_ours(place: &Path, name: &str) -> Result<()> {
     let exists = fs::symlink_metadata(place).is_ok();
     if exists && !place.join(MARKER).is_file() {
@@ -102,94 +105,64 @@ fn check_ours(place: &Path, name: &str) -> Result<()> {
     Ok(())
 }
 
-/// The toolchain that the one at `toolchain` was made from, if it was made here.
-///
-/// Never one that was made here in its turn: links to links would end with the first of them.
-pub fn original(toolchain: &Path) -> Result<Option<PathBuf>> {
-    let mut seen = vec![toolchain.to_path_buf()];
-    let mut last = toolchain;
-    while let Ok(text) = fs::read_to_string(last.join(MARKER)) {
-        let line = text.lines().find(|line| !line.starts_with('#'));
-        let next =
-            PathBuf::from(line.with_context(|| {
-                format!("{} does not say what it was made from", last.display())
-            })?);
-        if seen.contains(&next) {
-            bail!("{} was made from itself", last.display());
-        }
-        seen.push(next);
-        last = &seen[seen.len() - 1];
-    }
-    let found = seen.pop().filter(|_| !seen.is_empty());
-    Ok(found)
+/// Returns the toolchain that the one at `toolchain` was made from, if it was made here. That one was
+/// not made here: links to links would end with the first of them.
+pub fn original(toolchain: &Path) -> Option<PathBuf> {
+    let text = fs::read_to_string(toolchain.join(MARKER)).ok()?;
+    let mut lines = text.lines();
+    lines.find(|line| !line.starts_with('#')).map(PathBuf::from)
 }
 
-/// Makes the toolchain beside its place and then puts it there.
+/// Makes the toolchain beside its place and then moves it there.
 fn make(place: &Path, original: &Path, cargo: &Path) -> Result<()> {
     let toolchains = place.parent().context("the toolchain has no place")?;
     fs::create_dir_all(toolchains)?;
     // On the same file system, and not where rustup looks for toolchains.
     let home = toolchains.parent().unwrap_or(toolchains);
-    let beside = tempfile::Builder::new()
-        .prefix("cargo-pipelining-")
-        .tempdir_in(home)
+    let temporary = TempDir::with_prefix_in("cargo-pipelining-", home)
         .with_context(|| format!("could not write to {}", home.display()))?;
-    if !original.join("bin").is_dir() {
-        bail!(
-            "{} is no toolchain: it has no `bin` directory",
-            original.display()
-        );
-    }
-    let fresh = beside.path().join("fresh");
-    let bin = fresh.join("bin");
-    fs::create_dir_all(&bin)?;
-    for entry in fs::read_dir(original)? {
-        let entry = entry?;
-        if entry.file_name() != "bin" {
-            link(&entry.path(), &fresh.join(entry.file_name()))?;
-        }
-    }
+    let new = temporary.path().join("new");
     let cargo_name = format!("cargo{}", std::env::consts::EXE_SUFFIX);
-    for entry in fs::read_dir(original.join("bin"))? {
+    fs::create_dir_all(new.join("bin"))?;
+    link_all(original, &new, "bin")?;
+    link_all(&original.join("bin"), &new.join("bin"), &cargo_name)?;
+    fs::copy(cargo, new.join("bin").join(cargo_name))?;
+    let comment =
+        "# Links to the toolchain below, with another cargo. `cargo xtask uninstall` removes it.";
+    let marker = format!("{comment}\n{}\n", original.display());
+    fs::write(new.join(MARKER), marker)?;
+    if fs::symlink_metadata(place).is_ok() {
+        fs::rename(place, temporary.path().join("old"))?;
+    }
+    Ok(fs::rename(&new, place)?)
+}
+
+/// Links everything in `from` but `except`.
+fn link_all(from: &Path, to: &Path, except: &str) -> Result<()> {
+    for entry in fs::read_dir(from)? {
         let entry = entry?;
-        if entry.file_name() != cargo_name.as_str() {
-            link(&entry.path(), &bin.join(entry.file_name()))?;
+        if entry.file_name() != except {
+            let (from, to) = (entry.path(), to.join(entry.file_name()));
+            link(&from, &to).with_context(|| {
+                format!("could not link {} to {}", to.display(), from.display())
+            })?;
         }
     }
-    fs::copy(cargo, bin.join(&cargo_name))?;
-    let path = original
-        .to_str()
-        .with_context(|| format!("{} is not UTF-8", original.display()))?;
-    fs::write(
-        fresh.join(MARKER),
-        format!(
-            "# Links to the toolchain below, with another cargo. `cargo xtask uninstall` removes it.\n{path}\n"
-        ),
-    )?;
-    if fs::symlink_metadata(place).is_ok() {
-        fs::rename(place, beside.path().join("old"))?;
-    }
-    fs::rename(&fresh, place)?;
     Ok(())
 }
 
 #[cfg(unix)]
-fn link(from: &Path, to: &Path) -> Result<()> {
+fn link(from: &Path, to: &Path) -> std::io::Result<()> {
     std::os::unix::fs::symlink(from, to)
-        .with_context(|| format!("could not link {} to {}", to.display(), from.display()))
 }
 
 /// Symbolic links need a privilege on Windows; junctions and hard links do not.
 #[cfg(windows)]
-fn link(from: &Path, to: &Path) -> Result<()> {
+fn link(from: &Path, to: &Path) -> std::io::Result<()> {
     if from.is_dir() {
-        return junction::create(from, to)
-            .with_context(|| format!("could not link {} to {}", to.display(), from.display()));
+        return junction::create(from, to);
     }
-    if fs::hard_link(from, to).is_err() {
-        fs::copy(from, to)?;
-    }
-    Ok(())
+    fs::hard_link(from, to).or_else(|_| fs::copy(from, to).map(drop))
 }
 
 #[cfg(test)]
@@ -198,27 +171,18 @@ mod tests {
     use super::*;
 
     #[test]
-    fn names() {
+    fn names_of_releases_are_refused() {
         for name in ["pipelined", "my-cargo_2", "stablest", "x1.95"] {
-            assert!(check_name(name).is_ok(), "{name}");
+            assert!(place(name).is_ok(), "{name}");
         }
-        for name in [
-            "",
-            "a/b",
-            "..",
-            "-x",
-            "stable",
-            "nightly-2026-01-01",
-            "1.95.0",
-            "none",
-        ] {
-            assert!(check_name(name).is_err(), "{name}");
+        for name in ["", "a/b", "..", "-x", "stable", "nightly-2026", "1.95.0"] {
+            assert!(place(name).is_err(), "{name}");
         }
     }
 
     #[test]
     #[cfg(unix)]
-    fn a_toolchain_of_links() {
+    fn toolchain_is_made_of_links() {
         let dir = tempfile::tempdir().unwrap();
         let original = dir.path().join("original");
         fs::create_dir_all(original.join("bin")).unwrap();
@@ -240,8 +204,8 @@ mod tests {
         assert_eq!(read("lib/std"), "lib/std");
         check_ours(&place, "pipelined").unwrap();
         assert!(check_ours(&original, "original").is_err());
-        assert_eq!(super::original(&place).unwrap(), Some(original.clone()));
-        assert_eq!(super::original(&original).unwrap(), None);
+        assert_eq!(super::original(&place), Some(original.clone()));
+        assert_eq!(super::original(&original), None);
 
         fs::remove_dir_all(&place).unwrap();
         assert!(original.join("lib/std").exists(), "the original stays");

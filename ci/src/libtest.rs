@@ -1,200 +1,101 @@
-//! What libtest prints, read without trusting it too far.
+//! Reads what libtest prints.
 //!
-//! The tests of Cargo run Cargo, whose own tests print lines that look just the same, and a child
-//! may write between the two halves of a line. So the lines that come while tests run are good
-//! for showing progress only. What counts is at the very end: the last list of failures, and the
-//! counts in the last line, which have to agree with the tests that were to run.
+//! The tests of Cargo run Cargo, whose own tests print lines that look just the same, and a child may
+//! write between the two halves of a line. So the lines that come while tests run are good for showing
+//! progress only. What counts is at the very end: the last list of failures, and the counts in the
+//! last line, which have to agree with the tests that were to run.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use anyhow::{Context, Result, bail};
 
-/// How a test ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Verdict {
-    /// It passed.
     Passed,
-    /// It failed.
     Failed,
-    /// It was not run.
     Ignored,
 }
 
-/// The names in the output of `--list --format terse`.
+/// Parses the output of `--list --format terse`.
 pub fn names(list: &str) -> BTreeSet<String> {
-    list.lines()
-        .filter_map(|line| line.strip_suffix(": test"))
-        .map(str::to_string)
-        .collect()
+    let names = list.lines().filter_map(|line| line.strip_suffix(": test"));
+    names.map(str::to_owned).collect()
 }
 
-/// The verdict that a line tells while tests run, with the name of its test.
-pub fn verdict<'a>(line: &'a str, known: &BTreeSet<String>) -> Option<(&'a str, Verdict)> {
-    const DOTS: &str = " ... ";
-    let mut from = 0;
-    while let Some(found) = line[from..].find(DOTS) {
-        let at = from + found;
-        let before = line[..at].trim_end_matches(" - should panic");
-        let after = &line[at + DOTS.len()..];
-        let name = before.rsplit(' ').next().unwrap_or(before);
-        let verdict = if after.starts_with("ok") {
-            Some(Verdict::Passed)
-        } else if after.starts_with("FAILED") {
-            Some(Verdict::Failed)
-        } else if after.starts_with("ignored") {
-            Some(Verdict::Ignored)
-        } else {
-            None
-        };
-        if let Some(verdict) = verdict
-            && known.contains(name)
-        {
-            return Some((name, verdict));
-        }
-        from = at + DOTS.len();
-    }
-    None
+/// Parses a line that tells while tests run how one has ended: its name, and whether it failed.
+pub fn ended(line: &str) -> Option<(&str, bool)> {
+    let (name, verdict) = line.strip_prefix("test ")?.split_once(" ... ")?;
+    Some((name, verdict == "FAILED"))
 }
 
-/// The test that a line says has been running for long.
+/// Parses a line that says that a test has been running for long.
 pub fn slow(line: &str) -> Option<&str> {
-    line.strip_prefix("test ")?
-        .strip_suffix(" seconds")?
-        .split_once(" has been running for over ")
-        .map(|(name, _)| name)
+    let (name, _) = line
+        .strip_prefix("test ")?
+        .split_once(" has been running for over ")?;
+    Some(name)
 }
 
-/// How a whole run ended.
-#[derive(Debug, PartialEq, Eq)]
-pub struct Report {
-    /// Each test that was to run, and how it ended.
-    pub verdicts: BTreeMap<String, Verdict>,
-    /// What the failed tests printed.
-    pub output: BTreeMap<String, String>,
-}
-
-impl Report {
-    /// Reads all that a run of the tests in `expected` has printed; `ignored` are those that
-    /// libtest does not run.
-    pub fn read(
-        text: &str,
-        expected: &BTreeSet<String>,
-        ignored: &BTreeSet<String>,
-    ) -> Result<Self> {
-        let lines: Vec<&str> = text.lines().collect();
-        let last = lines
-            .iter()
-            .rposition(|line| line.starts_with("test result: "))
-            .context("there is no `test result:` line")?;
-        let counts =
-            Counts::parse(lines[last]).with_context(|| format!("cannot read `{}`", lines[last]))?;
-        let (failed, list) = failures(&lines[..last]);
-        let failed = if counts.failed == 0 {
-            BTreeSet::new()
+/// Returns how each of the tests in `expected` ended. `log` is all that was printed; `ignored` are the
+/// tests that libtest does not run.
+pub fn verdicts(
+    log: &str,
+    expected: &BTreeSet<String>,
+    ignored: &BTreeSet<String>,
+) -> Result<BTreeMap<String, Verdict>> {
+    let (before, result) = log
+        .rsplit_once("\ntest result: ")
+        .context("there is no `test result:` line")?;
+    let result = result.lines().next().unwrap_or_default();
+    let mut failed = BTreeSet::new();
+    if !result.contains(" 0 failed;") {
+        let (_, list) = before.rsplit_once("\nfailures:\n").unwrap_or_default();
+        failed.extend(list.lines().filter_map(|line| line.strip_prefix("    ")));
+    }
+    if let Some(unknown) = failed.iter().find(|name| !expected.contains(**name)) {
+        bail!("`{unknown}` is said to have failed, and was not among the tests to run");
+    }
+    let verdict = |name: &String| {
+        if failed.contains(&**name) {
+            Verdict::Failed
+        } else if ignored.contains(name) {
+            Verdict::Ignored
         } else {
-            failed
-        };
-        if let Some(stranger) = failed.iter().find(|name| !expected.contains(*name)) {
-            bail!("`{stranger}` is said to have failed, and was not among the tests to run");
+            Verdict::Passed
         }
-        let verdicts: BTreeMap<String, Verdict> = expected
-            .iter()
-            .map(|name| {
-                let verdict = if failed.contains(name) {
-                    Verdict::Failed
-                } else if ignored.contains(name) {
-                    Verdict::Ignored
-                } else {
-                    Verdict::Passed
-                };
-                (name.clone(), verdict)
-            })
-            .collect();
-        let count = |kind| {
-            verdicts
-                .values()
-                .filter(|verdict| **verdict == kind)
-                .count()
-        };
-        let found = Counts {
-            passed: count(Verdict::Passed),
-            failed: count(Verdict::Failed),
-            ignored: count(Verdict::Ignored),
-        };
-        if found != counts {
-            bail!(
-                "`{}` does not agree with the tests that were to run: {} passed, {} failed, {} ignored",
-                lines[last],
-                found.passed,
-                found.failed,
-                found.ignored
-            );
-        }
-        Ok(Report {
-            output: output(&lines[..list], &failed),
-            verdicts,
-        })
+    };
+    let verdicts = expected.iter().map(|name| (name.clone(), verdict(name)));
+    let verdicts: BTreeMap<String, Verdict> = verdicts.collect();
+    let count = |wanted| verdicts.values().filter(|it| **it == wanted).count();
+    let counts = format!(
+        ". {} passed; {} failed; {} ignored;",
+        count(Verdict::Passed),
+        count(Verdict::Failed),
+        count(Verdict::Ignored)
+    );
+    // `FAILED. 2 passed; 1 failed; 1 ignored; 0 measured; …`
+    if !result.contains(&counts) {
+        bail!("`{result}` does not agree with the tests that were to run{counts}");
     }
+    Ok(verdicts)
 }
 
-#[derive(Debug, PartialEq, Eq)]
-struct Counts {
-    passed: usize,
-    failed: usize,
-    ignored: usize,
-}
-
-impl Counts {
-    /// `test result: FAILED. 2 passed; 1 failed; 1 ignored; 0 measured; …`
-    fn parse(line: &str) -> Option<Self> {
-        let count = |word: &str| -> Option<usize> {
-            let (before, _) = line.split_once(word)?;
-            before.trim_end().rsplit(' ').next()?.parse().ok()
-        };
-        Some(Counts {
-            passed: count(" passed;")?,
-            failed: count(" failed;")?,
-            ignored: count(" ignored;")?,
-        })
-    }
-}
-
-/// The names in the last list of failures, and where that list begins.
-fn failures(lines: &[&str]) -> (BTreeSet<String>, usize) {
-    let mut names = BTreeSet::new();
-    for (index, line) in lines.iter().enumerate().rev() {
-        if *line == "failures:" {
-            return (names, index);
-        }
-        match line.strip_prefix("    ") {
-            Some(name) => {
-                names.insert(name.to_string());
-            }
-            None if line.is_empty() => {}
-            None => break,
-        }
-    }
-    (BTreeSet::new(), lines.len())
-}
-
-/// What is printed under the name of each failed test.
-fn output(lines: &[&str], failed: &BTreeSet<String>) -> BTreeMap<String, String> {
-    let mut output: BTreeMap<String, String> = BTreeMap::new();
-    let mut current: Option<&str> = None;
-    for line in lines {
-        let header = line
-            .strip_prefix("---- ")
-            .and_then(|rest| rest.strip_suffix(" stdout ----"))
-            .filter(|name| failed.contains(*name) && !output.contains_key(*name));
-        if let Some(name) = header {
-            current = Some(name);
-            output.insert(name.to_string(), String::new());
-        } else if let Some(text) = current.and_then(|name| output.get_mut(name)) {
-            text.push_str(line);
-            text.push('\n');
-        }
-    }
-    output
+/// Returns what a failed test has printed.
+pub fn output(log: &str, test: &str, verdicts: &BTreeMap<String, Verdict>) -> String {
+    let header = |line: &str| -> Option<String> {
+        let name = line.strip_prefix("---- ")?.strip_suffix(" stdout ----")?;
+        let is_failed = verdicts.get(name) == Some(&Verdict::Failed);
+        is_failed.then(|| name.to_owned())
+    };
+    let lines = log.lines();
+    let lines = lines.skip_while(|line| header(line).as_deref() != Some(test));
+    let lines = lines.skip(1).take_while(|line| header(line).is_none());
+    let text = lines.collect::<Vec<_>>().join("\n");
+    // The last one is followed by the list of failures.
+    let text = text
+        .rsplit_once("\nfailures:\n    ")
+        .map_or(&*text, |(text, _)| text);
+    text.trim_end().to_owned()
 }
 
 #[cfg(test)]
@@ -240,61 +141,37 @@ test result: FAILED. 2 passed; 1 failed; 1 ignored; 0 measured; 9 filtered out; 
 ";
 
     #[test]
-    fn the_end_of_the_log_decides() {
+    fn end_of_the_log_decides() {
         let expected = set(&["a::one", "a::two", "a::three", "a::four"]);
-        let report = Report::read(LOG, &expected, &set(&["a::three", "b::other"])).unwrap();
-        assert_eq!(report.verdicts["a::one"], Verdict::Passed);
-        assert_eq!(report.verdicts["a::two"], Verdict::Failed);
-        assert_eq!(report.verdicts["a::three"], Verdict::Ignored);
-        assert_eq!(report.verdicts["a::four"], Verdict::Passed);
-        let output = &report.output["a::two"];
+        let verdicts = verdicts(LOG, &expected, &set(&["a::three", "b::other"])).unwrap();
+        assert_eq!(verdicts["a::one"], Verdict::Passed);
+        assert_eq!(verdicts["a::two"], Verdict::Failed);
+        assert_eq!(verdicts["a::three"], Verdict::Ignored);
+        assert_eq!(verdicts["a::four"], Verdict::Passed);
+        let output = output(LOG, "a::two", &verdicts);
         assert!(output.starts_with("running 1 test\n"), "{output}");
-        assert!(output.trim_end().ends_with("the end"), "{output}");
-        assert_eq!(report.output.len(), 1);
+        assert!(output.ends_with("the end"), "{output}");
     }
 
     #[test]
-    fn counts_that_do_not_add_up_are_an_error() {
+    fn counts_must_agree() {
         let expected = set(&["a::one", "a::two", "a::three"]);
-        let error = Report::read(LOG, &expected, &BTreeSet::new()).unwrap_err();
-        assert!(error.to_string().contains("does not agree"), "{error}");
-        assert!(Report::read("running 4 tests\n", &expected, &BTreeSet::new()).is_err());
+        let error = |log: &str| {
+            let verdicts = verdicts(log, &expected, &BTreeSet::new());
+            verdicts.unwrap_err().to_string()
+        };
+        assert!(error(LOG).contains("does not agree"));
+        assert!(error("running 4 tests\n").contains("no `test result:`"));
         let lost = LOG.replace("a::two\n\ntest result", "a::gone\n\ntest result");
-        let error = Report::read(&lost, &expected, &BTreeSet::new()).unwrap_err();
-        assert!(error.to_string().contains("`a::gone`"), "{error}");
-    }
-
-    #[test]
-    fn all_passed() {
-        let log = "running 1 test\ntest a ... ok\n\ntest result: ok. 1 passed; 0 failed; 0 ignored; 0 measured; 0 filtered out; finished in 0.00s\n";
-        let report = Report::read(log, &set(&["a"]), &BTreeSet::new()).unwrap();
-        assert_eq!(report.verdicts["a"], Verdict::Passed);
-        assert!(report.output.is_empty());
+        assert!(error(&lost).contains("`a::gone`"));
     }
 
     #[test]
     fn lines_while_tests_run() {
-        let known = set(&["a::one"]);
-        let verdict = |line| verdict(line, &known);
-        assert_eq!(
-            verdict("test a::one ... ok"),
-            Some(("a::one", Verdict::Passed))
-        );
-        assert_eq!(
-            verdict("x ... y test a::one ... FAILED"),
-            Some(("a::one", Verdict::Failed))
-        );
-        assert_eq!(
-            verdict("test a::one - should panic ... ok"),
-            Some(("a::one", Verdict::Passed))
-        );
-        assert_eq!(verdict("test inner ... ok"), None);
-        assert_eq!(verdict("test a::one ... "), None);
-        assert_eq!(
-            slow("test a::one has been running for over 60 seconds"),
-            Some("a::one")
-        );
-        assert_eq!(slow("test a::one ... ok"), None);
+        assert_eq!(ended("test a::one ... ok"), Some(("a::one", false)));
+        assert_eq!(ended("test a::one ... FAILED"), Some(("a::one", true)));
+        let line = "test a::one has been running for over 60 seconds";
+        assert_eq!((ended(line), slow(line)), (None, Some("a::one")));
     }
 
     #[test]

@@ -1,10 +1,8 @@
-//! Who may use an assembled tree at the moment.
+//! Locks on the assembled trees.
 //!
-//! Whoever reads a tree (a build, a run of the testsuite) shares its lock; whoever changes it has it
-//! alone. The operating system gives it back when a process ends, however it ends.
-//!
-//! Each tree has its own, for a command that needs two of them holds the first while it assembles the
-//! second.
+//! A command that reads a tree (a build, a run of the testsuite) shares its lock; one that changes it
+//! holds the lock alone. Each tree has its own: a command may hold the lock of one while it assembles
+//! another. The operating system releases the locks of a process that ends.
 
 use std::fs::{File, TryLockError};
 use std::io;
@@ -12,118 +10,70 @@ use std::io;
 use anyhow::{Context, Result};
 use fs_err as fs;
 
-use crate::layout::{Layout, Variant};
+use crate::project::{Project, Variant};
 use crate::shell;
 
-/// The lock, held until this is dropped.
 #[derive(Debug)]
 pub struct Lock {
     _file: File,
 }
 
 impl Lock {
-    /// Nobody changes the tree while this is held.
-    pub fn shared(layout: &Layout, variant: Variant) -> Result<Self> {
-        let tree = layout.tree(variant);
-        acquire(
-            layout,
-            &file_name(variant),
-            &format!(
-                "another `cargo xtask` to finish changing {}",
-                layout.shown(&tree)
-            ),
-            File::try_lock_shared,
-            File::lock_shared,
-        )
+    /// Locks a tree against changes.
+    pub fn shared(project: &Project, variant: Variant) -> Result<Self> {
+        Self::tree(project, variant, false)
     }
 
-    /// Nobody else uses the tree while this is held.
-    pub fn exclusive(layout: &Layout, variant: Variant) -> Result<Self> {
-        let tree = layout.tree(variant);
-        acquire(
-            layout,
-            &file_name(variant),
-            &format!(
-                "another `cargo xtask` to finish using {}",
-                layout.shown(&tree)
-            ),
-            File::try_lock,
-            File::lock,
-        )
+    /// Locks a tree against all other use.
+    pub fn exclusive(project: &Project, variant: Variant) -> Result<Self> {
+        Self::tree(project, variant, true)
     }
 
-    /// Nobody else runs Cargo's testsuite while this is held: its tests share directories.
-    pub fn testsuite(layout: &Layout) -> Result<Self> {
+    /// Locks the directories that the tests of Cargo's testsuite share.
+    pub fn testsuite(project: &Project) -> Result<Self> {
         let purpose = "another `cargo xtask upstream` to finish";
-        acquire(
-            layout,
-            ".testsuite-lock",
-            purpose,
-            File::try_lock,
-            File::lock,
-        )
+        Self::acquire(project, ".testsuite-lock", true, purpose)
     }
-}
 
-fn file_name(variant: Variant) -> String {
-    let name = match variant {
-        Variant::Patched => "cargo",
-        Variant::Stock => "stock",
-        Variant::Prefix => "prefix",
-    };
-    format!(".{name}-lock")
-}
-
-fn acquire(
-    layout: &Layout,
-    name: &str,
-    purpose: &str,
-    attempt: fn(&File) -> std::result::Result<(), TryLockError>,
-    wait: fn(&File) -> io::Result<()>,
-) -> Result<Lock> {
-    let dir = layout.upstream();
-    fs::create_dir_all(&dir)?;
-    let path = dir.join(name);
-    let file = File::options()
-        .read(true)
-        .write(true)
-        .create(true)
-        .truncate(false)
-        .open(&path)
-        .with_context(|| format!("could not open {}", path.display()))?;
-    match attempt(&file) {
-        Ok(()) => {}
-        Err(TryLockError::WouldBlock) => {
-            shell::waiting("Blocking", format_args!("waiting for {purpose}"));
-            wait(&file).with_context(|| format!("could not lock {}", path.display()))?;
-        }
-        // Some network file systems have no locks. Cargo goes on without them, too.
-        Err(TryLockError::Error(error)) if error.kind() == io::ErrorKind::Unsupported => {}
-        Err(TryLockError::Error(error)) => {
-            return Err(error).with_context(|| format!("could not lock {}", path.display()));
-        }
+    /// Locks the results of benchmarks.
+    pub fn bench(project: &Project) -> Result<Self> {
+        let purpose = "another `cargo xtask bench` to finish";
+        Self::acquire(project, ".bench-lock", true, purpose)
     }
-    Ok(Lock { _file: file })
-}
 
-#[cfg(test)]
-mod tests {
-    #![allow(clippy::unwrap_used)]
-    use super::*;
-    use crate::base::Base;
-    use std::sync::mpsc;
-    use std::time::Duration;
+    fn tree(project: &Project, variant: Variant, exclusive: bool) -> Result<Self> {
+        let use_ = if exclusive { "using" } else { "changing" };
+        let tree = project.shown(&project.tree(variant));
+        let purpose = format!("another `cargo xtask` to finish {use_} {tree}");
+        let name = format!(".{}-lock", variant.name());
+        Self::acquire(project, &name, exclusive, &purpose)
+    }
 
-    #[test]
-    fn one_tree_can_be_assembled_while_another_is_built() {
-        let dir = tempfile::tempdir().unwrap();
-        let layout = Layout::new(dir.path().to_path_buf(), Base::default());
-        let _built = Lock::shared(&layout, Variant::Patched).unwrap();
-        let (say, said) = mpsc::channel();
-        std::thread::spawn(move || {
-            let _assembled = Lock::exclusive(&layout, Variant::Stock).unwrap();
-            say.send(()).unwrap();
-        });
-        said.recv_timeout(Duration::from_secs(60)).unwrap();
+    fn acquire(project: &Project, name: &str, exclusive: bool, purpose: &str) -> Result<Self> {
+        fs::create_dir_all(project.upstream())?;
+        let path = project.upstream().join(name);
+        let file = File::create(&path);
+        let file = file.with_context(|| format!("could not open {}", path.display()))?;
+        let attempt = if exclusive {
+            file.try_lock()
+        } else {
+            file.try_lock_shared()
+        };
+        let locked = match attempt {
+            Ok(()) => Ok(()),
+            Err(TryLockError::WouldBlock) => {
+                shell::waiting("Blocking", format_args!("waiting for {purpose}"));
+                if exclusive {
+                    file.lock()
+                } else {
+                    file.lock_shared()
+                }
+            }
+            // Some network file systems have no locks. Cargo goes on without them, too.
+            Err(TryLockError::Error(error)) if error.kind() == io::ErrorKind::Unsupported => Ok(()),
+            Err(TryLockError::Error(error)) => Err(error),
+        };
+        locked.with_context(|| format!("could not lock {}", path.display()))?;
+        Ok(Lock { _file: file })
     }
 }

@@ -1,79 +1,81 @@
-//! `cargo xtask run`: the replacement, built and then run.
+//! `cargo xtask run`: builds the replacement and runs it.
 
 use std::ffi::OsString;
 use std::process::Command;
 
 use anyhow::{Context, Result, bail};
 use fs_err as fs;
+use replay::BuildTrace;
 
-use crate::build::{self, Request};
+use crate::build::{self, Profile};
 use crate::cargo;
-use crate::layout::Layout;
-use crate::shell;
-use crate::trace::Build;
+use crate::overlap;
+use crate::project::{Project, Variant, remove_dir};
 
-/// Runs the replacement with `args` where the user is, or else on the example.
-pub fn run(layout: &Layout, request: Request, args: &[OsString]) -> Result<()> {
-    let built = build::cargo(layout, request)?;
-    let mut command = Command::new(&built.path);
-    cargo::isolate(&mut command);
-    if args.is_empty() {
-        return example(layout, command);
-    }
-    command.args(args);
-    // From here on the tree is not needed.
-    drop(built);
-    become_it(command)
+#[derive(Debug, clap::Args)]
+pub struct Args {
+    /// Build with optimizations
+    #[arg(long)]
+    release: bool,
+    /// Arguments for the replacement
+    #[arg(last = true, value_name = "ARGS")]
+    args: Vec<OsString>,
 }
 
-/// Puts the command in the place of this process, so that signals and the exit code are its own.
+/// Runs the replacement with arguments in the current directory, or else on the example.
+pub fn run(project: &Project, args: &Args) -> Result<()> {
+    let built = build::cargo(project, Variant::Patched, Profile::new(args.release))?;
+    let mut command = Command::new(&built.path);
+    cargo::isolate(&mut command);
+    if args.args.is_empty() {
+        return example(project, command);
+    }
+    command.args(&args.args);
+    // From here on the tree is not needed.
+    drop(built);
+    replace_process(command)
+}
+
+/// Replaces this process by the command, which gets its signals and sets its exit code.
 #[cfg(unix)]
-fn become_it(mut command: Command) -> Result<()> {
+fn replace_process(mut command: Command) -> Result<()> {
     use std::os::unix::process::CommandExt;
     let error = command.exec();
-    Err(error).with_context(|| format!("could not run {}", command.get_program().display()))
+    Err(error).with_context(|| cargo::could_not_run(&command))
 }
 
 #[cfg(not(unix))]
-fn become_it(mut command: Command) -> Result<()> {
-    let status = command
-        .status()
-        .with_context(|| format!("could not run {}", command.get_program().display()))?;
+fn replace_process(mut command: Command) -> Result<()> {
+    let status = command.status();
+    let status = status.with_context(|| cargo::could_not_run(&command))?;
     std::process::exit(status.code().unwrap_or(101));
 }
 
 /// Builds the bundled workspace from nothing and shows what overlapped.
-fn example(layout: &Layout, mut command: Command) -> Result<()> {
-    let manifest = layout.example().join("Cargo.toml");
+fn example(project: &Project, mut command: Command) -> Result<()> {
+    let manifest = project.root.join("example/Cargo.toml");
     if !manifest.is_file() {
         bail!("there is no example at {}", manifest.display());
     }
-    let output = layout.example_output();
-    let target = output.join("build");
-    let trace = output.join("trace.json");
-    match fs::remove_dir_all(&output) {
-        Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(error.into()),
-        _ => fs::create_dir_all(&output)?,
-    }
-    shell::status("Running", "the replacement cargo on the example");
-    command
+    let output = project.root.join("target/example");
+    let (target, trace) = (output.join("build"), output.join("trace.json"));
+    remove_dir(&output)?;
+    fs::create_dir_all(&output)?;
+    status!("Running", "the replacement cargo on the example");
+    let status = command
         .args(["build", "--locked", "--offline", "--timings"])
         .arg("--manifest-path")
         .arg(&manifest)
         .arg("--target-dir")
         .arg(&target)
         .env("CARGO_BUILD_TRACE", &trace)
-        .env_remove("CARGO_TARGET_DIR");
-    let status = command
+        .env_remove("CARGO_TARGET_DIR")
         .status()
-        .with_context(|| format!("could not run {}", command.get_program().display()))?;
+        .with_context(|| cargo::could_not_run(&command))?;
     if !status.success() {
         bail!("building the example failed ({status})");
     }
-    let text = fs::read_to_string(&trace).context("the build left no trace")?;
-    let build =
-        Build::parse(&text).with_context(|| format!("{} cannot be read", trace.display()))?;
-    print!("\n{}", build.table());
+    println!("\n{}", overlap::table(&BuildTrace::read(&trace)?));
     println!(
         "\ntrace:   {} (open it in https://ui.perfetto.dev)",
         trace.display()

@@ -3,118 +3,121 @@
 use std::collections::BTreeSet;
 use std::path::Path;
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Result, bail};
+use cargo_util::Sha256;
 use fs_err as fs;
-use sha2::{Digest, Sha256};
 
-/// The file that lists the patches.
-pub const FILE: &str = "series";
+const FILE: &str = "series";
 
-/// One patch file.
+const HEADER: &str = "\
+# The patches on the `cargo` crate, in the order in which they apply: one file name per line.
+# Written by `cargo xtask export`, which keeps this comment.
+
+";
+
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Patch {
-    /// Its file name.
     pub name: String,
-    /// What it holds.
-    pub bytes: Vec<u8>,
-    /// SHA-256 of what it holds.
+    pub text: String,
+}
+
+/// The name of a patch and the digest of its content.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PatchId {
+    pub name: String,
     pub digest: String,
 }
 
 impl Patch {
-    /// A patch of that name and content.
-    pub fn new(name: String, bytes: Vec<u8>) -> Self {
-        let digest = sha256(&bytes);
-        Patch {
-            name,
-            bytes,
-            digest,
+    pub fn id(&self) -> PatchId {
+        PatchId {
+            name: self.name.clone(),
+            digest: sha256(self.text.as_bytes()),
         }
     }
 }
 
-/// All patches, in order.
-#[derive(Clone, Debug, Default)]
-pub struct Series {
-    /// The comment that `series` begins with, line ends included.
-    pub header: String,
-    /// The patches.
-    pub patches: Vec<Patch>,
-}
-
-impl Series {
-    /// Reads `dir`. Nothing there at all is a series of no patches.
-    pub fn read(dir: &Path) -> Result<Self> {
-        let files = patch_files(dir)?;
-        let path = dir.join(FILE);
-        let text = match fs::read_to_string(&path) {
-            Ok(text) => text,
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound && files.is_empty() => {
-                String::new()
-            }
-            Err(error) => return Err(error).context("could not read the series of patches"),
-        };
-        let mut patches = Vec::new();
-        for name in names(&text)? {
-            if !files.contains(&name) {
-                bail!(
-                    "patches/series lists `{name}`, which does not exist in patches/; add the file or remove the line"
-                );
-            }
-            let bytes = fs::read(dir.join(&name))?;
-            patches.push(Patch::new(name, bytes));
-        }
-        if let Some(name) = files
-            .iter()
-            .find(|file| !patches.iter().any(|patch| patch.name == **file))
-        {
+/// Reads the patches in `dir` in the order in which they apply. `series` must list all of them.
+pub fn read(dir: &Path) -> Result<Vec<Patch>> {
+    let text = fs::read_to_string(dir.join(FILE))?;
+    let mut files = files(dir)?;
+    let mut patches = Vec::new();
+    for line in text.lines().filter(|line| !is_comment(line)) {
+        let name = line.trim().to_owned();
+        if !files.remove(&name) {
             bail!(
-                "patches/{name} is not listed in patches/series; add a line for it or remove the file"
+                "patches/series lists `{name}`, which does not exist in patches/; add the file or remove the line"
             );
         }
-        Ok(Series {
-            header: header(&text).to_string(),
-            patches,
-        })
+        let text = fs::read_to_string(dir.join(&name))?;
+        patches.push(Patch { name, text });
     }
-
-    /// The text of `series`.
-    pub fn text(&self) -> String {
-        let mut text = self.header.clone();
-        for patch in &self.patches {
-            text.push_str(&patch.name);
-            text.push('\n');
-        }
-        text
+    if let Some(name) = files.first() {
+        bail!(
+            "patches/{name} is not listed in patches/series; add a line for it or remove the file"
+        );
     }
+    Ok(patches)
 }
 
-/// The names of the patch files in `dir`, which need not exist.
-pub fn patch_files(dir: &Path) -> Result<BTreeSet<String>> {
-    let entries = match fs::read_dir(dir) {
-        Ok(entries) => entries,
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(BTreeSet::new()),
-        Err(error) => return Err(error.into()),
+/// Makes `dir` hold these patches and no others. Returns what has happened to each file.
+pub fn write(dir: &Path, patches: &[Patch]) -> Result<Vec<(Change, String)>> {
+    let mut changes = Vec::new();
+    for name in files(dir)? {
+        if patches.iter().all(|patch| patch.name != name) {
+            fs::remove_file(dir.join(&name))?;
+            changes.push((Change::Removed, name));
+        }
+    }
+    let series = dir.join(FILE);
+    let mut list = match fs::read_to_string(&series) {
+        Ok(text) => header(&text).to_owned(),
+        Err(_) => HEADER.to_owned(),
     };
+    for patch in patches {
+        let change = write_if_changed(&dir.join(&patch.name), &patch.text)?;
+        changes.push((change, patch.name.clone()));
+        list += &format!("{}\n", patch.name);
+    }
+    write_if_changed(&series, &list)?;
+    Ok(changes)
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Change {
+    Added,
+    Changed,
+    Removed,
+    Unchanged,
+}
+
+fn write_if_changed(path: &Path, text: &str) -> Result<Change> {
+    let change = match fs::read_to_string(path) {
+        Ok(old) if old == text => return Ok(Change::Unchanged),
+        Ok(_) => Change::Changed,
+        Err(_) => Change::Added,
+    };
+    fs::write(path, text)?;
+    Ok(change)
+}
+
+fn files(dir: &Path) -> Result<BTreeSet<String>> {
     let mut names = BTreeSet::new();
-    for entry in entries {
-        if let Ok(name) = entry?.file_name().into_string()
-            && name.ends_with(".patch")
-        {
+    for entry in fs::read_dir(dir)? {
+        let name = entry?.file_name().to_string_lossy().into_owned();
+        // A record of a tree separates words by spaces.
+        if name.ends_with(".patch") && !name.contains(' ') {
             names.insert(name);
         }
     }
     Ok(names)
 }
 
-/// The comment and blank lines that `text` begins with.
-pub fn header(text: &str) -> &str {
-    let length = text
-        .split_inclusive('\n')
-        .take_while(|line| is_comment(line))
-        .map(str::len)
-        .sum();
-    &text[..length]
+/// Returns the comment and blank lines that `text` begins with.
+fn header(text: &str) -> &str {
+    let lines = text.split_inclusive('\n');
+    let header = lines.take_while(|line| is_comment(line));
+    &text[..header.map(str::len).sum()]
 }
 
 fn is_comment(line: &str) -> bool {
@@ -122,34 +125,8 @@ fn is_comment(line: &str) -> bool {
     line.is_empty() || line.starts_with('#')
 }
 
-/// The names that `text` lists.
-fn names(text: &str) -> Result<Vec<String>> {
-    let mut names: Vec<String> = Vec::new();
-    for (number, line) in text.lines().enumerate() {
-        if is_comment(line) {
-            continue;
-        }
-        let number = number + 1;
-        let name = line.trim();
-        if !name.ends_with(".patch") || name.contains(['/', '\\']) {
-            bail!(
-                "patches/series, line {number}: `{name}` is not the name of a file in patches/ that ends in `.patch`"
-            );
-        }
-        if names.iter().any(|seen| seen == name) {
-            bail!("patches/series, line {number}: `{name}` is listed twice");
-        }
-        names.push(name.to_string());
-    }
-    Ok(names)
-}
-
-/// SHA-256 in hexadecimal.
 pub fn sha256(bytes: &[u8]) -> String {
-    Sha256::digest(bytes)
-        .iter()
-        .map(|byte| format!("{byte:02x}"))
-        .collect()
+    Sha256::new().update(bytes).finish_hex()
 }
 
 #[cfg(test)]
@@ -157,47 +134,43 @@ mod tests {
     #![allow(clippy::unwrap_used)]
     use super::*;
 
-    #[test]
-    fn comments_and_blank_lines_are_no_names() {
-        let text = "# order matters\n\none.patch\n  # between\n two.patch \n\n";
-        assert_eq!(names(text).unwrap(), ["one.patch", "two.patch"]);
-        assert_eq!(header(text), "# order matters\n\n");
-        assert_eq!(header("one.patch\n# later\n"), "");
-        assert_eq!(header(""), "");
+    fn patches(patches: &[(&str, &str)]) -> Vec<Patch> {
+        let patches = patches.iter().map(|(name, text)| Patch {
+            name: name.to_string(),
+            text: text.to_string(),
+        });
+        patches.collect()
     }
 
     #[test]
-    fn a_name_must_be_a_patch_file_and_appear_once() {
-        let error = names("one.patch\none.patch\n").unwrap_err().to_string();
-        assert_eq!(error, "patches/series, line 2: `one.patch` is listed twice");
-        assert!(names("../one.patch").is_err());
-        assert!(names("README.md").is_err());
-    }
-
-    #[test]
-    fn files_and_lines_must_agree() {
+    fn what_is_written_is_read() {
         let dir = tempfile::tempdir().unwrap();
-        assert!(Series::read(dir.path()).unwrap().patches.is_empty());
+        let dir = dir.path();
+        let old = patches(&[("a.patch", "1"), ("b.patch", "2")]);
+        let changes = write(dir, &old).unwrap();
+        assert!(changes.iter().all(|(change, _)| *change == Change::Added));
+        assert_eq!(read(dir).unwrap(), old);
 
-        fs::write(dir.path().join("one.patch"), "1").unwrap();
-        assert!(Series::read(dir.path()).is_err(), "no series at all");
-
-        fs::write(dir.path().join(FILE), "").unwrap();
-        let error = Series::read(dir.path()).unwrap_err().to_string();
-        assert!(
-            error.starts_with("patches/one.patch is not listed"),
-            "{error}"
+        let new = patches(&[("c.patch", "3"), ("b.patch", "22")]);
+        let changes = write(dir, &new).unwrap();
+        let changes: Vec<_> = changes.iter().map(|(it, name)| (*it, &**name)).collect();
+        assert_eq!(
+            changes,
+            [
+                (Change::Removed, "a.patch"),
+                (Change::Added, "c.patch"),
+                (Change::Changed, "b.patch"),
+            ]
         );
+        assert_eq!(read(dir).unwrap(), new);
+        let list = fs::read_to_string(dir.join(FILE)).unwrap();
+        assert_eq!(list, format!("{HEADER}c.patch\nb.patch\n"));
 
-        fs::write(dir.path().join(FILE), "# why\none.patch\ntwo.patch\n").unwrap();
-        let error = Series::read(dir.path()).unwrap_err().to_string();
-        assert!(
-            error.contains("lists `two.patch`, which does not exist"),
-            "{error}"
-        );
-
-        fs::write(dir.path().join("two.patch"), "2").unwrap();
-        let series = Series::read(dir.path()).unwrap();
-        assert_eq!(series.text(), "# why\none.patch\ntwo.patch\n");
+        // Each is listed once, and none is elsewhere.
+        for line in ["b.patch", "../b.patch", "README.md"] {
+            fs::write(dir.join(FILE), format!("# why\n{list}  {line}\n")).unwrap();
+            let error = read(dir).unwrap_err().to_string();
+            assert!(error.contains(&format!("lists `{line}`")), "{error}");
+        }
     }
 }

@@ -1,38 +1,33 @@
 //! `cargo xtask test`: every test of this project, on a replacement that is built first.
 
 use std::ffi::OsString;
-use std::process::Stdio;
+use std::process::{ExitCode, Stdio};
 
 use anyhow::{Context, Result};
 
-use crate::build::{self, Request};
+use crate::build::{self, Profile};
 use crate::cargo;
-use crate::layout::Layout;
-use crate::shell;
+use crate::project::{Project, Variant};
 
-/// What tells the integration tests which cargo to test.
+/// Tells the integration tests which cargo to test.
 const VARIABLE: &str = "PIPELINED_CARGO";
 
-/// Runs `cargo test --workspace` with further arguments; its exit code is passed on.
-pub fn run(layout: &Layout, request: Request, args: &[OsString]) -> Result<i32> {
-    shell::status(
-        "Building",
-        "the replacement cargo, which the tests are run on",
-    );
-    let built = build::cargo(layout, request)?;
-    shell::status(
-        "Testing",
-        format_args!("with {}", layout.shown(&built.path)),
-    );
-    let mut command = cargo::command("test", request.network);
+/// Runs `cargo test --workspace` with further arguments, and returns its exit code.
+pub fn run(project: &Project, args: &[OsString]) -> Result<ExitCode> {
+    status!("Building", "the replacement cargo, which the tests run");
+    let built = build::cargo(project, Variant::Patched, Profile::Dev)?;
+    let shown = project.shown(&built.path);
+    status!("Testing", "with {shown}");
+    let mut command = cargo::command(project, "test");
     let status = command
-        .current_dir(layout.root())
+        .current_dir(&project.root)
         .arg("--workspace")
         .args(args)
         .env(VARIABLE, &built.path)
         .stdin(Stdio::inherit())
         .status()
-        .with_context(|| format!("could not run `{}`", command.get_program().display()))?;
+        .with_context(|| cargo::could_not_run(&command))?;
     // Without a code a signal has ended it.
-    Ok(status.code().unwrap_or(101))
+    let code = status.code().and_then(|code| u8::try_from(code).ok());
+    Ok(ExitCode::from(code.unwrap_or(101)))
 }

@@ -1,30 +1,29 @@
-//! `cargo xtask upstream`: Cargo's own testsuite, and what is expected of it.
+//! `cargo xtask upstream`: runs Cargo's own testsuite and compares it with what is expected.
 
-use std::collections::{BTreeMap, BTreeSet};
-use std::io::{BufRead, BufReader, Read, Write};
-use std::path::{Path, PathBuf};
-use std::process::{Child, Command, ExitStatus, Stdio};
-use std::sync::mpsc::{self, RecvTimeoutError, Sender};
-use std::time::Duration;
+use std::collections::BTreeSet;
+use std::path::Path;
+use std::process::{Command, ExitStatus};
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
-use clap::ValueEnum;
+use cargo_pipelining::config::Pipelining;
 use fs_err as fs;
-use indicatif::ProgressBar;
+use xshell::{Shell, cmd};
 
-use crate::cargo::{self, Network};
-use crate::expectations::{Expectations, Fact, Finding};
-use crate::layout::{Layout, Variant};
-use crate::libtest::{self, Report, Verdict};
+use crate::expectations::{self, Expectations};
+use crate::libtest::{self, Verdict};
 use crate::lock::Lock;
-use crate::machine::Permissions;
-use crate::shell::{self, count};
+use crate::project::{Project, Variant};
+use crate::shell::{Progress, count};
 use crate::tree::Tree;
-use crate::{assemble, build, fixtures, machine, toolchain};
+use crate::{assemble, cargo, fixtures, machine, setting, toolchain};
 
-/// How long nothing at all may happen. The slowest tests take a minute or two; a test that hangs
-/// must not hold up a run for ever.
+/// How long a run may print nothing. The slowest tests take a minute or two; a test that hangs must
+/// not hold up a run for ever.
 const STALL: Duration = Duration::from_secs(600);
+
+/// How often the log is looked at.
+const INTERVAL: Duration = Duration::from_millis(500);
 
 /// How often a test that has failed must pass alone to be called flaky.
 const AGAIN: usize = 5;
@@ -33,277 +32,184 @@ const AGAIN: usize = 5;
 const FEW: usize = 3;
 
 /// How many tests pass between two lines of progress where there is no terminal.
-const STRIDE: usize = 200;
+const STRIDE: u64 = 200;
 
-/// A mode of `build.pipelining`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub enum Mode {
-    /// Dependents wait for the whole dependency.
-    Off,
-    /// Libraries start at the dependency's metadata.
-    Metadata,
-    /// So do units that link, and wait before the linker.
-    Link,
-}
-
-impl Mode {
-    /// Its name in Cargo's configuration.
-    pub fn name(self) -> &'static str {
-        match self {
-            Mode::Off => "off",
-            Mode::Metadata => "metadata",
-            Mode::Link => "link",
-        }
-    }
-}
-
-/// Which tests to run, and on what.
-#[derive(Clone, Debug)]
-pub struct Request {
-    /// Only tests whose names contain one of these.
-    pub filters: Vec<String>,
-    /// The replacement or the released cargo.
-    pub variant: Variant,
-    /// A mode other than the default.
-    pub mode: Option<Mode>,
-    /// Whether early cutoff is left on.
-    pub early_cutoff: bool,
-    /// Whether to download what is missing.
-    pub network: Network,
+#[derive(Debug, clap::Args)]
+pub struct Args {
+    /// Only tests whose names contain one of these
+    #[arg(value_name = "FILTER")]
+    filters: Vec<String>,
+    /// Test the released cargo instead
+    #[arg(long)]
+    stock: bool,
+    /// Have every test use this mode of `build.pipelining`: `off`, `metadata` or `link`
+    #[arg(long, value_parser = setting::<Pipelining>)]
+    mode: Option<Pipelining>,
+    /// Have no test use early cutoff
+    #[arg(long, conflicts_with = "stock")]
+    no_early_cutoff: bool,
 }
 
 /// Runs the tests and judges the outcome.
-pub fn run(layout: &Layout, request: &Request) -> Result<()> {
+pub fn run(project: &Project, args: &Args) -> Result<()> {
     toolchain::check()?;
-    let machine = Machine::find(layout, request)?;
-    let expectations =
-        Expectations::read(&layout.expectations(), |fact| machine.holds(fact, request))?;
-    let _turn = Lock::testsuite(layout)?;
-    let (tree, _lock) = assemble::ensure(layout, request.variant, request.network)?;
-    fixtures::lay_down(&tree)?;
-
-    shell::status("Building", "Cargo's testsuite");
-    let mut command = test_command(layout, request, &machine, &tree)?;
-    command.args(["--no-run", "--message-format=json-render-diagnostics"]);
-    let mut executable = None;
-    cargo::run(command, "building Cargo's testsuite", |line| {
-        executable = build::executable_in(line, "test").or(executable.take());
+    let _lock = Lock::testsuite(project)?;
+    let lacks_stable = machine::lacks_stable()?;
+    if lacks_stable {
+        note!("rustup has no toolchain `stable`: tests that need it, or a nightly, are skipped");
+    }
+    let confinement = machine::confinement(&project.upstream())?;
+    let lists = [expectations::NOT_RUNNABLE, expectations::DEVIATIONS];
+    // The deviations say nothing about the released cargo.
+    let lists = if args.stock { &lists[..1] } else { &lists };
+    let expectations = Expectations::read(&project.root.join("tests/upstream"), lists, |word| {
+        Ok(Some(match word {
+            "permissions" => confinement.is_some(),
+            "github" => machine::reaches_github(),
+            "nightly" => !lacks_stable && toolchain::channel()? == "nightly",
+            "rustup" => which::which("rustup").is_ok(),
+            "linux" | "macos" | "windows" => word == std::env::consts::OS,
+            "stock" => args.stock,
+            "off" => args.mode == Some(Pipelining::Off),
+            "link" => args.mode.unwrap_or_default() == Pipelining::Link,
+            "mode" => args.mode.is_some(),
+            "setting" => args.mode.is_some() || args.no_early_cutoff,
+            "cutoff" => !args.no_early_cutoff,
+            _ => match word.strip_prefix("rust-1.").map(str::parse) {
+                Some(Ok(minor)) => toolchain::is_at_least((1, minor))?,
+                _ => return Ok(None),
+            },
+        }))
     })?;
-    let executable = executable.context("cargo did not say where the testsuite is")?;
+    let variant = Variant::new(args.stock);
+    let (tree, _tree_lock) = assemble::ensure(project, variant)?;
+    fixtures::create(&tree)?;
+    let test_command = || test_command(project, variant, &tree, confinement, lacks_stable);
 
+    status!("Building", "Cargo's testsuite");
+    let mut command = test_command()?;
+    command.arg("--no-run");
+    let executable = cargo::executable(command, "building Cargo's testsuite", "test")?;
     let all = list(&executable, &[])?;
     let never = list(&executable, &["--ignored"])?;
-    let selected: BTreeSet<String> = all
-        .iter()
-        .filter(|test| {
-            request.filters.is_empty() || request.filters.iter().any(|part| test.contains(part))
-        })
-        .cloned()
-        .collect();
+    let filters = &args.filters;
+    let is_selected = |test: &&String| {
+        filters.is_empty() || filters.iter().any(|filter| test.contains(filter.as_str()))
+    };
+    let selected: BTreeSet<String> = all.iter().filter(is_selected).cloned().collect();
     if selected.is_empty() {
         bail!(
             "no test of Cargo's testsuite has a name that contains `{}`",
-            request.filters.join("` or `")
+            filters.join("` or `")
         );
     }
 
-    let place = layout.build(request.variant).join("tmp").join("cit");
-    // A test may stumble over what it left when it failed; as another user, say.
-    remove(&place).with_context(|| format!("could not remove {}", layout.shown(&place)))?;
-    let _settings = SettingsFile::write(&place, request)?;
-    let mut command = test_command(layout, request, &machine, &tree)?;
-    command.arg("--").args(&request.filters);
-    let command = machine.permissions.apply(command);
-    let log = layout.upstream().join("testsuite.log");
-    let (text, ended) = watch(command, &selected, &log)?;
-    let told = || format!("; the whole log is {}", layout.shown(&log));
-    let mut report = match ended {
-        Ended::ByItself(status) => Report::read(&text, &selected, &never).with_context(|| {
-            let ran = seen(&text, &selected).len();
-            format!(
-                "the testsuite broke off ({status}) after {ran} of {}{}",
-                count(selected.len(), "test", "tests"),
-                told()
-            )
-        })?,
-        Ended::Interrupted => bail!(
-            "interrupted: nothing is known about the tests that had not ended{}",
-            told()
-        ),
-        Ended::Stalled => bail!(
-            "nothing has happened for {} minutes; stopped. Still running: {}{}",
-            STALL.as_secs() / 60,
-            still_running(&text, &selected, &never),
-            told()
-        ),
-    };
+    let place = project.build(variant).join("tmp/cit");
+    // A test may stumble over what it left when it failed.
+    remove(&place).with_context(|| format!("could not remove {}", project.shown(&place)))?;
+    write_settings(&place, args)?;
+    let log = project.upstream().join("testsuite.log");
+    let shown = format!("; the whole log is {}", project.shown(&log));
+    let mut command = test_command()?;
+    command.arg("--").args(filters);
+    let status = watch(command, &selected, &log)?;
+    let text = read_lossy(&log)?;
+    let mut verdicts = libtest::verdicts(&text, &selected, &never).with_context(|| {
+        let ran = text.lines().filter_map(libtest::ended).count();
+        let all = count(selected.len(), "test", "tests");
+        format!("the testsuite broke off ({status}) after {ran} of {all}{shown}")
+    })?;
 
-    let mut findings = expectations.judge(&all, &report.verdicts);
-    let again = || {
-        let command = test_command(layout, request, &machine, &tree)?;
-        Ok(machine.permissions.apply(command))
-    };
-    for test in flaky(&findings, again)? {
+    let mut judgement = expectations.judge(&all, &verdicts);
+    for test in flaky(&judgement.failed, test_command)? {
         println!("{test} failed, and passed {AGAIN} times alone: flaky under load");
-        report.verdicts.insert(test, Verdict::Passed);
-        findings = expectations.judge(&all, &report.verdicts);
+        verdicts.insert(test, Verdict::Passed);
+        judgement = expectations.judge(&all, &verdicts);
     }
-    tell(&report, &findings, &expectations);
-    if findings.is_empty() {
-        // Gigabytes, which are of use only to find out why a test has failed.
-        if let Err(error) = remove(&place) {
-            shell::note(format_args!(
-                "could not remove {}: {error}",
-                layout.shown(&place)
-            ));
-        }
-        return Ok(());
+    for test in &judgement.failed {
+        let output = libtest::output(&text, test, &verdicts);
+        println!("\n---- {test} ----\n{output}");
     }
-    bail!(
-        "{} with what is expected{}",
-        count(
-            findings.len(),
-            "test or line disagrees",
-            "tests or lines disagree"
-        ),
-        told()
-    )
+    let failed = judgement.failed.iter().map(|test| format!("{test} failed"));
+    let findings: Vec<String> = failed.chain(judgement.lines).collect();
+    for finding in &findings {
+        println!("{finding}");
+    }
+    let number = |wanted| verdicts.values().filter(|it| **it == wanted).count();
+    let unexpected = judgement.failed.len();
+    println!(
+        "{} passed, {unexpected} failed, {} skipped",
+        number(Verdict::Passed),
+        number(Verdict::Ignored) + number(Verdict::Failed) - unexpected
+    );
+    if !findings.is_empty() {
+        let (one, more) = ("test or line disagrees", "tests or lines disagree");
+        let findings = count(findings.len(), one, more);
+        bail!("{findings} with what is expected{shown}");
+    }
+    // Gigabytes, which are of use only to find out why a test has failed.
+    if let Err(error) = remove(&place) {
+        let place = project.shown(&place);
+        note!("could not remove {place}: {error}");
+    }
+    Ok(())
 }
 
-/// Runs each test that failed and should not have once more, alone and several times. Answers which
-/// of them passed every time.
+/// Runs each test that failed unexpectedly once more, alone and several times. Returns the tests that
+/// passed every time.
 ///
-/// Some of Cargo's tests count on how fast a server of theirs answers. A failure of ours that
-/// happens now and then would show in more than one of 4,000 tests, so where more than a few have
-/// failed, none is run again.
-fn flaky(findings: &[Finding], command: impl Fn() -> Result<Command>) -> Result<Vec<String>> {
-    let failed: Vec<&str> = findings
-        .iter()
-        .filter_map(|finding| match finding {
-            Finding::Failed { test } => Some(test.as_str()),
-            Finding::Passed { .. } | Finding::Unknown { .. } => None,
-        })
-        .collect();
+/// Some of Cargo's tests count on how fast a server of theirs answers. A failure of ours that happens
+/// now and then would show in more than one of 4,000 tests, so if more than a few have failed, none is
+/// run again.
+fn flaky(failed: &[String], command: impl Fn() -> Result<Command>) -> Result<Vec<String>> {
     let mut flaky = Vec::new();
-    if failed.len() > FEW {
-        return Ok(flaky);
-    }
-    for test in failed {
-        shell::status("Again", format_args!("{test}, {AGAIN} times alone"));
-        let mut passed = 0;
-        while passed < AGAIN && passes_alone(command()?, test)? {
-            passed += 1;
+    for test in failed.iter().filter(|_| failed.len() <= FEW) {
+        status!("Again", "{test}, {AGAIN} times alone");
+        let mut passes = true;
+        for _ in 0..AGAIN {
+            let mut command = command()?;
+            let output = command.args(["--", "--exact", test]).output();
+            passes = passes && output?.status.success();
         }
-        if passed == AGAIN {
-            flaky.push(test.to_string());
-        }
+        flaky.extend(passes.then(|| test.clone()));
     }
     Ok(flaky)
 }
 
-fn passes_alone(mut command: Command, test: &str) -> Result<bool> {
-    let output = command
-        .args(["--", "--exact", test])
-        .output()
-        .with_context(|| format!("could not run `{}`", command.get_program().display()))?;
-    Ok(output.status.success())
-}
-
-/// Prints what was found, and at last the counts.
-fn tell(report: &Report, findings: &[Finding], expectations: &Expectations) {
-    for finding in findings {
-        if let Finding::Failed { test } = finding {
-            println!("\n---- {test} ----");
-            println!(
-                "{}",
-                report.output.get(test).map_or("", |text| text.trim_end())
-            );
-        }
-    }
-    if !findings.is_empty() {
-        println!();
-    }
-    for finding in findings {
-        println!("{finding}");
-    }
-    let (mut passed, mut failed, mut skipped) = (0, 0, 0);
-    for (test, verdict) in &report.verdicts {
-        match verdict {
-            Verdict::Passed => passed += 1,
-            Verdict::Ignored => skipped += 1,
-            Verdict::Failed if expectations.contains(test) => skipped += 1,
-            Verdict::Failed => failed += 1,
-        }
-    }
-    println!("{passed} passed, {failed} failed, {skipped} skipped");
-}
-
-/// What is to be known about this machine.
-struct Machine {
-    permissions: Permissions,
-    lacks_stable: bool,
-}
-
-impl Machine {
-    fn find(layout: &Layout, request: &Request) -> Result<Self> {
-        let machine = Machine {
-            permissions: Permissions::find(&layout.build(request.variant))?,
-            lacks_stable: machine::lacks_stable(),
-        };
-        if machine.lacks_stable {
-            shell::note(
-                "rustup has no toolchain `stable`: tests that need it, or a nightly, are skipped",
-            );
-        }
-        Ok(machine)
-    }
-
-    fn holds(&self, fact: Fact, request: &Request) -> Result<bool> {
-        Ok(match fact {
-            Fact::Permissions => self.permissions.hold(),
-            Fact::Github => machine::reaches_github(),
-            Fact::Nightly => !self.lacks_stable && toolchain::is_nightly()?,
-            Fact::Rustup => which::which("rustup").is_ok(),
-            Fact::Linux => cfg!(target_os = "linux"),
-            Fact::Macos => cfg!(target_os = "macos"),
-            Fact::Windows => cfg!(windows),
-            Fact::Stock => request.variant == Variant::Stock,
-            Fact::Off => request.mode == Some(Mode::Off),
-            Fact::Link => matches!(request.mode, None | Some(Mode::Link)),
-            Fact::Mode => request.mode.is_some(),
-            Fact::Setting => request.mode.is_some() || !request.early_cutoff,
-            Fact::Cutoff => request.early_cutoff,
-            Fact::Rust(minor) => toolchain::is_at_least((1, minor))?,
-        })
-    }
-}
-
 fn test_command(
-    layout: &Layout,
-    request: &Request,
-    machine: &Machine,
+    project: &Project,
+    variant: Variant,
     tree: &Tree,
+    confinement: Option<&[&str]>,
+    lacks_stable: bool,
 ) -> Result<Command> {
-    let version = tree.version()?;
-    let mut command = cargo::in_tree(layout, request.variant, "test", &version, request.network)?;
+    let mut command = cargo::in_tree(project, variant, "test", tree)?;
     command
         .args(["--test", "testsuite"])
         .env("RUST_BACKTRACE", "0")
-        .env("CFG_DISABLE_CROSS_TESTS", "1")
+        .env("CFG_DISABLE_CROSS_TESTS", "1");
+    for key in [
         // On what they take for a CI machine the tests insist on tools that others do without.
-        .env_remove("CI")
-        .env_remove("TF_BUILD")
+        "CI",
+        "TF_BUILD",
         // These would change libtest's output, or the files that the tests compare with.
-        .env_remove("RUST_TEST_NOCAPTURE")
-        .env_remove("RUST_TEST_THREADS")
-        .env_remove("SNAPSHOTS")
+        "RUST_TEST_NOCAPTURE",
+        "RUST_TEST_THREADS",
+        "SNAPSHOTS",
         // These would reach the programs under test, and change what they print.
-        .env_remove("CLICOLOR_FORCE")
-        .env_remove("COLUMNS")
-        // These are about the repository of whoever runs this, in a hook of it.
-        .env_remove("GIT_DIR")
-        .env_remove("GIT_INDEX_FILE");
-    if machine.lacks_stable {
+        "CLICOLOR_FORCE",
+        "COLUMNS",
+        // These are about the repository of the user, if this runs in a hook of it.
+        "GIT_DIR",
+        "GIT_INDEX_FILE",
+    ] {
+        command.env_remove(key);
+    }
+    if let Some(runner @ [_, ..]) = confinement {
+        let host = &toolchain::rustc()?.host;
+        command.args(["--config", &format!("target.{host}.runner={runner:?}")]);
+    }
+    if lacks_stable {
         // The tests' macro looks for that toolchain unless nightlies are out of the question. It
         // is built with this: a command without it would build it again.
         command.env("CARGO_TEST_DISABLE_NIGHTLY", "1");
@@ -311,266 +217,114 @@ fn test_command(
     Ok(command)
 }
 
-/// The names of the tests.
 fn list(executable: &Path, further: &[&str]) -> Result<BTreeSet<String>> {
-    let output = Command::new(executable)
-        .args(["--list", "--format", "terse"])
-        .args(further)
-        .stdin(Stdio::null())
-        .output()
-        .with_context(|| format!("could not run {}", executable.display()))?;
-    if !output.status.success() {
-        bail!(
-            "the testsuite could not list its tests: {}",
-            String::from_utf8_lossy(&output.stderr).trim()
-        );
-    }
-    Ok(libtest::names(&String::from_utf8_lossy(&output.stdout)))
+    let shell = Shell::new()?;
+    let list = cmd!(shell, "{executable} --list --format terse {further...}");
+    Ok(libtest::names(&list.read()?))
 }
 
-/// The settings with which the tests run Cargo.
+/// Writes the settings with which the tests run Cargo.
 ///
-/// The environment would not do: Cargo's tests clear it of everything that begins with `CARGO_`.
-/// But they read configuration files up to the directory that holds those of all tests.
-struct SettingsFile {
-    path: PathBuf,
-}
-
-impl SettingsFile {
-    fn write(tests: &Path, request: &Request) -> Result<Self> {
+/// The environment will not do: Cargo's tests clear it of everything that begins with `CARGO_`. But
+/// they read configuration files up to the directory that holds those of all tests.
+fn write_settings(tests: &Path, args: &Args) -> Result<()> {
+    let mut settings = String::new();
+    if let Some(mode) = args.mode {
+        settings += &format!("pipelining = \"{mode}\"\n");
+    }
+    if args.no_early_cutoff {
+        settings += "early-cutoff = false\n";
+    }
+    // Some tests print which files they read.
+    if !settings.is_empty() {
         let dir = tests.join(".cargo");
-        let file = SettingsFile {
-            path: dir.join("config.toml"),
-        };
-        let mode = request
-            .mode
-            .map(|mode| format!("pipelining = {:?}", mode.name()));
-        let cutoff = (!request.early_cutoff).then(|| "early-cutoff = false".to_owned());
-        let settings: Vec<String> = mode.into_iter().chain(cutoff).collect();
-        if !settings.is_empty() {
-            fs::create_dir_all(dir)?;
-            fs::write(&file.path, format!("[build]\n{}\n", settings.join("\n")))?;
-        }
-        Ok(file)
-    }
-}
-
-impl Drop for SettingsFile {
-    fn drop(&mut self) {
-        let _ = fs::remove_file(&self.path);
-    }
-}
-
-/// Removes a directory of the tests, some of which take away permissions and may have been
-/// stopped before they gave them back.
-fn remove(dir: &Path) -> std::io::Result<()> {
-    use std::io::ErrorKind;
-    let outcome = match fs::remove_dir_all(dir) {
-        Err(error) if error.kind() == ErrorKind::PermissionDenied => {
-            open_up(dir)?;
-            fs::remove_dir_all(dir)
-        }
-        outcome => outcome,
-    };
-    match outcome {
-        Err(error) if error.kind() == ErrorKind::NotFound => Ok(()),
-        outcome => outcome,
-    }
-}
-
-#[cfg(unix)]
-fn open_up(dir: &Path) -> std::io::Result<()> {
-    use std::os::unix::fs::PermissionsExt;
-    fs::set_permissions(dir, PermissionsExt::from_mode(0o700))?;
-    for entry in fs::read_dir(dir)? {
-        let entry = entry?;
-        if entry.file_type()?.is_dir() {
-            open_up(&entry.path())?;
-        }
+        fs::create_dir_all(&dir)?;
+        fs::write(dir.join("config.toml"), format!("[build]\n{settings}"))?;
     }
     Ok(())
 }
 
-#[cfg(not(unix))]
-fn open_up(_: &Path) -> std::io::Result<()> {
+/// Removes a directory of the tests, some of which take away permissions and may have been stopped
+/// before they gave them back.
+fn remove(dir: &Path) -> Result<()> {
+    if !dir.exists() {
+        return Ok(());
+    }
+    if fs::remove_dir_all(dir).is_err() {
+        let shell = Shell::new()?;
+        cmd!(shell, "chmod -R u+rwX {dir}").quiet().run()?;
+        fs::remove_dir_all(dir)?;
+    }
     Ok(())
 }
 
-/// How a run of the tests came to its end.
-enum Ended {
-    ByItself(ExitStatus),
-    Interrupted,
-    Stalled,
-}
-
-enum Event {
-    Out(String),
-    Err(String),
-    /// One of the two streams has ended.
-    Closed,
-    Interrupted,
-}
-
-/// Runs the tests, shows how far they are, and returns what they printed to stdout.
-fn watch(mut command: Command, selected: &BTreeSet<String>, log: &Path) -> Result<(String, Ended)> {
-    let (sender, events) = mpsc::channel();
-    let interrupt = sender.clone();
-    ctrlc::set_handler(move || {
-        // Nobody listens any more when the tests are over.
-        let _ = interrupt.send(Event::Interrupted);
-    })
-    .context("could not watch for Ctrl-C")?;
+/// Runs the tests with a log of what they print, and shows their progress.
+fn watch(mut command: Command, selected: &BTreeSet<String>, log: &Path) -> Result<ExitStatus> {
+    let file = fs::File::create(log)?.into_parts().0;
     // A group of its own: when the tests are stopped, so is everything they have started.
     #[cfg(unix)]
     std::os::unix::process::CommandExt::process_group(&mut command, 0);
     let mut child = command
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped())
+        .stdout(file.try_clone()?)
+        .stderr(file)
         .spawn()
-        .with_context(|| format!("could not run `{}`", command.get_program().display()))?;
-    if let Some(stdout) = child.stdout.take() {
-        forward(stdout, sender.clone(), Event::Out);
-    }
-    if let Some(stderr) = child.stderr.take() {
-        forward(stderr, sender, Event::Err);
-    }
-
-    let mut log = std::io::BufWriter::new(fs::File::create(log)?);
-    let mut progress = Progress::new(selected.len());
-    let mut text = String::new();
-    let mut open = 2;
-    let mut stopped = None;
-    while open > 0 {
-        match events.recv_timeout(STALL) {
-            Ok(Event::Out(line)) => {
-                writeln!(log, "{line}")?;
-                if let Some((test, verdict)) = libtest::verdict(&line, selected) {
-                    progress.ended(test, verdict);
-                }
-                text.push_str(&line);
-                text.push('\n');
-            }
-            Ok(Event::Err(line)) => writeln!(log, "{line}")?,
-            Ok(Event::Closed) => open -= 1,
-            Ok(Event::Interrupted) => {
-                stopped = Some(Ended::Interrupted);
-                break;
-            }
-            Err(RecvTimeoutError::Timeout) => {
-                stopped = Some(Ended::Stalled);
-                break;
-            }
-            Err(RecvTimeoutError::Disconnected) => break,
+        .with_context(|| cargo::could_not_run(&command))?;
+    let group = child.id();
+    ctrlc::set_handler(move || {
+        kill_group(group);
+        std::process::exit(130);
+    })?;
+    let progress = Progress::new("Testing", selected.len(), STRIDE);
+    let (mut length, mut shown, mut last_change) = (0, 0, Instant::now());
+    loop {
+        let status = child.try_wait()?;
+        let text = read_lossy(log)?;
+        if text.len() > length {
+            (length, last_change) = (text.len(), Instant::now());
         }
+        let ended: Vec<_> = text.lines().filter_map(libtest::ended).collect();
+        let failed = ended.iter().filter(|(_, failed)| *failed).count();
+        progress.advance(
+            ended.len().saturating_sub(shown),
+            format_args!("{failed} failed"),
+        );
+        shown = ended.len();
+        if let Some(status) = status {
+            return Ok(status);
+        }
+        if last_change.elapsed() > STALL {
+            kill_group(group);
+            let slow = text.lines().filter_map(libtest::slow);
+            let running = slow.filter(|test| ended.iter().all(|(other, _)| other != test));
+            bail!(
+                "nothing has happened for {} minutes; stopped. Still running: {}; the whole log is {}",
+                STALL.as_secs() / 60,
+                running.collect::<Vec<_>>().join(", "),
+                log.display()
+            );
+        }
+        std::thread::sleep(INTERVAL);
     }
-    log.flush()?;
-    progress.finish();
-    if stopped.is_some() {
-        stop(&mut child)?;
-    }
-    let status = child.wait()?;
-    Ok((text, stopped.unwrap_or(Ended::ByItself(status))))
 }
 
-fn forward(from: impl Read + Send + 'static, to: Sender<Event>, wrap: fn(String) -> Event) {
-    std::thread::spawn(move || {
-        let mut from = BufReader::new(from);
-        let mut line = Vec::new();
-        // What the tests' children print need not be text.
-        while let Ok(1..) = from.read_until(b'\n', &mut line) {
-            let text = String::from_utf8_lossy(&line);
-            if to
-                .send(wrap(text.trim_end_matches(['\n', '\r']).to_string()))
-                .is_err()
-            {
-                return;
-            }
-            line.clear();
-        }
-        let _ = to.send(Event::Closed);
-    });
-}
-
+/// Kills a group of processes, which may have ended by itself.
 #[cfg(unix)]
-fn stop(child: &mut Child) -> Result<()> {
+fn kill_group(leader: u32) {
     use rustix::process::{Pid, Signal, kill_process_group};
-    // It has not been waited for, so the number is still its own.
-    if let Some(group) = i32::try_from(child.id()).ok().and_then(Pid::from_raw) {
-        match kill_process_group(group, Signal::KILL) {
-            Ok(()) | Err(rustix::io::Errno::SRCH) => {}
-            Err(error) => return Err(error).context("could not stop the testsuite"),
-        }
-    }
-    Ok(())
+    let leader = Pid::from_raw(leader.cast_signed());
+    let _ = leader.map(|leader| kill_process_group(leader, Signal::KILL));
 }
 
 #[cfg(not(unix))]
-fn stop(child: &mut Child) -> Result<()> {
-    child.kill().context("could not stop the testsuite")
+fn kill_group(leader: u32) {
+    let leader = leader.to_string();
+    let _ = Command::new("taskkill")
+        .args(["/F", "/T", "/PID", &leader])
+        .status();
 }
 
-/// The tests that have ended, as far as their lines came through whole.
-fn seen<'a>(text: &'a str, selected: &BTreeSet<String>) -> BTreeMap<&'a str, Verdict> {
-    text.lines()
-        .filter_map(|line| libtest::verdict(line, selected))
-        .collect()
-}
-
-/// The tests that have begun and not ended: those that libtest calls slow, or else all that are
-/// left, if they are few.
-fn still_running(text: &str, selected: &BTreeSet<String>, never: &BTreeSet<String>) -> String {
-    let seen = seen(text, selected);
-    let open = |test: &&str| !seen.contains_key(*test);
-    let mut tests: Vec<&str> = text
-        .lines()
-        .filter_map(libtest::slow)
-        .filter(open)
-        .collect();
-    if tests.is_empty() {
-        let left = selected.difference(never).map(String::as_str).filter(open);
-        tests = left.take(20).collect();
-    }
-    tests.join(", ")
-}
-
-/// How far the tests are: a bar on a terminal, now and then a line elsewhere.
-struct Progress {
-    bar: ProgressBar,
-    total: usize,
-    ended: usize,
-    failed: usize,
-}
-
-impl Progress {
-    fn new(total: usize) -> Self {
-        let bar = shell::bar("Testing", total);
-        Progress {
-            bar,
-            total,
-            ended: 0,
-            failed: 0,
-        }
-    }
-
-    fn ended(&mut self, test: &str, verdict: Verdict) {
-        self.ended += 1;
-        if verdict == Verdict::Failed {
-            self.failed += 1;
-            self.bar
-                .set_message(format!("{} failed, last {test}", self.failed));
-        }
-        self.bar.set_position(self.ended as u64);
-        if self.bar.is_hidden() && self.ended.is_multiple_of(STRIDE) {
-            shell::waiting(
-                "Testing",
-                format_args!("{}/{}, {} failed", self.ended, self.total, self.failed),
-            );
-        }
-    }
-
-    fn finish(&self) {
-        self.bar.finish_and_clear();
-    }
+fn read_lossy(log: &Path) -> Result<String> {
+    Ok(String::from_utf8_lossy(&fs::read(log)?).into_owned())
 }
 
 #[cfg(test)]
@@ -579,19 +333,29 @@ mod tests {
     use super::*;
 
     #[test]
-    fn whatever_the_tests_leave_can_be_removed() {
+    #[cfg(unix)]
+    fn whatever_tests_leave_is_removed() {
+        use std::os::unix::fs::PermissionsExt;
         let dir = tempfile::tempdir().unwrap();
         let place = dir.path().join("cit");
-        let inner = place.join("test").join("inner");
+        let inner = place.join("test/inner");
         fs::create_dir_all(&inner).unwrap();
         fs::write(inner.join("file"), "").unwrap();
-        #[cfg(unix)]
-        {
-            use std::os::unix::fs::PermissionsExt;
-            fs::set_permissions(&inner, PermissionsExt::from_mode(0o000)).unwrap();
-        }
+        fs::set_permissions(&inner, PermissionsExt::from_mode(0o000)).unwrap();
         remove(&place).unwrap();
         assert!(!place.exists());
         remove(&place).unwrap();
+    }
+
+    #[test]
+    #[cfg(unix)]
+    fn tests_are_watched_until_they_end() {
+        let dir = tempfile::tempdir().unwrap();
+        let log = dir.path().join("log");
+        let mut command = Command::new("sh");
+        command.args(["-c", "echo test a ... ok; echo oh >&2; exit 7"]);
+        let status = watch(command, &["a".to_owned()].into(), &log).unwrap();
+        assert_eq!(status.code(), Some(7));
+        assert_eq!(fs::read_to_string(log).unwrap(), "test a ... ok\noh\n");
     }
 }

@@ -126,7 +126,7 @@ fn a_patch_that_does_not_apply_is_named_with_its_file() {
 [UNPACKING] cargo [..]
     Applying perf-sbom-list-what-is-below-a-unit-only-where-an-sbom-is-written.patch
     Applying build-depend-on-cargo-pipelining.patch
-[ERROR] patches/build-depend-on-cargo-pipelining.patch does not apply to Cargo.toml
+[ERROR] patches/build-depend-on-cargo-pipelining.patch does not apply: Cargo.toml: patch does not apply
 target/upstream/cargo-[..] has the patches that come before it. To mend it, run there
     git am -3 --keep-non-patch [ROOT]/checkout/patches/build-depend-on-cargo-pipelining.patch
 resolve the conflicts, `git am --continue`, and then run `cargo xtask export` here
@@ -172,6 +172,34 @@ fn nothing_to_export() {
         .with_status(101)
         .with_stderr_data(str![[r#"
 [ERROR] there is nothing to export: target/upstream/cargo-[..] does not exist; run `cargo xtask assemble`
+
+"#]])
+        .run();
+}
+
+#[cargo_test]
+fn prefixes_name_files_that_are_not_formatted() {
+    let checkout = checkout();
+    xtask_in(&checkout, "assemble --upto 0").run();
+    let tree = tree(&checkout);
+    std::fs::write(tree.join("src/lib.rs"), "fn  f() {}\n").unwrap();
+    let mut git = std::process::Command::new("git");
+    git.args(["-c", "user.name=me", "-c", "user.email=me@example.com"])
+        .args(["commit", "--quiet", "--all", "--message", "Untidy"])
+        .current_dir(&tree);
+    assert!(git.status().unwrap().success());
+    std::fs::remove_dir_all(checkout.join("patches")).unwrap();
+    checkout.join("patches").mkdir_p();
+    let base = root().join("patches/base");
+    std::fs::copy(base, checkout.join("patches/base")).unwrap();
+    xtask_in(&checkout, "export").run();
+    xtask_in(&checkout, "prefixes")
+        .with_status(101)
+        .with_stderr_data(str![[r#"
+...
+[CHECKING] that each patch is formatted
+[ERROR] these files are not formatted by rustfmt:
+untidy.patch: src/lib.rs
 
 "#]])
         .run();
@@ -239,7 +267,9 @@ fn an_old_toolchain() {
     let rustc = paths::root().join("rustc");
     std::fs::write(
         &rustc,
-        "#!/bin/sh\necho 'rustc 1.90.0 (1159e78c4 2025-09-14)'\n",
+        "#!/bin/sh\ncat <<'END'\nrustc 1.90.0 (1159e78c4 2025-09-14)\nbinary: rustc\n\
+         commit-hash: 1159e78c4747b02ef996e55082b704c09b970588\ncommit-date: 2025-09-14\n\
+         host: x86_64-unknown-linux-gnu\nrelease: 1.90.0\nEND\n",
     )
     .unwrap();
     std::fs::set_permissions(&rustc, PermissionsExt::from_mode(0o755)).unwrap();

@@ -19,6 +19,7 @@
 //! - [`stage`]: runs a real cargo among them.
 //! - [`simulate`]: the same with nothing but the queue's decisions, for comparing rules.
 //! - [`limit`]: how soon the build could be done at all.
+//! - [`trace`]: reads what `build.trace` has written.
 //!
 //! # What the model leaves out
 //!
@@ -39,6 +40,7 @@ pub mod simulate;
 pub mod skeleton;
 pub mod stage;
 pub mod stand_in;
+pub mod trace;
 pub mod usage;
 #[cfg(target_os = "linux")]
 pub mod virtual_clock;
@@ -47,3 +49,4 @@ pub use log::Log;
 pub use recording::Recording;
 pub use skeleton::Skeleton;
 pub use stage::{Stage, Time};
+pub use trace::BuildTrace;

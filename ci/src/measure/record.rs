@@ -1,0 +1,321 @@
+//! `cargo xtask record`: records a build, to be replayed.
+//!
+//! Three sources tell what happened: cargo's messages, what the recorder wrote down between cargo and
+//! rustc, and the trace of the queue. With `-j1` and no pipelining one unit runs at a time, so all three
+//! are in the same order.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::ffi::OsString;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use ::replay::BuildTrace;
+use ::replay::recording::{self, Recording, Unit, native_source_size};
+use ::replay::stand_in::{Compiled, LINKED, RECORDS, Role};
+use anyhow::{Context, Result, bail};
+use fs_err as fs;
+use regex::Regex;
+use serde::Deserialize;
+use tempfile::TempDir;
+
+use super::stand_in;
+use crate::build::{self, Profile};
+use crate::project::{Project, Variant};
+use crate::shell::count;
+use crate::{cargo, toolchain};
+
+#[derive(Debug, clap::Args)]
+pub struct Args {
+    /// The file to write; otherwise target/replay/recording.json.gz
+    #[arg(long, short, value_name = "FILE")]
+    output: Option<PathBuf>,
+    /// What was built, for people; otherwise the package that was built last
+    #[arg(long)]
+    name: Option<String>,
+    /// Build everything, remove this package, and record only the build after that
+    #[arg(long, value_name = "PACKAGE")]
+    rebuild: Vec<String>,
+    /// The build: `build --release`
+    #[arg(last = true, required = true, value_name = "ARGS")]
+    args: Vec<OsString>,
+}
+
+/// Builds with one job, in a directory of its own, and writes down what was done.
+pub fn run(project: &Project, args: &Args) -> Result<()> {
+    let replay = project.root.join("target/replay");
+    let default = replay.join("recording.json.gz");
+    let output = args.output.as_ref().unwrap_or(&default);
+    let built = build::cargo(project, Variant::Patched, Profile::Dev)?;
+    let stand_in = stand_in(project)?;
+    fs::create_dir_all(&replay)?;
+    let dir = TempDir::with_prefix_in("record-", replay)?;
+    let session = Session {
+        args,
+        rustc: toolchain::rustc_itself()?,
+        cargo: built.path.clone(),
+        recorder: Role::Recorder.install(&stand_in, dir.path(), "rustc")?,
+        dir: dir.path().to_path_buf(),
+    };
+    status!("Recording", "a build with one job");
+    let mut sources = session.build()?;
+    if !args.rebuild.is_empty() {
+        session.clean()?;
+        sources = session.build()?;
+    }
+    let mut recording = sources.combine()?;
+    let Some(last) = recording.units.last() else {
+        bail!("nothing was built, so there is nothing to record");
+    };
+    recording.name = match &args.name {
+        Some(name) => name.clone(),
+        None => format!("{} {}", last.package, last.version),
+    };
+    if let Some(parent) = output.parent() {
+        fs::create_dir_all(parent)?;
+    }
+    recording.write(output)?;
+    let units = count(recording.units.len(), "unit", "units");
+    let work = recording.work() as f64 / 1e6;
+    let (name, output) = (&recording.name, output.display());
+    status!(
+        "Recorded",
+        "{name}: {units}, {work:.1} s of work, in {output}"
+    );
+    Ok(())
+}
+
+/// The cargo and the directory of one recording.
+struct Session<'a> {
+    args: &'a Args,
+    rustc: PathBuf,
+    cargo: PathBuf,
+    recorder: PathBuf,
+    dir: PathBuf,
+}
+
+impl Session<'_> {
+    fn command(&self, args: &[OsString]) -> Command {
+        let mut command = Command::new(&self.cargo);
+        cargo::isolate(&mut command);
+        command
+            .args(args)
+            .env("RUSTC", &self.rustc)
+            .env("CARGO_TARGET_DIR", self.dir.join("target"))
+            .env_remove("CARGO_BUILD_TARGET_DIR")
+            .env_remove("CARGO_BUILD_BUILD_DIR");
+        command
+    }
+
+    fn build(&self) -> Result<Sources> {
+        let (trace, records) = (self.dir.join("trace.json"), self.dir.join("records"));
+        for file in [&trace, &records] {
+            fs::write(file, "")?;
+        }
+        // Before `--`, which `cargo test` would take for the tests.
+        let mut args = self.args.args.clone();
+        let own = ["-j1", "--message-format=json-render-diagnostics"];
+        let at = args.len().min(1);
+        args.splice(at..at, own.map(OsString::from));
+        let mut command = self.command(&args);
+        command
+            .env("CARGO_BUILD_TRACE", &trace)
+            .env("CARGO_BUILD_PIPELINING", "off")
+            .env("RUSTC_WRAPPER", &self.recorder)
+            .env(RECORDS, &records)
+            .env(LINKED, self.dir.join("linked"));
+        let mut messages = Vec::new();
+        cargo::run(command, "the build to be recorded", |line| {
+            messages.extend(serde_json::from_str::<Message>(line));
+        })?;
+        let compiled = fs::read_to_string(&records)?;
+        let compiled = compiled.lines().map(serde_json::from_str);
+        Ok(Sources {
+            trace: BuildTrace::read(&trace)?,
+            compiled: compiled.collect::<Result<_, _>>()?,
+            messages,
+        })
+    }
+
+    /// Removes what was built of the packages to rebuild, as if they had been edited.
+    fn clean(&self) -> Result<()> {
+        // `cargo clean` needs to know where the workspace is and which profile is meant, too.
+        let mut args = vec![OsString::from("clean")];
+        let mut given = self.args.args.iter();
+        while let Some(arg) = given.next() {
+            let text = arg.to_string_lossy();
+            match text.split('=').next().unwrap_or_default() {
+                "--release" | "-r" => args.push(arg.clone()),
+                "--manifest-path" | "--profile" => {
+                    args.push(arg.clone());
+                    if !text.contains('=') {
+                        args.extend(given.next().cloned());
+                    }
+                }
+                _ => {}
+            }
+        }
+        for package in &self.args.rebuild {
+            args.extend(["--package", package].map(OsString::from));
+        }
+        let purpose = "removing what is to be rebuilt";
+        cargo::run(self.command(&args), purpose, |_| {})
+    }
+}
+
+/// The three sources, each in the order in which things happened.
+struct Sources {
+    trace: BuildTrace,
+    compiled: VecDeque<Compiled>,
+    messages: Vec<Message>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(tag = "reason", rename_all = "kebab-case")]
+enum Message {
+    CompilerArtifact {
+        package_id: String,
+        manifest_path: PathBuf,
+    },
+    BuildScriptExecuted {
+        package_id: String,
+        out_dir: PathBuf,
+    },
+    #[serde(other)]
+    Other,
+}
+
+impl Sources {
+    fn combine(mut self) -> Result<Recording> {
+        let rustc = toolchain::rustc()?;
+        let mut recording = Recording::new("", rustc.semver.to_string(), &*rustc.host);
+        let mut packages = BTreeMap::new();
+        let mut runs = VecDeque::new();
+        for message in self.messages {
+            match message {
+                Message::CompilerArtifact {
+                    package_id,
+                    manifest_path,
+                } => {
+                    packages.insert(package_id, manifest_path);
+                }
+                Message::BuildScriptExecuted {
+                    package_id,
+                    out_dir,
+                } => runs.push_back((package_id, out_dir)),
+                Message::Other => {}
+            }
+        }
+        let done = self.trace.done();
+        // Build scripts that an earlier build has run come first, in no order that is known.
+        let ran = done.iter().filter(|(_, unit)| unit.is_run()).count();
+        runs.drain(..runs.len().saturating_sub(ran));
+        let places: BTreeMap<usize, usize> =
+            std::iter::zip(done.iter().map(|(id, _)| *id), 0..).collect();
+        let mut unknown_links: BTreeMap<String, usize> = BTreeMap::new();
+        for (_, ran) in done {
+            let needs = ran.waited_for.all.iter();
+            let mut unit = Unit {
+                package: ran.package.clone(),
+                version: ran.version.clone(),
+                target: ran.target.clone(),
+                kind: ran.kind.clone(),
+                mode: ran.mode.clone(),
+                needs: needs.filter_map(|need| places.get(need).copied()).collect(),
+                ..Unit::default()
+            };
+            let name = &ran.name;
+            if ran.is_run() {
+                let (id, out_dir) = runs
+                    .pop_front()
+                    .with_context(|| format!("the build script of {name} left no message"))?;
+                let manifest = packages.get(&id).context("a package without a manifest")?;
+                let package = manifest.parent().unwrap_or(manifest);
+                unit.run = ran.ended.map_or(0, |ended| ended.time - ran.began.time);
+                unit.source_size = native_source_size(package);
+                let output = fs::read(out_dir.with_file_name("output"))
+                    .with_context(|| format!("the output of the build script of {name}"))?;
+                let output = String::from_utf8_lossy(&output);
+                unit.stdout = without_paths(&output, &out_dir, package)?;
+            } else {
+                let compiled = self.compiled.pop_front();
+                let compiled = compiled.with_context(|| {
+                    format!("rustc was not seen compiling {} of {name}", unit.target)
+                })?;
+                if compiled.crate_name != unit.target.replace('-', "_")
+                    || compiled.is_test != (unit.mode == "test")
+                {
+                    bail!(
+                        "rustc was seen compiling {} when it was the turn of {} of {name}",
+                        compiled.crate_name,
+                        unit.target
+                    );
+                }
+                unit.frontend = compiled.frontend;
+                unit.codegen = compiled.codegen;
+                unit.link = compiled.link;
+                unit.codegen_units = compiled.codegen_units;
+                unit.metadata_size = compiled.metadata_size;
+                unit.output_size = compiled.output_size;
+                unit.source_size = compiled.source_size;
+                unit.memory = compiled.memory;
+                // Libraries get the option, too; it takes effect where they are linked.
+                recording.lto |= compiled.lto && unit.role() == recording::Role::Linked;
+                if let Some(reason) = compiled.link_unknown {
+                    *unknown_links.entry(reason).or_default() += 1;
+                }
+            }
+            recording.units.push(unit);
+        }
+        recording.reduce();
+        for (reason, links) in unknown_links {
+            let links = count(links, "linker was", "linkers were");
+            note!("{links} not timed apart from rustc: {reason}");
+        }
+        Ok(recording)
+    }
+}
+
+/// Returns what a build script has told cargo, without the paths of this machine.
+fn without_paths(text: &str, out_dir: &Path, package: &Path) -> Result<String> {
+    let text = text
+        .replace(&*out_dir.to_string_lossy(), recording::OUT_DIR)
+        .replace(&*package.to_string_lossy(), recording::PACKAGE_DIR);
+    let path = Regex::new(r#"([=:"' ,LI])(?:/[^/ \t"';,]|[A-Za-z]:[/\\])[^ \t"';,]*"#)?;
+    let elsewhere = format!("${{1}}{}", recording::ELSEWHERE);
+    // Other lines are for people.
+    let lines = text.lines().filter(|line| line.starts_with("cargo:"));
+    Ok(lines
+        .map(|line| path.replace_all(line, &*elsewhere).into_owned() + "\n")
+        .collect())
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    #[test]
+    fn paths_of_the_machine_are_removed() {
+        let text = "hello /home/me\n\
+            cargo:rustc-link-search=native=/t/build/a-1/out/lib\n\
+            cargo:rerun-if-changed=/src/a/build.rs\n\
+            cargo::rerun-if-changed=build.rs\n\
+            cargo:rustc-link-search=/usr/lib/x86_64-linux-gnu\n\
+            cargo:rustc-link-arg=-L/usr/local/lib and C:\\lib\n\
+            cargo:rustc-env=HOME=/home/me\n\
+            cargo:rustc-env=URL=https://example.com/a\n\
+            cargo:rustc-cfg=a/b\n";
+        let (out_dir, package) = (Path::new("/t/build/a-1/out"), Path::new("/src/a"));
+        assert_eq!(
+            without_paths(text, out_dir, package).unwrap(),
+            "cargo:rustc-link-search=native={OUT_DIR}/lib\n\
+            cargo:rerun-if-changed={PACKAGE_DIR}/build.rs\n\
+            cargo::rerun-if-changed=build.rs\n\
+            cargo:rustc-link-search={ELSEWHERE}\n\
+            cargo:rustc-link-arg=-L{ELSEWHERE} and {ELSEWHERE}\n\
+            cargo:rustc-env=HOME={ELSEWHERE}\n\
+            cargo:rustc-env=URL=https://example.com/a\n\
+            cargo:rustc-cfg=a/b\n"
+        );
+    }
+}

@@ -1,0 +1,345 @@
+//! Reads the file that `build.trace` names.
+//!
+//! [`cargo_pipelining::trace`] describes the events. Here they are put together by unit.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+
+use anyhow::{Context, Result, bail};
+use cargo_pipelining::trace::{Outcome, Phase, Reason, WaitedFor};
+use fs_err as fs;
+use serde::Deserialize;
+use serde::de::IntoDeserializer;
+use serde::de::value::{Error, StrDeserializer};
+
+/// The trace of a build.
+#[derive(Debug, Default)]
+pub struct BuildTrace {
+    /// The units that have started, by their number in the unit graph.
+    pub units: BTreeMap<usize, UnitRun>,
+    /// The number of running jobs, after each change.
+    pub tokens: Vec<u64>,
+}
+
+/// One unit of a traced build.
+#[derive(Debug)]
+pub struct UnitRun {
+    /// The package and its version, as Cargo shows them.
+    pub name: String,
+    /// The name of the package.
+    pub package: String,
+    /// The version of the package.
+    pub version: String,
+    /// The name of the target.
+    pub target: String,
+    /// The kinds of the target.
+    pub kind: Vec<String>,
+    /// What was done with the target.
+    pub mode: String,
+    /// The units that it waited for.
+    pub waited_for: WaitedFor,
+    /// When it started.
+    pub began: Moment,
+    /// When its last slice ended.
+    pub ended: Option<Moment>,
+    /// Its phases, in order.
+    pub phases: Vec<PhaseRun>,
+    /// When its metadata was written.
+    pub metadata: Option<Moment>,
+    /// When all of its outputs were ready.
+    pub all: Option<Moment>,
+    /// How its last slice ended.
+    pub outcome: Option<Outcome>,
+    /// Why it did something else than was planned.
+    pub reason: Option<Reason>,
+}
+
+/// One phase of a unit.
+#[derive(Debug)]
+pub struct PhaseRun {
+    /// What the job did.
+    pub phase: Phase,
+    /// When it began.
+    pub began: Moment,
+    /// When it ended; absent if cargo was killed before.
+    pub ended: Option<Moment>,
+}
+
+/// A moment of a build. Of two moments in the same µs, the order of events tells the earlier one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Moment {
+    /// The place of its event in the trace.
+    pub event: usize,
+    /// The time since the build began. µs.
+    pub time: u64,
+}
+
+#[derive(Deserialize)]
+struct Event {
+    name: String,
+    #[serde(default)]
+    cat: String,
+    ph: char,
+    #[serde(default)]
+    ts: u64,
+    #[serde(default)]
+    args: Args,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(default)]
+struct Args {
+    unit: Option<usize>,
+    package: Option<String>,
+    version: String,
+    target: String,
+    kind: Vec<String>,
+    mode: String,
+    waited_for: WaitedFor,
+    outcome: Option<Outcome>,
+    reason: Option<Reason>,
+    tokens: u64,
+}
+
+impl BuildTrace {
+    /// Reads a trace from a file.
+    ///
+    /// # Errors
+    ///
+    /// If the file cannot be read, or is no trace.
+    pub fn read(path: &Path) -> Result<Self> {
+        let text = fs::read_to_string(path)?;
+        Self::parse(&text).with_context(|| format!("{} is no trace of a build", path.display()))
+    }
+
+    /// Reads a trace.
+    ///
+    /// # Errors
+    ///
+    /// If the text is no trace: a slice goes on that has not begun, or a unit starts twice.
+    pub fn parse(text: &str) -> Result<Self> {
+        let mut trace = BuildTrace::default();
+        let events: Vec<Event> = serde_json::from_str(text)?;
+        for (place, event) in events.into_iter().enumerate() {
+            trace
+                .add(place, event)
+                .with_context(|| format!("event {place}"))?;
+        }
+        Ok(trace)
+    }
+
+    fn add(&mut self, place: usize, event: Event) -> Result<()> {
+        let args = event.args;
+        if event.ph == 'C' {
+            self.tokens.push(args.tokens);
+        }
+        let Some(id) = args.unit else {
+            return Ok(());
+        };
+        let now = Moment {
+            event: place,
+            time: event.ts,
+        };
+        if let ("unit", 'B', Some(package)) = (&*event.cat, event.ph, args.package) {
+            let unit = UnitRun {
+                name: event.name,
+                package,
+                version: args.version,
+                target: args.target,
+                kind: args.kind,
+                mode: args.mode,
+                waited_for: args.waited_for,
+                began: now,
+                ended: None,
+                phases: Vec::new(),
+                metadata: None,
+                all: None,
+                outcome: None,
+                reason: None,
+            };
+            if self.units.insert(id, unit).is_some() {
+                bail!("unit {id} starts twice");
+            }
+            return Ok(());
+        }
+        let unit = self.units.get_mut(&id);
+        let unit = unit.with_context(|| format!("unit {id} has not started"))?;
+        match (&*event.cat, event.ph, &*event.name) {
+            // It goes on in another lane.
+            ("unit", 'B', _) => {}
+            ("unit", 'E', _) => {
+                unit.ended = Some(now);
+                unit.outcome = args.outcome;
+                unit.reason = args.reason;
+            }
+            ("phase", 'B', name) => unit.phases.push(PhaseRun {
+                phase: phase(name)?,
+                began: now,
+                ended: None,
+            }),
+            ("phase", 'E', name) => match unit.phases.last_mut() {
+                Some(last) if last.phase == phase(name)? => last.ended = Some(now),
+                _ => bail!("`{name}` ends and has not begun"),
+            },
+            ("artifact", 'i', "metadata") => unit.metadata = Some(now),
+            ("artifact", 'i', "all") => unit.all = Some(now),
+            (category, kind, name) => bail!("unknown event {category} {kind} {name}"),
+        }
+        Ok(())
+    }
+
+    /// Returns the units that ran and ended well, in the order in which they ended.
+    pub fn done(&self) -> Vec<(usize, &UnitRun)> {
+        let units = self.units.iter().map(|(id, unit)| (*id, unit));
+        let mut done: Vec<_> = units
+            .filter(|(_, unit)| unit.outcome == Some(Outcome::Done))
+            .collect();
+        done.sort_by_key(|(_, unit)| unit.ended);
+        done
+    }
+
+    /// Returns the greatest number of compilers that were paused at the same time.
+    pub fn most_paused(&self) -> usize {
+        let phases = self.units.values().flat_map(|unit| &unit.phases);
+        let paused = phases.filter(|run| run.phase == Phase::Paused);
+        most_at_once(paused.map(|run| (run.began, run.ended)))
+    }
+}
+
+/// Returns how many of these intervals overlap at most; one without an end lasts for ever.
+pub fn most_at_once(intervals: impl IntoIterator<Item = (Moment, Option<Moment>)>) -> usize {
+    let mut changes = Vec::new();
+    for (began, ended) in intervals {
+        changes.push((began, 1));
+        changes.extend(ended.map(|ended| (ended, -1)));
+    }
+    changes.sort_unstable();
+    let (mut now, mut most) = (0_isize, 0);
+    for (_, change) in changes {
+        now += change;
+        most = most.max(now);
+    }
+    most.unsigned_abs()
+}
+
+fn phase(name: &str) -> Result<Phase> {
+    let name: StrDeserializer<'_, Error> = name.into_deserializer();
+    Ok(Phase::deserialize(name)?)
+}
+
+impl UnitRun {
+    /// Returns the first of its phases of this kind.
+    pub fn phase(&self, phase: Phase) -> Option<&PhaseRun> {
+        self.phases.iter().find(|run| run.phase == phase)
+    }
+
+    /// True if it is the run of a build script.
+    pub fn is_run(&self) -> bool {
+        self.mode == "run-custom-build"
+    }
+}
+
+impl PhaseRun {
+    /// True if the job held no slot.
+    pub fn is_wait(&self) -> bool {
+        matches!(self.phase, Phase::Parked | Phase::Paused)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+    use std::sync::Arc;
+    use std::sync::atomic::{AtomicU64, Ordering};
+
+    use cargo_pipelining::graph::{Artifact, Need};
+    use cargo_pipelining::job::Kind;
+    use cargo_pipelining::scheduler::{Action, Clock, Estimate, Pauses, Plan, Settings, Work};
+    use cargo_pipelining::trace::{Description, Trace};
+
+    fn describe(package: &&str) -> Description {
+        Description {
+            package: (*package).to_owned(),
+            version: "1.0.0".to_owned(),
+            target: (*package).to_owned(),
+            kind: serde_json::json!(["lib"]),
+            mode: "build".into(),
+        }
+    }
+
+    /// `a` and `b` are paused in favour of `c`, one after the other, and only `b` goes on.
+    #[test]
+    fn reads_what_the_engine_writes() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("trace.json");
+        let now = Arc::new(AtomicU64::new(0));
+        let shown = Arc::clone(&now);
+        let work = |frontend: u64, codegen: u64| {
+            Estimate::Measured(Work {
+                frontend: frontend * 1_000_000,
+                codegen: codegen * 1_000_000,
+                link: 0,
+            })
+        };
+        let mut plan = Plan::default();
+        let mut add = |unit, needs: &[_], estimate| {
+            let needs = needs.iter().copied();
+            plan.add(unit, (), needs)
+                .kind(Kind::Library)
+                .estimate(estimate);
+        };
+        add("a", &[], work(9, 10));
+        add("b", &[("a", Need::MetadataToStart)], work(7, 20));
+        add("c", &[("b", Need::MetadataToStart)], work(90, 1));
+        let mut scheduler = plan
+            .seal(Settings {
+                clock: Clock::new(move || shown.fetch_add(1, Ordering::Relaxed)),
+                pauses: Pauses::simulated(8),
+                trace: Trace::create(&path, describe).unwrap(),
+                ..Settings::default()
+            })
+            .unwrap();
+        let mut starts = |unit| match scheduler.next(1) {
+            Some(Action::Start(start)) => {
+                assert_eq!(start.unit, unit);
+                scheduler.produced(&unit, Artifact::Metadata);
+                scheduler.pause_codegen(1, || false);
+            }
+            other => panic!("{other:?}"),
+        };
+        starts("a");
+        starts("b");
+        starts("c");
+        assert!(matches!(scheduler.next(1), Some(Action::Resume("b"))));
+        scheduler.produced(&"b", Artifact::All);
+        scheduler.finish_trace().unwrap();
+
+        let trace = BuildTrace::read(&path).unwrap();
+        let done = trace.done();
+        assert_eq!(done.len(), 1);
+        let (id, unit) = done[0];
+        assert_eq!((id, &*unit.name, &*unit.package), (1, "b v1.0.0", "b"));
+        assert_eq!(unit.waited_for.metadata, [0]);
+        let phases: Vec<_> = unit.phases.iter().map(|run| run.phase).collect();
+        let (frontend, codegen) = (Phase::Frontend, Phase::Codegen);
+        assert_eq!(phases, [frontend, codegen, Phase::Paused, codegen]);
+        assert!(unit.metadata < unit.all && unit.all < unit.ended);
+        let stopped = &trace.units[&0];
+        assert_eq!(stopped.outcome, Some(Outcome::Paused));
+        assert_eq!(stopped.phase(Phase::Paused).unwrap().ended, None);
+        assert_eq!(trace.most_paused(), 3);
+    }
+
+    #[test]
+    fn refuses_what_is_no_trace() {
+        for text in [
+            "[",
+            r#"[{"name":"a","cat":"unit","ph":"E","args":{"unit":1}}]"#,
+            r#"[{"name":"a","cat":"unit","ph":"B","args":{"unit":1,"package":"a"}},
+                {"name":"paused","cat":"phase","ph":"E","args":{"unit":1}}]"#,
+        ] {
+            assert!(BuildTrace::parse(text).is_err(), "{text}");
+        }
+    }
+}
