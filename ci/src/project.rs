@@ -16,10 +16,6 @@ pub struct Project {
 
 impl Project {
     /// Reads the checkout at `root`, or else the one in which this binary was compiled.
-    ///
-    /// # Errors
-    ///
-    /// If `patches/base` does not name a release.
     pub fn read(root: Option<PathBuf>, offline: bool) -> Result<Self> {
         // Not `CARGO_MANIFEST_DIR` at run time: the tests run this binary from the environment of
         // another package.

@@ -37,11 +37,7 @@ impl Patch {
     }
 }
 
-/// Reads the patches in `dir` in the order in which they apply.
-///
-/// # Errors
-///
-/// If `series` does not list exactly the patch files.
+/// Reads the patches in `dir` in the order in which they apply. `series` must list all of them.
 pub fn read(dir: &Path) -> Result<Vec<Patch>> {
     let names = names(&fs::read_to_string(dir.join(FILE))?)?;
     let mut files = files(dir)?;

@@ -131,7 +131,7 @@ pub fn run(project: &Project, args: &Args) -> Result<()> {
         judgement = expectations.judge(&all, &verdicts);
     }
     for test in &judgement.failed {
-        let output = libtest::output(&text, test, &judgement.failed);
+        let output = libtest::output(&text, test, &verdicts);
         println!("\n---- {test} ----\n{output}");
     }
     let failed = judgement.failed.iter().map(|test| format!("{test} failed"));
@@ -239,6 +239,7 @@ fn write_settings(tests: &Path, args: &Args) -> Result<()> {
     if args.no_early_cutoff {
         settings += "early-cutoff = false\n";
     }
+    // Some tests print which files they read.
     if !settings.is_empty() {
         let dir = tests.join(".cargo");
         fs::create_dir_all(&dir)?;
@@ -254,20 +255,10 @@ fn remove(dir: &Path) -> Result<()> {
         return Ok(());
     }
     if fs::remove_dir_all(dir).is_err() {
-        make_writable(dir)?;
+        let shell = Shell::new()?;
+        cmd!(shell, "chmod -R u+rwX {dir}").quiet().run()?;
         fs::remove_dir_all(dir)?;
     }
-    Ok(())
-}
-
-#[cfg(unix)]
-fn make_writable(dir: &Path) -> Result<()> {
-    let shell = Shell::new()?;
-    Ok(cmd!(shell, "chmod -R u+rwX {dir}").quiet().run()?)
-}
-
-#[cfg(not(unix))]
-fn make_writable(_: &Path) -> Result<()> {
     Ok(())
 }
 
@@ -320,19 +311,19 @@ fn watch(mut command: Command, selected: &BTreeSet<String>, log: &Path) -> Resul
     }
 }
 
+/// Kills a group of processes, which may have ended by itself.
 #[cfg(unix)]
 fn kill_group(leader: u32) {
     use rustix::process::{Pid, Signal, kill_process_group};
-    if let Some(group) = i32::try_from(leader).ok().and_then(Pid::from_raw) {
-        // It may have ended by itself.
-        let _ = kill_process_group(group, Signal::KILL);
-    }
+    let leader = Pid::from_raw(leader.cast_signed());
+    let _ = leader.map(|leader| kill_process_group(leader, Signal::KILL));
 }
 
 #[cfg(not(unix))]
 fn kill_group(leader: u32) {
+    let leader = leader.to_string();
     let _ = Command::new("taskkill")
-        .args(["/F", "/T", "/PID", &leader.to_string()])
+        .args(["/F", "/T", "/PID", &leader])
         .status();
 }
 
