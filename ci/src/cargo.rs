@@ -96,7 +96,7 @@ pub fn in_tree(
     for key in PROJECT_SETTINGS {
         command.env_remove(key);
     }
-    let version = tree.version()?;
+    let (hash, date, patches) = tree.version()?;
     command
         .current_dir(tree.dir())
         // Debug information is a fifth of a build. Backtraces through Cargo itself keep their
@@ -109,9 +109,9 @@ pub fn in_tree(
         // Cargo's build script would take the commit from git once and never look again. These are
         // tracked: `--version` always names what was built.
         .env("CFG_OMIT_GIT_HASH", "1")
-        .env("CARGO_COMMIT_HASH", &version.hash)
-        .env("CARGO_COMMIT_SHORT_HASH", &version.hash[..9])
-        .env("CARGO_COMMIT_DATE", &version.date)
+        .env("CARGO_COMMIT_HASH", &hash)
+        .env("CARGO_COMMIT_SHORT_HASH", &hash[..9])
+        .env("CARGO_COMMIT_DATE", date)
         // Without a channel it would be a development build, which accepts what a stable one refuses.
         .env("CFG_RELEASE_CHANNEL", toolchain::channel()?);
     match variant {
@@ -121,7 +121,7 @@ pub fn in_tree(
             format!(
                 "pipelined-cargo {}: {} on cargo {}",
                 env!("CARGO_PKG_VERSION"),
-                count(version.patches, "patch", "patches"),
+                count(patches, "patch", "patches"),
                 project.base.version
             ),
         ),

@@ -84,7 +84,7 @@ impl Expectations {
         for file in files {
             let text = fs::read_to_string(dir.join(file))?;
             for (number, line) in text.lines().enumerate() {
-                if line.trim().is_empty() || line.starts_with('#') {
+                if line.trim().is_empty() || line.trim_start().starts_with('#') {
                     continue;
                 }
                 let place = format!("tests/upstream/{file}, line {}", number + 1);

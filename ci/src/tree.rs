@@ -161,17 +161,6 @@ pub struct Tree {
     git: Git,
 }
 
-/// What `cargo --version` says of the source.
-///
-/// The hash is that of the content, not of the commit: exporting a series or rewording a commit is no
-/// reason to build again.
-#[derive(Clone, Debug)]
-pub struct Version {
-    pub hash: String,
-    pub date: String,
-    pub patches: usize,
-}
-
 impl Tree {
     pub fn new(dir: &Path) -> Result<Self> {
         Ok(Tree {
@@ -320,14 +309,15 @@ impl Tree {
         })
     }
 
-    pub fn version(&self) -> Result<Version> {
-        let text = self.git.run(&["log", "-1", "--format=%T %as"])?;
-        let (hash, date) = text.split_once(' ').context("git printed no commit")?;
-        Ok(Version {
-            hash: hash.to_owned(),
-            date: date.to_owned(),
-            patches: self.count_commits(&format!("{UPSTREAM_REF}..HEAD"))?,
-        })
+    /// Returns what `cargo --version` says of the source: its hash, its date and the number of patches.
+    ///
+    /// The hash is that of the content, not of the commit: exporting a series or rewording a commit is
+    /// no reason to build again.
+    pub fn version(&self) -> Result<(String, String, usize)> {
+        let hash = self.git.run(&["log", "-1", "--format=%T"])?;
+        let date = self.git.run(&["log", "-1", "--format=%as"])?;
+        let patches = self.count_commits(&format!("{UPSTREAM_REF}..HEAD"))?;
+        Ok((hash, date, patches))
     }
 }
 

@@ -16,6 +16,7 @@ use cargo_pipelining::pipelining::Pipelining;
 use fs_err as fs;
 use replay::usage::cpu_of_children;
 use tempfile::TempDir;
+use walkdir::WalkDir;
 
 use super::median;
 use crate::build::{self, Built, Profile};
@@ -240,24 +241,17 @@ fn differing(some: &Artifacts, others: &Artifacts) -> String {
 /// that can be executed or loaded (tests, procedural macros, build scripts), with their SHA-256.
 fn final_artifacts(target: &Path) -> Result<Artifacts> {
     let mut artifacts = Artifacts::new();
-    for profile in fs::read_dir(target)? {
-        let profile = profile?.path();
-        let mut unvisited = Vec::from_iter(profile.is_dir().then(|| profile.clone()));
-        while let Some(dir) = unvisited.pop() {
-            for file in fs::read_dir(&dir)? {
-                let file = file?.path();
-                let name = file.file_name().unwrap_or_default().to_string_lossy();
-                if name.starts_with('.') || name == "incremental" || name == "out" {
-                    continue;
-                }
-                let metadata = fs::symlink_metadata(&file)?;
-                if metadata.is_dir() {
-                    unvisited.push(file);
-                } else if metadata.is_file() && (dir == profile || is_executable(&metadata)) {
-                    let path = file.strip_prefix(target).unwrap_or(&file);
-                    artifacts.insert(path.to_path_buf(), sha256(&fs::read(&file)?));
-                }
-            }
+    let files = WalkDir::new(target).min_depth(1).into_iter();
+    let files = files.filter_entry(|entry| {
+        let name = entry.file_name().to_string_lossy();
+        !name.starts_with('.') && name != "incremental" && name != "out"
+    });
+    for file in files {
+        let file = file?;
+        let is_file = file.depth() > 1 && file.file_type().is_file();
+        if is_file && (file.depth() == 2 || is_executable(&file.metadata()?)) {
+            let path = file.path().strip_prefix(target)?;
+            artifacts.insert(path.to_path_buf(), sha256(&fs::read(file.path())?));
         }
     }
     Ok(artifacts)

@@ -77,6 +77,7 @@ pub fn overview(report: &Report) -> Result<String> {
             .configure_series_labels()
             .legend_area_size(30)
             .label_font((FONT, 16))
+            .background_style(WHITE.mix(0.8))
             .position(SeriesLabelPosition::MiddleRight)
             .draw()?;
         root.present()?;
