@@ -12,34 +12,28 @@ use crate::{assemble, cargo, toolchain};
 
 #[derive(Debug, clap::Args)]
 pub struct Args {
-    #[command(flatten)]
-    profile: ProfileArgs,
+    /// Build with optimizations
+    #[arg(long)]
+    release: bool,
     /// Build the released cargo instead, in the same way, for comparison
     #[arg(long)]
     stock: bool,
-}
-
-#[derive(Clone, Copy, Debug, clap::Args)]
-pub struct ProfileArgs {
-    /// Build with optimizations
-    #[arg(long)]
-    pub release: bool,
-}
-
-impl ProfileArgs {
-    pub fn profile(self) -> Profile {
-        if self.release {
-            Profile::Release
-        } else {
-            Profile::Dev
-        }
-    }
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Profile {
     Dev,
     Release,
+}
+
+impl Profile {
+    pub fn new(release: bool) -> Self {
+        if release {
+            Profile::Release
+        } else {
+            Profile::Dev
+        }
+    }
 }
 
 #[derive(Debug)]
@@ -52,12 +46,8 @@ pub struct Built {
 
 /// Builds, and prints the path of the binary.
 pub fn run(project: &Project, args: &Args) -> Result<()> {
-    let variant = if args.stock {
-        Variant::Stock
-    } else {
-        Variant::Patched
-    };
-    let built = cargo(project, variant, args.profile.profile())?;
+    let (variant, profile) = (Variant::new(args.stock), Profile::new(args.release));
+    let built = cargo(project, variant, profile)?;
     println!("{}", built.path.display());
     Ok(())
 }

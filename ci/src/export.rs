@@ -149,21 +149,21 @@ fn settle(tree: &Tree, record: &Record, commits: &[Commit]) -> Result<(Vec<Strin
     let (mut ids, mut patches) = (Vec::new(), Vec::new());
     for (place, commit) in commits.iter().enumerate() {
         let patch = |id: &str| -> Result<Patch> {
+            let args = FORMAT_PATCH.split_whitespace().chain([id]);
             Ok(Patch {
                 name: commit.patch.clone(),
-                text: git.text(
-                    &FORMAT_PATCH
-                        .split_whitespace()
-                        .chain([id])
-                        .collect::<Vec<_>>(),
-                )?,
+                text: git.text(&args.collect::<Vec<_>>())?,
             })
         };
         let id = if place < settled {
             commit.id.clone()
         } else {
             let what = format!("commit {}", commit.title);
-            let id = match scratch.apply(&patch(&commit.id)?)? {
+            let draft = patch(&commit.id)?;
+            if !draft.text.contains("\ndiff --git ") {
+                bail!("{what} changes nothing; drop it: an empty patch cannot be applied");
+            }
+            let id = match scratch.apply(&draft)? {
                 Ok(id) => id,
                 Err(error) => bail!("{what} does not survive as a patch: {}", error.trim()),
             };

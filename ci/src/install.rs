@@ -43,12 +43,7 @@ pub fn install(project: &Project, args: &Args) -> Result<()> {
     if has_rustup {
         check_ours(&place, name)?;
     }
-    let profile = if args.debug {
-        Profile::Dev
-    } else {
-        Profile::Release
-    };
-    let built = build::cargo(project, Variant::Patched, profile)?;
+    let built = build::cargo(project, Variant::Patched, Profile::new(!args.debug))?;
     if !has_rustup {
         let dir = built.path.parent().unwrap_or(&built.path);
         note!("rustup was not found, so there is no toolchain to add");
@@ -120,12 +115,6 @@ pub fn original(toolchain: &Path) -> Option<PathBuf> {
 
 /// Makes the toolchain beside its place and then moves it there.
 fn make(place: &Path, original: &Path, cargo: &Path) -> Result<()> {
-    if !original.join("bin").is_dir() {
-        bail!(
-            "{} is no toolchain: it has no `bin` directory",
-            original.display()
-        );
-    }
     let toolchains = place.parent().context("the toolchain has no place")?;
     fs::create_dir_all(toolchains)?;
     // On the same file system, and not where rustup looks for toolchains.
@@ -138,14 +127,10 @@ fn make(place: &Path, original: &Path, cargo: &Path) -> Result<()> {
     link_all(original, &new, "bin")?;
     link_all(&original.join("bin"), &new.join("bin"), &cargo_name)?;
     fs::copy(cargo, new.join("bin").join(cargo_name))?;
-    let path = original.to_str();
-    let path = path.with_context(|| format!("{} is not UTF-8", original.display()))?;
-    fs::write(
-        new.join(MARKER),
-        format!(
-            "# Links to the toolchain below, with another cargo. `cargo xtask uninstall` removes it.\n{path}\n"
-        ),
-    )?;
+    let comment =
+        "# Links to the toolchain below, with another cargo. `cargo xtask uninstall` removes it.";
+    let marker = format!("{comment}\n{}\n", original.display());
+    fs::write(new.join(MARKER), marker)?;
     if fs::symlink_metadata(place).is_ok() {
         fs::rename(place, temporary.path().join("old"))?;
     }

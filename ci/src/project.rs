@@ -79,6 +79,14 @@ pub enum Variant {
 }
 
 impl Variant {
+    pub fn new(stock: bool) -> Self {
+        if stock {
+            Variant::Stock
+        } else {
+            Variant::Patched
+        }
+    }
+
     pub fn name(self) -> &'static str {
         match self {
             Variant::Patched => "cargo",

@@ -7,15 +7,16 @@ use anyhow::{Context, Result, bail};
 use fs_err as fs;
 use replay::BuildTrace;
 
-use crate::build::{self, ProfileArgs};
+use crate::build::{self, Profile};
 use crate::cargo;
 use crate::overlap;
 use crate::project::{Project, Variant, remove_dir};
 
 #[derive(Debug, clap::Args)]
 pub struct Args {
-    #[command(flatten)]
-    profile: ProfileArgs,
+    /// Build with optimizations
+    #[arg(long)]
+    release: bool,
     /// Arguments for the replacement
     #[arg(last = true, value_name = "ARGS")]
     args: Vec<OsString>,
@@ -23,7 +24,7 @@ pub struct Args {
 
 /// Runs the replacement with arguments in the current directory, or else on the example.
 pub fn run(project: &Project, args: &Args) -> Result<()> {
-    let built = build::cargo(project, Variant::Patched, args.profile.profile())?;
+    let built = build::cargo(project, Variant::Patched, Profile::new(args.release))?;
     let mut command = Command::new(&built.path);
     cargo::isolate(&mut command);
     if args.args.is_empty() {

@@ -81,11 +81,7 @@ pub fn run(project: &Project, args: &Args) -> Result<()> {
             },
         }))
     })?;
-    let variant = if args.stock {
-        Variant::Stock
-    } else {
-        Variant::Patched
-    };
+    let variant = Variant::new(args.stock);
     let (tree, _tree_lock) = assemble::ensure(project, variant)?;
     fixtures::create(&tree)?;
     let test_command = || test_command(project, variant, &tree, confinement, lacks_stable);
