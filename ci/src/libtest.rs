@@ -22,7 +22,7 @@ pub fn names(list: &str) -> BTreeSet<String> {
     names.map(str::to_owned).collect()
 }
 
-/// Parses a line that tells while tests run how one has ended: its name, and whether it failed.
+/// Parses a line that is printed when a test ends. Returns its name, and true if it failed.
 pub fn ended(line: &str) -> Option<(&str, bool)> {
     let (name, verdict) = line.strip_prefix("test ")?.split_once(" ... ")?;
     Some((name, verdict == "FAILED"))
@@ -53,7 +53,7 @@ pub fn verdicts(
         failed.extend(list.lines().filter_map(|line| line.strip_prefix("    ")));
     }
     if let Some(unknown) = failed.iter().find(|name| !expected.contains(**name)) {
-        bail!("`{unknown}` is said to have failed, and was not among the tests to run");
+        bail!("`{unknown}` is listed as failed, and was not among the tests to run");
     }
     let verdict = |name: &String| {
         if failed.contains(&**name) {

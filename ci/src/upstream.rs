@@ -167,9 +167,8 @@ fn flaky(failed: &[String], command: impl Fn() -> Result<Command>) -> Result<Vec
         status!("Again", "{test}, {AGAIN} times alone");
         let mut passes = true;
         for _ in 0..AGAIN {
-            let mut command = command()?;
-            let output = command.args(["--", "--exact", test]).output();
-            passes = passes && output?.status.success();
+            let alone = ["--", "--exact", test];
+            passes = passes && command()?.args(alone).output()?.status.success();
         }
         flaky.extend(passes.then(|| test.clone()));
     }

@@ -54,7 +54,7 @@ pub struct Case {
 #[derive(Debug, Default, Serialize)]
 pub struct Row {
     pub jobs: u64,
-    /// What the work and the longest path through it leave to any scheduler.
+    /// What the work and the critical path leave to any scheduler.
     pub limit: f64,
     pub walls: BTreeMap<Side, f64>,
     /// The most compilers that were paused at the same time in [`Side::Link`].
@@ -81,9 +81,9 @@ took. Wall times are in seconds; a ratio below 1 is quicker. `stock` is the rele
 `metadata` and `link` are the modes of the replacement, where an earlier build with as many jobs has
 measured what the units cost; `link` is the default. `cold` is the same where nobody has built the units
 before, and `stock-order` with jobs in the order of the released cargo: what is left is that units that
-link start early. The limit is what the work and the longest path through it leave to any scheduler.
-Paused is the most compilers that were paused at the same time in `link`. Overlap gained is what part of
-the time of `off` the mode `link` saves.
+link start early. The limit is what the work and the critical path leave to any scheduler. Paused is the
+most compilers that were paused at the same time in `link`. Overlap gained is the part of the time of
+`off` that the mode `link` saves.
 
 On generated graphs the two queues are measured alone, without the rest of cargo: the time that they take,
 and the most memory that they have. Growth is the ratio of that time to the time for a tenth of the units:
