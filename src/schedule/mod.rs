@@ -18,7 +18,6 @@
 mod clock;
 pub mod costs;
 pub mod guess;
-mod known;
 mod limit;
 mod pauses;
 pub mod pausing;
@@ -31,7 +30,7 @@ use std::fmt;
 use serde::de;
 
 pub use clock::{CLOCK_FILE, Clock};
-pub use known::KnownCosts;
+pub use costs::KnownCosts;
 pub use limit::{Done, Step};
 pub use pauses::Pauses;
 pub(crate) use rank::rank;
