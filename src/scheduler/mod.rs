@@ -56,7 +56,6 @@ mod clock;
 pub mod costs;
 pub mod estimate;
 pub mod guess;
-mod known;
 mod limit;
 mod measure;
 mod node;
@@ -72,8 +71,8 @@ use std::collections::{BinaryHeap, HashMap, VecDeque};
 use std::hash::Hash;
 
 pub use clock::{CLOCK_FILE, Clock};
+pub use costs::KnownCosts;
 pub use estimate::{Estimate, Measured, Phase, Work};
-pub use known::KnownCosts;
 pub use limit::{Done, Step};
 pub use pauses::Pauses;
 pub use plan::{Plan, Planned};

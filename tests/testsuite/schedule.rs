@@ -166,14 +166,18 @@ fn costs_that_are_damaged_are_mentioned_to_who_wants_to_know_and_replaced() {
     says(&p, "build -v", VERBOSE);
     fs::write(store(), "no costs at all").unwrap();
     says(&p, "build", QUIET);
-    assert!(fs::read(store()).unwrap().starts_with(b"SQLite format 3\0"));
+    assert!(
+        fs::read(store())
+            .unwrap()
+            .starts_with(b"cargo build costs, version 1\n")
+    );
 
     fs::write(store(), "no costs at all").unwrap();
     says(
         &p,
         "build -v",
         str![[r#"
-[WARNING] failed to read build costs from `[ROOT]/home/.cargo/.build-costs`: it is damaged; a build that can write to it replaces it: file is not a database: Error code 26: file is not a database
+[WARNING] failed to read build costs from `[ROOT]/home/.cargo/.build-costs`: it is damaged or of another format, and will be replaced
 [COMPILING] unmistakable v0.5.0 ([ROOT]/foo)
 [RUNNING] `rustc [..]`
 [FINISHED] `dev` profile [unoptimized + debuginfo] target(s) in [ELAPSED]s
