@@ -22,9 +22,10 @@ pub fn edges(recording: &Recording, pipelining: Pipelining) -> Vec<Vec<(usize, N
             let usage = usage(recording, unit, &units[*dependency]);
             (*dependency, pipelining.need(usage))
         };
-        edges.push(match links(unit) {
-            true => all.iter().map(need).collect(),
-            false => unit.needs.iter().map(need).collect(),
+        edges.push(if links(unit) {
+            all.iter().map(need).collect()
+        } else {
+            unit.needs.iter().map(need).collect()
         });
         below.push(all);
     }
@@ -42,8 +43,13 @@ fn links(unit: &Unit) -> bool {
 fn usage(recording: &Recording, unit: &Unit, dependency: &Unit) -> Usage {
     match (unit.role(), dependency.role()) {
         (Role::Library, Role::Library) => Usage::Reads,
-        (Role::Linked, Role::Library) if recording.lto => Usage::Whole,
+        (Role::Linked, Role::Library) if recording.lto || reads_rlibs(unit) => Usage::Whole,
         (_, Role::Library) if links(unit) => Usage::Links,
         _ => Usage::Whole,
     }
+}
+
+/// True if the compiler itself puts libraries into its output.
+fn reads_rlibs(unit: &Unit) -> bool {
+    (unit.kind.iter()).any(|kind| kind == "staticlib" || kind == "dylib")
 }

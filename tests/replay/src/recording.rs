@@ -146,7 +146,8 @@ impl Unit {
             _ if is("custom-build") => Role::BuildScript,
             _ if is("proc-macro") => Role::ProcMacro,
             "test" => Role::Linked,
-            _ if is("lib") || is("rlib") => Role::Library,
+            // One that is another library as well is linked for that.
+            _ if self.kind.iter().all(|kind| kind == "lib" || kind == "rlib") => Role::Library,
             _ => Role::Linked,
         }
     }

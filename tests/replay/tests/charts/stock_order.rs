@@ -1,41 +1,24 @@
-//! What runs when, exactly: real builds of small graphs in each mode, in the order in which Cargo has
-//! always started jobs. See [`graph`](crate::support::graph) for how to read the charts.
+//! Each mode, in the order in which Cargo has always started jobs.
 
-use std::collections::BTreeMap;
 use std::fmt::Write as _;
-use std::path::Path;
 
-use cargo_test_support::prelude::*;
-use cargo_test_support::{paths, str};
 use replay::recording::Unit;
-use replay::stage::Settings;
-use replay::{Recording, Time};
-use snapbox::assert_data_eq;
+use replay::simulate::{Pipelining, Schedule, Settings, known};
+use snapbox::{IntoData, assert_data_eq, str};
 
-use crate::support::graph::{Graph, stage};
-use crate::support::replacement;
+use crate::graph::Graph;
 
-/// A mode in the order in which Cargo has always started jobs.
-fn stock_order(mode: &str) -> Settings<'_> {
-    Settings {
-        pipelining: Some(mode),
-        schedule: Some("stock"),
-    }
-}
-
-/// What is built in each mode, with so many jobs.
 #[track_caller]
 fn check(graph: &Graph, jobs: u64, expected: impl IntoData) {
     let mut charts = String::new();
-    for mode in ["off", "metadata", "link"] {
-        let scene = graph.prepare(&paths::root().join(mode));
-        let chart = graph.played(&scene, jobs, stock_order(mode));
+    for mode in [Pipelining::Off, Pipelining::Metadata, Pipelining::Link] {
+        let chart = graph.chart(&Settings::new(jobs, mode, Schedule::Stock), known);
         write!(charts, "{mode}\n{chart}").unwrap();
     }
     assert_data_eq!(charts, expected.raw());
 }
 
-#[cargo_test]
+#[test]
 fn a_chain() {
     let mut graph = Graph::new();
     let a = graph.lib("a", &[], 2, 6);
@@ -66,7 +49,7 @@ link
     );
 }
 
-#[cargo_test]
+#[test]
 fn a_diamond() {
     let mut graph = Graph::new();
     let bottom = graph.lib("bottom", &[], 2, 12);
@@ -97,7 +80,7 @@ link
     );
 }
 
-#[cargo_test]
+#[test]
 fn a_diamond_with_two_jobs() {
     let mut graph = Graph::new();
     let bottom = graph.lib("bottom", &[], 2, 12);
@@ -128,7 +111,7 @@ link
     );
 }
 
-#[cargo_test]
+#[test]
 fn a_macro_in_the_middle() {
     let mut graph = Graph::new();
     let syntax = graph.lib("syntax", &[], 4, 8);
@@ -159,7 +142,7 @@ link
     );
 }
 
-#[cargo_test]
+#[test]
 fn a_build_script_with_a_dependency() {
     let mut graph = Graph::new();
     let helper = graph.lib("helper", &[], 2, 8);
@@ -194,7 +177,7 @@ link
     );
 }
 
-#[cargo_test]
+#[test]
 fn build_scripts_that_tell_each_other() {
     let mut graph = Graph::new();
     let script = graph.compile("sys", "custom-build", &[], [1, 1, 1]);
@@ -237,7 +220,7 @@ link
     );
 }
 
-#[cargo_test]
+#[test]
 fn two_binaries_on_one_library() {
     let mut graph = Graph::new();
     let lib = graph.lib("lib", &[], 2, 12);
@@ -264,7 +247,7 @@ link
     );
 }
 
-#[cargo_test]
+#[test]
 fn parked_jobs_leave_their_slots() {
     let mut graph = Graph::new();
     let lib = graph.lib("lib", &[], 2, 20);
@@ -295,7 +278,7 @@ link
     );
 }
 
-#[cargo_test]
+#[test]
 fn no_more_than_two_for_each_job_run_ahead() {
     let mut graph = Graph::new();
     let lib = graph.lib("lib", &[], 2, 30);
@@ -332,7 +315,7 @@ link
     );
 }
 
-#[cargo_test]
+#[test]
 fn links_go_before_compilers() {
     let mut graph = Graph::new();
     let early = graph.lib("early", &[], 1, 8);
@@ -370,7 +353,7 @@ link
     );
 }
 
-#[cargo_test]
+#[test]
 fn one_job() {
     let mut graph = Graph::new();
     let a = graph.lib("a", &[], 2, 4);
@@ -397,7 +380,7 @@ link
     );
 }
 
-#[cargo_test]
+#[test]
 fn a_library_of_several_types() {
     let mut graph = Graph::new();
     let base = graph.lib("base", &[], 2, 8);
@@ -408,23 +391,23 @@ fn a_library_of_several_types() {
         8,
         str![[r#"
 off
-  base    |--========
-  mixed   |          --====###
-  app bin |                   --==##
+  base             |--========
+  mixed lib+cdylib |          --====###
+  app bin          |                   --==##
 metadata
-  base    |--========
-  mixed   |          --====###
-  app bin |                   --==##
+  base             |--========
+  mixed lib+cdylib |          --====###
+  app bin          |                   --==##
 link
-  base    |--========
-  mixed   |  --====..###
-  app bin |             --==##
+  base             |--========
+  mixed lib+cdylib |  --====..###
+  app bin          |             --==##
 
 "#]],
     );
 }
 
-#[cargo_test]
+#[test]
 fn a_cdylib_and_a_staticlib() {
     let mut graph = Graph::new();
     let base = graph.lib("base", &[], 2, 10);
@@ -451,7 +434,7 @@ link
     );
 }
 
-#[cargo_test]
+#[test]
 fn a_dynamic_library() {
     let mut graph = Graph::new();
     let base = graph.lib("base", &[], 2, 6);
@@ -478,7 +461,7 @@ link
     );
 }
 
-#[cargo_test]
+#[test]
 fn tests_of_a_library() {
     let mut graph = Graph::new();
     let dependency = graph.lib("dependency", &[], 1, 10);
@@ -522,7 +505,7 @@ link
     );
 }
 
-#[cargo_test]
+#[test]
 fn a_library_for_the_host_and_for_the_target() {
     let mut graph = Graph::new();
     let host = graph.lib("both", &[], 2, 4);
@@ -561,7 +544,7 @@ link
     );
 }
 
-#[cargo_test]
+#[test]
 fn link_time_optimization_reads_libraries_before_the_linker() {
     let mut graph = Graph::new();
     graph.optimize_at_link_time();
@@ -593,7 +576,7 @@ link
     );
 }
 
-#[cargo_test]
+#[test]
 fn codegen_takes_the_threads_that_nobody_else_needs() {
     let mut graph = Graph::new();
     let mut big = |package: &str, needs: &[usize]| {
@@ -623,129 +606,4 @@ link
 
 "#]],
     );
-}
-
-/// Each unit, and what it needs of what nothing else that it needs does: enough to tell whether two
-/// graphs are the same.
-fn described(recording: &Recording) -> Vec<(String, Vec<String>)> {
-    let mut reduced = recording.clone();
-    reduced.reduce();
-    // Not the package: those of a skeleton may have other names.
-    let name = |unit: &Unit| {
-        let Unit {
-            version,
-            target,
-            kind,
-            mode,
-            ..
-        } = unit;
-        // Nor the file of a build script, after which its target is named.
-        let target = match kind.first().map(String::as_str) {
-            Some("custom-build") => "build script",
-            _ => target,
-        };
-        format!("{target} {version} {kind:?} {mode}")
-    };
-    let needs = |unit: &Unit| {
-        let needs = unit.needs.iter().map(|need| name(&reduced.units[*need]));
-        let mut needs: Vec<_> = needs.collect();
-        needs.sort();
-        needs
-    };
-    let mut described: Vec<_> = reduced
-        .units
-        .iter()
-        .map(|unit| (name(unit), needs(unit)))
-        .collect();
-    described.sort();
-    described
-}
-
-/// What a trace tells of the graph, as a recording.
-fn graph_of_trace(path: &Path) -> Recording {
-    #[derive(serde::Deserialize)]
-    struct Args {
-        unit: u64,
-        version: String,
-        target: String,
-        kind: Vec<String>,
-        mode: String,
-        waited_for: BTreeMap<String, Vec<u64>>,
-    }
-    let trace = std::fs::read_to_string(path).unwrap();
-    let events: Vec<serde_json::Value> = serde_json::from_str(&trace).unwrap();
-    let is_unit = |event: &&serde_json::Value| event["args"].get("package").is_some();
-    let mut units: BTreeMap<u64, Args> = events
-        .iter()
-        .filter(is_unit)
-        .map(|event| serde_json::from_value::<Args>(event["args"].clone()).unwrap())
-        .map(|args| (args.unit, args))
-        .collect();
-    let mut places = BTreeMap::new();
-    let mut graph = Recording::new("a trace", "none", "anywhere");
-    while !units.is_empty() {
-        let (id, args) = units
-            .iter()
-            .find(|(_, args)| {
-                args.waited_for
-                    .values()
-                    .flatten()
-                    .all(|id| places.contains_key(id))
-            })
-            .unwrap();
-        let needs = args.waited_for.values().flatten().map(|id| places[id]);
-        graph.units.push(Unit {
-            version: args.version.clone(),
-            target: args.target.clone(),
-            kind: args.kind.clone(),
-            mode: args.mode.clone(),
-            needs: needs.collect(),
-            ..Unit::default()
-        });
-        places.insert(*id, places.len());
-        let id = *id;
-        units.remove(&id);
-    }
-    graph
-}
-
-#[cargo_test]
-fn a_skeleton_has_the_graph_of_its_recording() {
-    let traces = crate::support::root().join("tests/replay/traces");
-    let mut count = 0;
-    for entry in traces.read_dir().unwrap() {
-        let path = entry.unwrap().path();
-        let recording = Recording::read(&path).unwrap();
-        let scene = stage().prepare(&recording, &paths::root().join(count.to_string()));
-        let played = scene
-            .unwrap()
-            .play(replacement(), 8, stock_order("link"), Time::Virtual)
-            .unwrap();
-        let replayed = graph_of_trace(&played.trace.unwrap());
-        let (recorded, replayed) = (described(&recording), described(&replayed));
-        for (recorded, replayed) in recorded.iter().zip(&replayed) {
-            assert_eq!(recorded, replayed, "{}", recording.name);
-        }
-        assert_eq!(recorded.len(), replayed.len(), "{}", recording.name);
-        count += 1;
-    }
-    assert!(count > 0);
-}
-
-/// What the same build takes does not depend on the machine.
-#[cargo_test]
-fn a_replay_is_repeatable() {
-    let path = crate::support::root().join("tests/replay/traces/hyperfine-dev.json.gz");
-    let recording = Recording::read(&path).unwrap();
-    let scene = stage()
-        .prepare(&recording, &paths::root().join("replay"))
-        .unwrap();
-    let play = |jobs| {
-        let played = scene.play(replacement(), jobs, stock_order("link"), Time::Virtual);
-        played.unwrap().log.wall().as_secs_f64()
-    };
-    let (once, again) = (play(8), play(8));
-    assert!((once / again - 1.0).abs() <= 0.01, "{once} {again}");
-    let (serial, work) = (play(1), recording.work() as f64 / 1e6);
-    assert!((serial / work - 1.0).abs() <= 0.02, "{serial} {work}");
 }
