@@ -70,7 +70,7 @@ mod summary;
 use std::collections::{BinaryHeap, HashMap, VecDeque};
 use std::hash::Hash;
 
-pub use clock::{CLOCK_FILE, Clock};
+pub use clock::Clock;
 pub use costs::KnownCosts;
 pub use estimate::{Estimate, Measured, Phase, Work};
 pub use limit::{Done, Step};

@@ -1,8 +1,8 @@
-//! Measures the replacement: on real projects, and on recorded builds.
+//! Measures the replacement on real projects, and its scheduler on recorded builds.
 //!
 //! ```text
 //!   a project ──> compare: both cargos in turn            ──> times, artifacts
-//!             ──> record ──> a recording ──> replay: once ──> times, a trace
+//!             ──> record ──> a recording ──> replay: one simulation ──> times, a trace
 //!                                        └─> bench: all recordings, sides and numbers of jobs
 //! ```
 
@@ -15,30 +15,11 @@ mod queue;
 pub mod record;
 pub mod replay;
 mod report;
-mod results;
 
-use std::path::PathBuf;
+use std::time::Duration;
 
-use ::replay::Stage;
-use anyhow::Result;
-
-use crate::project::Project;
-use crate::{cargo, toolchain};
-
-/// Builds the stand-in for compilers, linkers and build scripts.
-fn stand_in(project: &Project) -> Result<PathBuf> {
-    let mut command = cargo::command(project, "build");
-    command
-        .current_dir(&project.root)
-        .args(["--package", "replay", "--bin", "stand-in"])
-        .args(["--release", "--locked"]);
-    cargo::executable(command, "building the stand-in", "bin")
-}
-
-/// Builds what all replays share.
-fn stage(project: &Project) -> Result<Stage> {
-    let rustc = toolchain::rustc_itself()?;
-    Stage::new(stand_in(project)?, rustc, toolchain::rustc()?.host.clone())
+fn seconds(micros: u64) -> f64 {
+    Duration::from_micros(micros).as_secs_f64()
 }
 
 /// Returns the median; of no figures it is not a number.

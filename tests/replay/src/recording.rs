@@ -122,7 +122,7 @@ fn is_zero(number: &u64) -> bool {
     *number == 0
 }
 
-/// What a unit is, as far as a replay is concerned.
+/// What a unit is, as far as a simulation is concerned.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Role {
     /// A library whose metadata is enough for those that use it.
