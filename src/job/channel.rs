@@ -700,7 +700,7 @@ mod tests {
 
     #[test]
     fn empty_mailbox_times_out() {
-        let mailbox = Mailbox::<Heard>::new(1);
+        let mailbox = Mailbox::<Received>::new(1);
         assert!(mailbox.pop_urgent(Duration::ZERO).is_empty());
     }
 }
