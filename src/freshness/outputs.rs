@@ -421,7 +421,7 @@ impl UnitOutputs {
     }
 
     /// Returns the paths of the unit's own outputs.
-    pub fn outputs(&self) -> &[PathBuf] {
+    pub fn paths(&self) -> &[PathBuf] {
         &self.is.outputs
     }
 }
