@@ -14,12 +14,13 @@ use cargo_pipelining::graph::Artifact;
 use cargo_pipelining::job::State;
 use cargo_pipelining::link_gate::{EarlyStarts, HeldLinker};
 use cargo_pipelining::permit::PermitSender;
+use cargo_pipelining::scheduler::guess::{Kind, guess};
 use cargo_pipelining::scheduler::{Action, Clock, Pauses, Plan, Scheduler};
 
 pub use cargo_pipelining::config::{Pipelining, Schedule};
 pub use cargo_pipelining::scheduler::{Estimate, Work};
 
-use crate::edges::edges;
+use crate::edges::{edges, needs_objects};
 use crate::recording::{Recording, Role, Unit};
 
 /// How to build.
@@ -35,9 +36,26 @@ pub struct Settings {
     pub places: usize,
 }
 
-/// What a build came to.
+/// A phase of a unit that ran.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Span {
+    /// The number of the unit in the recording.
+    pub unit: usize,
+    /// What it did.
+    pub phase: Phase,
+    /// When it began. µs.
+    pub start: u64,
+    /// When it ended. µs.
+    pub end: u64,
+    /// How many threads it had last.
+    pub threads: u64,
+}
+
+/// What a build came to.
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Outcome {
+    /// What ran when, in the order in which phases ended.
+    pub spans: Vec<Span>,
     /// How long it took. µs.
     pub wall: u64,
     /// The most compilers that were paused at the same time.
@@ -55,6 +73,20 @@ pub fn recorded_work(unit: &Unit) -> Work {
         codegen: unit.codegen,
         link: unit.link,
     }
+}
+
+/// What is guessed of a unit that was never built.
+pub fn guessed_work(unit: &Unit) -> Work {
+    let source = unit.source_size;
+    guess(match unit.role() {
+        Role::Library => Kind::Library { source },
+        Role::ProcMacro => Kind::ProcMacro { source },
+        Role::Linked => Kind::Linked { source },
+        Role::BuildScript => Kind::BuildScript,
+        Role::Run => Kind::Run {
+            native_source: source,
+        },
+    })
 }
 
 /// Builds what was recorded, by `estimate` of what each unit costs.
@@ -79,6 +111,7 @@ pub fn simulate(
         paused: BTreeSet::new(),
         now,
         outcome: Outcome {
+            spans: Vec::new(),
             wall: 0,
             most_paused: 0,
             peak_memory: 0,
@@ -112,17 +145,27 @@ fn plan(
         schedule: settings.schedule,
         clock,
         early: EarlyStarts::simulated(settings.jobs.try_into()?),
-        pauses: Pauses::simulated(settings.places),
+        // With one job there is nothing to gain.
+        pauses: Pauses::simulated(if settings.jobs > 1 {
+            settings.places
+        } else {
+            0
+        }),
         ..Default::default()
     };
     plan.seal(settings).map_err(|e| anyhow!("{e}"))
 }
 
+/// A part of what a unit does.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Phase {
+pub enum Phase {
+    /// A build script runs.
     Run,
+    /// Until the metadata is written.
     Frontend,
+    /// Until the last object is.
     Codegen,
+    /// The linker.
     Link,
 }
 
@@ -134,6 +177,8 @@ struct Running {
     left: u64,
     threads: u64,
     is_early: bool,
+    /// µs.
+    start: u64,
 }
 
 struct Build<'r> {
@@ -230,6 +275,7 @@ impl Build<'_> {
             left,
             threads: 1,
             is_early,
+            start: self.now.load(Ordering::Relaxed),
         });
     }
 
@@ -254,8 +300,15 @@ impl Build<'_> {
             ..
         } = ended;
         let unit = &self.units[place];
+        self.outcome.spans.push(Span {
+            unit: place,
+            phase,
+            start: ended.start,
+            end: self.now.load(Ordering::Relaxed),
+            threads: ended.threads,
+        });
         match phase {
-            Phase::Frontend if unit.role() == Role::Library => {
+            Phase::Frontend if unit.role() == Role::Library && !needs_objects(unit) => {
                 self.scheduler.produced(&place, Artifact::Metadata);
                 // It is still running as far as slots are concerned.
                 let slots = self.slots();
