@@ -149,7 +149,7 @@ fn execute(cli: Cli) -> Result<ExitCode> {
         Command::Upstream(args) => upstream::run(project, &args)?,
         Command::Compare(args) => compare::run(project, &args)?,
         Command::Record(args) => record::run(project, &args)?,
-        Command::Replay(args) => replay::run(project, &args)?,
+        Command::Replay(args) => replay::run(&args)?,
         Command::Bench(args) => bench::run(project, &args)?,
         Command::Port { version } => port::run(project, &version)?,
         Command::Prefixes => prefixes::run(project)?,

@@ -70,7 +70,7 @@ mod summary;
 use std::collections::{BinaryHeap, HashMap, VecDeque};
 use std::hash::Hash;
 
-pub use clock::{CLOCK_FILE, Clock};
+pub use clock::Clock;
 pub use costs::KnownCosts;
 pub use estimate::{Estimate, Measured, Phase, Work};
 pub use limit::{Done, Step};
@@ -112,7 +112,7 @@ impl<U> Default for Settings<U> {
     fn default() -> Self {
         Settings {
             schedule: Schedule::default(),
-            clock: Clock::of_this_process(),
+            clock: Clock::since(std::time::Instant::now()),
             early: EarlyStarts::none(),
             pauses: Pauses::none(),
             costs: None,

@@ -31,8 +31,6 @@ mod nightly;
 mod order;
 #[cfg(target_os = "linux")]
 mod pause;
-#[cfg(target_os = "linux")]
-mod replay;
 mod schedule;
 #[cfg(target_os = "linux")]
 mod soak;

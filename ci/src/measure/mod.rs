@@ -2,7 +2,7 @@
 //!
 //! ```text
 //!   a project ──> compare: both cargos in turn            ──> times, artifacts
-//!             ──> record ──> a recording ──> replay: once ──> times, a trace
+//!             ──> record ──> a recording ──> replay: simulated once
 //!                                        └─> bench: all recordings, sides and numbers of jobs
 //! ```
 
@@ -15,17 +15,15 @@ mod queue;
 pub mod record;
 pub mod replay;
 mod report;
-mod results;
 
 use std::path::PathBuf;
 
-use ::replay::Stage;
 use anyhow::Result;
 
+use crate::cargo;
 use crate::project::Project;
-use crate::{cargo, toolchain};
 
-/// Builds the stand-in for compilers, linkers and build scripts.
+/// Builds the program that records compilers, linkers and build scripts.
 fn stand_in(project: &Project) -> Result<PathBuf> {
     let mut command = cargo::command(project, "build");
     command
@@ -33,12 +31,6 @@ fn stand_in(project: &Project) -> Result<PathBuf> {
         .args(["--package", "replay", "--bin", "stand-in"])
         .args(["--release", "--locked"]);
     cargo::executable(command, "building the stand-in", "bin")
-}
-
-/// Builds what all replays share.
-fn stage(project: &Project) -> Result<Stage> {
-    let rustc = toolchain::rustc_itself()?;
-    Stage::new(stand_in(project)?, rustc, toolchain::rustc()?.host.clone())
 }
 
 /// Returns the median; of no figures it is not a number.

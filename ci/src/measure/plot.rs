@@ -5,8 +5,8 @@
 use anyhow::Result;
 use plotters::prelude::*;
 
+use super::bench::Side;
 use super::report::Report;
-use super::results::Side;
 
 const GREEN: RGBColor = RGBColor(0, 158, 115);
 const BLUE: RGBColor = RGBColor(0, 114, 178);

@@ -7,9 +7,9 @@ use std::collections::BTreeMap;
 
 use serde::Serialize;
 
+use super::bench::Side;
 use super::geometric_mean;
 use super::queue::{Graph, Spent};
-use super::results::Side;
 use crate::table::Table;
 
 /// From this number of jobs on, more overlap must not make a build slower.
@@ -58,7 +58,7 @@ pub struct Row {
     pub limit: f64,
     pub walls: BTreeMap<Side, f64>,
     /// The most compilers that were paused at the same time in [`Side::Link`].
-    pub most_paused: Option<usize>,
+    pub most_paused: usize,
 }
 
 impl Row {
@@ -76,12 +76,11 @@ impl Row {
 }
 
 const EXPLANATION: &str = "\
-Recorded builds, replayed: the real cargos, and compilers that only wait as long as the recorded ones
-took. Wall times are in seconds; a ratio below 1 is quicker. `stock` is the released cargo. `off`,
-`metadata` and `link` are the modes of the replacement, where an earlier build with as many jobs has
-measured what the units cost; `link` is the default. `cold` is the same where nobody has built the units
-before, and `stock-order` with jobs in the order of the released cargo: what is left is that units that
-link start early. The limit is what the work and the critical path leave to any scheduler. Paused is the
+Recorded builds, simulated on the scheduler. Wall times are in seconds; a ratio below 1 is quicker. `stock` is
+mode `metadata` in the order of the released cargo, which is how that builds. `off`, `metadata` and `link` are
+the modes of the replacement with measured costs; `link` is the default. `cold` is the same with guessed
+costs, and `stock-order` in the order of the released cargo: what is left is that units that link start
+early. The limit is what the work and the critical path leave to any scheduler. Paused is the
 most compilers that were paused at the same time in `link`. Overlap gained is the part of the time of
 `off` that the mode `link` saves.
 
@@ -263,7 +262,6 @@ impl Case {
         let mut table = Table::new(&(sides + ratios));
         for row in &self.rows {
             let walls = row.walls.values().map(|wall| format!("|{wall:.2}"));
-            let paused = row.most_paused.map(|paused| paused.to_string());
             table.row(&format!(
                 "-j{}{}|{:.3}|{:.3}|{:.3}|{}|{:.1}%",
                 row.jobs,
@@ -271,7 +269,7 @@ impl Case {
                 row.to_stock(Side::Link),
                 row.to_limit(Side::Link),
                 row.to_limit(Side::Cold),
-                paused.as_deref().unwrap_or("-"),
+                row.most_paused,
                 (1.0 - row.ratio(Side::Link, Side::Off)) * 100.0
             ));
         }
@@ -299,7 +297,7 @@ pub mod tests {
             jobs,
             limit: 5.0,
             walls: std::iter::zip(Side::ALL, seconds).collect(),
-            most_paused: Some(3),
+            most_paused: 3,
         };
         Case {
             name: name.to_owned(),

@@ -1,9 +1,7 @@
 //! Builds that never run: the scheduler of the queue, and a loop in the place of cargo and compilers.
 //!
-//! A replay shows what the replacement does, with processes, signals and a jobserver, and takes as
-//! long as cargo does. Here is nothing but the decisions: what starts next, what is paused. A build
-//! takes milliseconds, so that rules can be compared by the thousand. The model of a build is that of a
-//! replay, as the [crate's documentation](crate) has it.
+//! Here is nothing but the decisions: what starts next, what is paused. A build takes milliseconds, so that
+//! rules can be compared by the thousand.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;

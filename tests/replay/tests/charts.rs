@@ -13,6 +13,8 @@
 //!
 //! The charts were first drawn of builds by the real cargo, whose compilers only took time.
 
+#![allow(clippy::unwrap_used)]
+
 use std::fmt::Write as _;
 
 use cargo_pipelining::scheduler::pausing;

@@ -8,8 +8,6 @@ pub mod cutoff;
 #[cfg(target_os = "linux")]
 pub mod gated;
 #[cfg(target_os = "linux")]
-pub mod graph;
-#[cfg(target_os = "linux")]
 pub mod pausing;
 #[cfg(target_os = "linux")]
 pub mod programs;

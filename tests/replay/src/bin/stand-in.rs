@@ -1,4 +1,4 @@
-//! What cargo runs in the place of rustc, the linker and build scripts; see `replay::stand_in`.
+//! What runs between cargo, rustc and the linker while a build is recorded; see `replay::stand_in`.
 
 use std::process::ExitCode;
 

@@ -14,9 +14,8 @@ use fs_err as fs;
 use object::read::archive::ArchiveFile;
 use serde::{Deserialize, Serialize};
 
-use super::compiler::{Invocation, expand};
-use super::{Role, become_it, exit_code, variable};
-use crate::log::append_line;
+use super::invocation::{Invocation, expand};
+use super::{Role, append_line, become_it, exit_code, variable};
 use crate::usage::cpu_of_children;
 
 /// In the environment of cargo: the file to which each compilation is appended, as [`Compiled`].
