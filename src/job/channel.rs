@@ -36,7 +36,7 @@
 use std::cell::{Cell, RefCell};
 use std::collections::{HashMap, VecDeque};
 use std::io;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -44,7 +44,7 @@ use anyhow::anyhow;
 use cargo_util::ProcessBuilder;
 
 use crate::link_gate::hollow::Hollow;
-use crate::link_gate::{self, EarlyStart, Exec};
+use crate::link_gate::{self, EarlyStart, Exec, Gate};
 use crate::pause::Handle;
 use crate::permit::{Parking, PermitSender};
 use crate::process::OnLine;
@@ -90,8 +90,8 @@ pub struct Compiler {
     pub early: Option<EarlyStart>,
     /// Pauses and resumes it, if it may be paused.
     pub handle: Option<Handle>,
-    /// Where to write a hollow rlib, if a job may start early on it.
-    pub scratch: Option<PathBuf>,
+    /// Set if a job may start early on a hollow rlib in the place of the one that it makes.
+    pub gate: Option<Arc<Gate>>,
 }
 
 /// What a channel has announced of its job.
@@ -351,8 +351,8 @@ impl<M> JobChannel<M> {
     ///
     /// Those of [`Hollow::write`]. Then dependents have to wait for the end of the job.
     pub fn write_hollow_rlib(&self, rmeta: &Path) -> io::Result<()> {
-        if let Some(scratch) = &self.compiler.scratch {
-            let hollow = Hollow::write(rmeta, &rmeta.with_extension("rlib"), scratch)?;
+        if let Some(gate) = &self.compiler.gate {
+            let hollow = Hollow::write(rmeta, &rmeta.with_extension("rlib"), gate.dir())?;
             *self.hollow.borrow_mut() = Some(hollow);
         }
         Ok(())
@@ -432,8 +432,13 @@ impl<M> JobChannel<M> {
         impl<M> Drop for FinishOnDrop<'_, M> {
             fn drop(&mut self) {
                 let result = self.result.take();
-                // No hollow rlib is left when dependents may link.
-                drop(self.channel.hollow.take());
+                // After a success no hollow rlib is left when dependents may link.
+                let hollow = self.channel.hollow.take();
+                if let (Some(hollow), Some(gate)) = (hollow, &self.channel.compiler.gate)
+                    && !matches!(result, Some(Ok(())))
+                {
+                    gate.keep(hollow);
+                }
                 self.channel
                     .finish(result.unwrap_or_else(|| Err(anyhow!("worker panicked"))));
             }

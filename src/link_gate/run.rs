@@ -271,12 +271,14 @@ impl Verdict {
             (Progress::NotLinked, _) => Verdict::AgainWithPermit,
             // Something has linked, or nothing has, but not what had to wait. It may be made from
             // hollow rlibs.
-            (Progress::Compiling | Progress::Parked, Ended::Well) => Verdict::Again,
+            (Progress::Compiling | Progress::Parked | Progress::Permitted, Ended::Well) => {
+                Verdict::Again
+            }
             // It may have failed over a hollow rlib, or over the shim.
             (Progress::Compiling, Ended::WithoutSourceError) => Verdict::Again,
             (Progress::Compiling, Ended::Badly) => Verdict::Stands,
             // It was killed while it waited: nothing else makes it go on.
-            (Progress::Parked, _) => Verdict::Stands,
+            (Progress::Parked | Progress::Permitted, _) => Verdict::Stands,
         }
     }
 }
