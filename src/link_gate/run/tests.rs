@@ -38,7 +38,9 @@ fn every_verdict() {
             "{progress:?}"
         );
         assert_eq!(Verdict::of(progress, Badly), badly, "{progress:?}");
-        assert_eq!(Verdict::of(progress, NotStarted), Again, "{progress:?}");
+        for ended in [OutOfResources, TooLong] {
+            assert_eq!(Verdict::of(progress, ended), Again, "{progress:?}");
+        }
     }
 }
 
@@ -49,8 +51,8 @@ fn shortage_is_told_from_other_errors() {
         let error = anyhow::Error::new(cause).context("could not execute process");
         Ended::of(&Err(error), false)
     };
-    assert_eq!(ended(24), NotStarted, "EMFILE");
-    assert_eq!(ended(7), NotStarted, "E2BIG");
+    assert_eq!(ended(24), OutOfResources, "EMFILE");
+    assert_eq!(ended(7), TooLong, "E2BIG");
     assert_eq!(ended(2), Badly, "ENOENT");
 }
 
