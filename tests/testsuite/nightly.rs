@@ -139,14 +139,12 @@ fn rlibs_without_metadata() {
     assert_cuts_off("-Zembed-metadata=no");
     assert_as_released("-Zembed-metadata=no");
     assert_starts_early("-Zembed-metadata=no");
-    assert_pauses("-Zembed-metadata=no");
 }
 
 #[cargo_test]
 fn freshness_by_checksum() {
     assert_as_released("-Zchecksum-freshness");
     assert_starts_early("-Zchecksum-freshness");
-    assert_pauses("-Zchecksum-freshness");
 }
 
 #[cargo_test]
