@@ -35,6 +35,12 @@ impl Lock {
         Self::acquire(project, ".testsuite-lock", true, purpose)
     }
 
+    /// Locks the results of benchmarks.
+    pub fn bench(project: &Project) -> Result<Self> {
+        let purpose = "another `cargo xtask bench` to finish";
+        Self::acquire(project, ".bench-lock", true, purpose)
+    }
+
     fn tree(project: &Project, variant: Variant, exclusive: bool) -> Result<Self> {
         let use_ = if exclusive { "using" } else { "changing" };
         let tree = project.shown(&project.tree(variant));

@@ -1,4 +1,4 @@
-//! Ledger entries: what a unit was made of, and what came out.
+//! Ledger entries: the inputs of a unit, and its outputs.
 //!
 //! The entry of a unit is in the file `invoked.timestamp` that Cargo writes when it starts a compiler
 //! or a build script, to have a time of the file system's clock. Cargo reads only that time, which

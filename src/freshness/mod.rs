@@ -1,20 +1,19 @@
 //! Early cutoff: whether a unit whose dependencies were rebuilt has to be rebuilt itself.
 //!
-//! A unit that was made leaves a [ledger entry](ledger) behind: digests of its outputs, and digests of
-//! all that it read. When something below it is rebuilt, they are computed again. If they are the same,
-//! the unit stays as it is.
+//! A unit that was built leaves a [ledger entry](ledger) behind: digests of its outputs and of all
+//! inputs. When a dependency is rebuilt, they are computed again. If they are the same, the unit is fresh.
 //!
 //! # The rule
 //!
 //! Early cutoff is about what rustc reads of *libraries*: their metadata when it compiles, their objects
-//! when it links. It never second-guesses a *program* that runs during the build, because nothing tells
-//! what that reads:
+//! when it links. It never judges a *program* that runs during the build, because nothing tells what that
+//! reads:
 //!
 //! * The run of a build script is never cut off.
 //! * Where a build script has run, its package is compiled again, and what links the package is linked
 //!   again: an rlib need not contain what its script has built (`static:-bundle`, `dylib`, linker
 //!   arguments). Units that only compile against the package go by its metadata.
-//! * A procedural macro that was made again is another macro, whatever its bytes. All crates above it that
+//! * A procedural macro that was rebuilt is another macro, whatever its bytes. All crates above it that
 //!   could expand it are compiled again.
 //!
 //! # What reads what
@@ -28,10 +27,10 @@
 //!   run                  ▲                                 and the run of the script of sys
 //! ```
 //!
-//! A value is a chain of digests, as in a Merkle tree: a unit shows its readers a digest of its own
-//! outputs and of what its dependencies show. Any byte that changes below changes it. The order of
-//! dependencies does not matter. A macro, and the run of a build script, shows its
-//! [invocation](ledger::Entry::invocation) instead of its outputs.
+//! A value is a chain of digests, as in a Merkle tree: the digest of a unit combines those of its own
+//! outputs and of its dependencies. Any byte that changes below changes it. The order of
+//! dependencies does not matter. A macro, and the run of a build script, has its
+//! [invocation](ledger::Entry::invocation) in place of its outputs.
 //!
 //! What is read beside libraries has to be untouched, which [stamps](stamp) prove ([`Inputs`]):
 //!
@@ -54,12 +53,12 @@ mod archive;
 pub mod digest;
 pub mod inputs;
 pub mod ledger;
-pub mod product;
+pub mod outputs;
 pub mod stamp;
 
 pub use digest::Digest;
 pub use inputs::Inputs;
-pub use product::{Description, Edge, Kind, Known, Product, Verdict};
+pub use outputs::{Edge, Recorded, UnitFiles, UnitKind, UnitOutputs, Verdict};
 
 #[cfg(test)]
 mod properties;

@@ -12,7 +12,7 @@ use proptest::prelude::*;
 use tempfile::TempDir;
 
 use super::ledger::Entry;
-use super::{Description, Digest, Edge, Inputs, Kind, Known, Product, Verdict};
+use super::{Digest, Edge, Inputs, Recorded, UnitFiles, UnitKind, UnitOutputs, Verdict};
 
 const FINGERPRINT: u64 = 7;
 
@@ -166,21 +166,21 @@ impl World {
     }
 
     /// The units of a build. The dependencies of each are in the order that `order` makes.
-    fn products(&self, order: impl Fn(&mut Vec<Edge>)) -> Vec<Arc<Product>> {
-        let mut products: Vec<Arc<Product>> = Vec::new();
+    fn products(&self, order: impl Fn(&mut Vec<Edge>)) -> Vec<Arc<UnitOutputs>> {
+        let mut products: Vec<Arc<UnitOutputs>> = Vec::new();
         for (unit, (kind, deps)) in self.graph.0.iter().enumerate() {
             let edge = |&dep: &usize| Edge {
                 name: Digest::of_value(&dep),
                 only_metadata: *kind == Unit::Library && self.graph.0[dep].0 == Unit::Library,
-                product: Arc::clone(&products[dep]),
+                outputs: Arc::clone(&products[dep]),
             };
             let mut edges: Vec<Edge> = deps.iter().map(edge).collect();
             order(&mut edges);
-            products.push(Product::new(Description {
+            products.push(UnitOutputs::new(UnitFiles {
                 kind: match kind {
-                    Unit::Library | Unit::Dylib => Kind::Library,
-                    Unit::Macro => Kind::ProcMacro,
-                    Unit::Script => Kind::BuildScriptRun,
+                    Unit::Library | Unit::Dylib => UnitKind::Library,
+                    Unit::Macro => UnitKind::ProcMacro,
+                    Unit::Script => UnitKind::BuildScriptRun,
                 },
                 outputs: vec![self.file(unit, File::Rest), self.file(unit, File::Metadata)],
                 metadata: (*kind == Unit::Library).then_some(1),
@@ -194,17 +194,17 @@ impl World {
         products
     }
 
-    fn make_one(&self, product: &Product, unit: usize) {
+    fn make_one(&self, outputs: &UnitOutputs, unit: usize) {
         paths::set_invocation_time(&self.path(unit, "")).unwrap();
         let inputs = Inputs::default();
-        product.made(FINGERPRINT, Some(&inputs)).unwrap();
+        outputs.made(FINGERPRINT, Some(&inputs)).unwrap();
     }
 
     /// A build that makes `units`.
-    fn make(&self, units: impl Iterator<Item = usize> + Clone) -> Vec<Arc<Product>> {
+    fn make(&self, units: impl Iterator<Item = usize> + Clone) -> Vec<Arc<UnitOutputs>> {
         let products = self.products(|_| {});
         for unit in units.clone() {
-            products[unit].will_be_made();
+            products[unit].expect_rebuild();
         }
         for unit in units {
             self.make_one(&products[unit], unit);
@@ -212,14 +212,14 @@ impl World {
         products
     }
 
-    fn make_all(&self) -> Known {
+    fn make_all(&self) -> Recorded {
         let made = self.make(0..self.graph.0.len());
-        made.last().unwrap().known(FINGERPRINT).unwrap()
+        made.last().unwrap().recorded(FINGERPRINT).unwrap()
     }
 
-    fn verdicts(&self, products: &[Arc<Product>], known: &Known) -> [Verdict; 2] {
+    fn verdicts(&self, products: &[Arc<UnitOutputs>], recorded: &Recorded) -> [Verdict; 2] {
         let last = products.last().unwrap();
-        [false, true].map(|is_all_ready| last.compare(known, &Inputs::default(), is_all_ready))
+        [false, true].map(|is_all_ready| last.compare(recorded, &Inputs::default(), is_all_ready))
     }
 }
 
@@ -292,13 +292,13 @@ proptest! {
         for _ in 0..2 {
             let products = world.products(|_| {});
             prop_assert_eq!(world.verdicts(&products, &known), expected);
-            prop_assert!(products[unit].known(FINGERPRINT).is_none());
+            prop_assert!(products[unit].recorded(FINGERPRINT).is_none());
         }
     }
 }
 
 /// A library below a library, both made.
-fn two() -> (World, Known) {
+fn two() -> (World, Recorded) {
     let world = World::new(Graph(vec![
         (Unit::Library, vec![]),
         (Unit::Library, vec![0]),
@@ -307,15 +307,15 @@ fn two() -> (World, Known) {
     (world, known)
 }
 
-fn compare(product: &Product, known: &Known) -> Verdict {
-    product.compare(known, &Inputs::default(), true)
+fn compare(outputs: &UnitOutputs, recorded: &Recorded) -> Verdict {
+    outputs.compare(recorded, &Inputs::default(), true)
 }
 
 #[test]
 fn running_unit_shows_nothing() {
     let (world, known) = two();
     let products = world.products(|_| {});
-    products[0].will_be_made();
+    products[0].expect_rebuild();
     assert_eq!(compare(&products[1], &known), Verdict::Changed);
     products[0].metadata_written();
     assert_eq!(compare(&products[1], &known), Verdict::Unchanged);
@@ -325,7 +325,7 @@ fn running_unit_shows_nothing() {
 fn metadata_must_not_change_after_its_announcement() {
     let (world, _) = two();
     let products = world.products(|_| {});
-    products[0].will_be_made();
+    products[0].expect_rebuild();
     products[0].metadata_written();
     world.write(0, File::Metadata, "then");
     paths::set_invocation_time(&world.path(0, "")).unwrap();
@@ -341,17 +341,17 @@ fn metadata_must_not_change_after_its_announcement() {
 fn entry_is_about_one_invocation_fingerprint_and_compiler() {
     let (world, _) = two();
     let last = || world.products(|_| {}).pop().unwrap();
-    assert!(last().known(FINGERPRINT).is_some());
-    assert!(last().known(FINGERPRINT + 1).is_none());
+    assert!(last().recorded(FINGERPRINT).is_some());
+    assert!(last().recorded(FINGERPRINT + 1).is_none());
     let path = world.path(1, "invoked.timestamp");
     let entry = Entry::read(&path).unwrap();
     let compiler = entry.compiler + 1;
     Entry::write(&path, || Ok(Entry { compiler, ..entry })).unwrap();
-    assert!(last().known(FINGERPRINT).is_none());
+    assert!(last().recorded(FINGERPRINT).is_none());
     world.make(1..2);
-    assert!(last().known(FINGERPRINT).is_some());
+    assert!(last().recorded(FINGERPRINT).is_some());
     paths::set_invocation_time(&world.path(1, "")).unwrap();
-    assert!(last().known(FINGERPRINT).is_none());
+    assert!(last().recorded(FINGERPRINT).is_none());
 }
 
 #[test]
@@ -370,12 +370,12 @@ fn outputs_must_be_as_they_were_made() {
 #[test]
 fn settled_unit_has_the_new_fingerprint() {
     let (world, known) = two();
-    let product = world.products(|_| {}).pop().unwrap();
-    product.will_be_made();
-    product.settle(&known, FINGERPRINT + 1).unwrap();
-    assert!(product.known(FINGERPRINT).is_none());
-    let known = product.known(FINGERPRINT + 1).unwrap();
-    assert_eq!(compare(&product, &known), Verdict::Unchanged);
+    let outputs = world.products(|_| {}).pop().unwrap();
+    outputs.expect_rebuild();
+    outputs.settle(&known, FINGERPRINT + 1).unwrap();
+    assert!(outputs.recorded(FINGERPRINT).is_none());
+    let known = outputs.recorded(FINGERPRINT + 1).unwrap();
+    assert_eq!(compare(&outputs, &known), Verdict::Unchanged);
 }
 
 #[test]
@@ -387,7 +387,7 @@ fn settled_macro_is_the_same_program() {
     ]));
     let known = world.make_all();
     let products = world.make(0..1);
-    let macro_known = products[1].known(FINGERPRINT).unwrap();
+    let macro_known = products[1].recorded(FINGERPRINT).unwrap();
     assert_eq!(compare(&products[1], &macro_known), Verdict::Unchanged);
     products[1].settle(&macro_known, FINGERPRINT).unwrap();
     assert_eq!(compare(&products[2], &known), Verdict::Unchanged);

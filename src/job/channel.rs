@@ -1,45 +1,42 @@
-//! What a running job has to say, and who is heard first.
+//! The messages of running jobs, and which of them the queue receives first.
 //!
-//! Each running job has a [`JobChannel`] of its own, which ends in the [`Mailbox`] of the thread
-//! that runs the queue. The job says two kinds of things through it:
+//! Each running job has a [`JobChannel`] of its own, which ends in the [`Mailbox`] of the thread that runs
+//! the queue. The job sends two kinds of messages:
 //!
-//! * **Signals** ([`push`](JobChannel::push), and the [`Event`]s of its life). Somebody can act on
-//!   them, so saying them never blocks the job, and the queue hears them ahead of any other job's
-//!   output.
-//! * **Output** ([`push_bounded`](JobChannel::push_bounded)): lines for the terminal. A job that
-//!   has [`bound`](Mailbox::new) of them unread waits until one is taken, which bounds memory, and
-//!   holds up nobody but itself.
+//! * **Signals** ([`push`](JobChannel::push), and the [`Event`]s of its life). The queue can act on them,
+//!   so sending one never blocks the job, and the queue receives them ahead of any other job's output.
+//! * **Output** ([`push_bounded`](JobChannel::push_bounded)): lines for the terminal. A job that has
+//!   [`bound`](Mailbox::new) of them unread blocks until one is taken, which bounds memory and holds up no
+//!   other job.
 //!
 //! ```text
-//!   job 1   ▸ out  out  out  out  out  out … (waits for room)      heard, in this order:
-//!   job 2   ▸ out  out  METADATA  out                              job 2: out, out, METADATA
-//!   notices ▸ TOKEN                                                TOKEN
-//!                                                                  job 1: out; job 2: out; …
+//!   job 1   ▸ out  out  out  out  out  out … (blocks)      received in this order:
+//!   job 2   ▸ out  out  METADATA  out                      job 2: out, out, METADATA
+//!   notices ▸ TOKEN                                        TOKEN
+//!                                                          job 1: out; job 2: out; …
 //! ```
 //!
-//! What one job says is heard in the order in which it said it: a signal pulls along the output
-//! before it, so a warning still comes before the line that says which job started because of it.
-//! Among jobs, a signal waits for no output but its own job's; a job that floods the terminal with
-//! 100,000 warnings therefore delays nobody's dependents. All the rest is heard in the order of
-//! arrival.
+//! The messages of one job stay in order: a signal takes along the output before it, so a warning still
+//! comes before the line that names the job which started because of it. Among jobs, a signal waits for
+//! no output but its own job's; a job that floods the terminal with 100,000 warnings therefore delays no
+//! other job's dependents. All else is received in the order of arrival.
 //!
 //! # What a channel guarantees
 //!
-//! The queue hears [`Event::Finished`] of each channel exactly once and after everything else, also
-//! when the job panics or is dropped before it ran; and [`Event::Metadata`] at most once, and
-//! before it.
+//! The queue receives [`Event::Finished`] of each channel exactly once and last, also when the job panics
+//! or is dropped before it ran; and [`Event::Metadata`] at most once, and before it.
 //!
 //! # Blocking
 //!
-//! Only [`push_bounded`](JobChannel::push_bounded), [`Parking::park_and_wait`] and
-//! [`Mailbox::pop_urgent`] block. A job that runs on the thread of the queue must not call the first
-//! two: the one who would let it go on is the caller. Dropping the mailbox lets all who wait go on;
-//! what they say from then on is dropped.
+//! Only [`push_bounded`](JobChannel::push_bounded), [`run_compiler`](JobChannel::run_compiler) and
+//! [`Mailbox::pop_urgent`] block. A job that runs on the thread of the queue must not call the first two:
+//! the queue is what would let it go on. Dropping the mailbox unblocks all jobs; what they send from then
+//! on is dropped.
 
 use std::cell::{Cell, RefCell};
 use std::collections::{HashMap, VecDeque};
 use std::io;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -47,19 +44,19 @@ use anyhow::anyhow;
 use cargo_util::ProcessBuilder;
 
 use crate::link_gate::hollow::Hollow;
-use crate::link_gate::{self, EarlyStart, Exec};
+use crate::link_gate::{self, EarlyStart, Exec, Gate};
 use crate::pause::Handle;
 use crate::permit::{Parking, PermitSender};
 use crate::process::OnLine;
 
-/// What a channel tells of the life of its job.
+/// What happens to a job.
 #[derive(Debug)]
 pub enum Event {
     /// The metadata of the job is written.
     Metadata,
     /// The job, started early, has compiled, and waits for this permit.
     Parked(PermitSender),
-    /// The job has ended. Nothing comes after this.
+    /// The job has ended. This is its last message.
     Finished(anyhow::Result<()>),
 }
 
@@ -68,7 +65,7 @@ pub struct Mailbox<M> {
     shared: Arc<Shared<M>>,
 }
 
-/// Says to the queue what is not of any job: that a token was acquired, for example. Never blocks.
+/// Sends messages of no job: that a token was acquired, for example. Never blocks.
 pub struct Notices<M> {
     shared: Arc<Shared<M>>,
 }
@@ -93,11 +90,11 @@ pub struct Compiler {
     pub early: Option<EarlyStart>,
     /// Pauses and resumes it, if it may be paused.
     pub handle: Option<Handle>,
-    /// Where to write a hollow rlib, if a job may start early on it.
-    pub scratch: Option<PathBuf>,
+    /// Set if a job may start early on a hollow rlib in the place of the one that it makes.
+    pub gate: Option<Arc<Gate>>,
 }
 
-/// What a channel has told of the life of its job.
+/// What a channel has announced of its job.
 #[derive(Clone, Copy, PartialEq)]
 enum Phase {
     Started,
@@ -131,9 +128,9 @@ struct Arrival<M> {
 struct Lane<M> {
     unread: VecDeque<Arrival<M>>,
     unread_output: usize,
-    /// How much of `unread`, from its front, a signal at its end pulls along.
+    /// How much of `unread`, from its front, a signal at its end takes along.
     urgent: usize,
-    /// The job has said that it has ended: nothing comes after that.
+    /// The end of the job was sent: nothing is accepted after that.
     finished: bool,
     /// The job's end is gone.
     ended: bool,
@@ -141,15 +138,15 @@ struct Lane<M> {
 }
 
 impl<M> Shared<M> {
-    /// Says a signal on a lane. One that nobody will hear is dropped when the lock is released.
+    /// Sends a signal on a lane. One that will never be received is dropped when the lock is released.
     fn signal(&self, lane: u64, message: M) {
-        let unheard = self.lock().push(lane, message, false);
-        drop(unheard);
+        let undelivered = self.lock().push(lane, message, false);
+        drop(undelivered);
         self.arrived.notify_one();
     }
 
     /// A panic while the lock is held leaves at worst one message out, so go on: the job that
-    /// panicked must still be able to say that it has ended.
+    /// panicked must still be able to send its end.
     fn lock(&self) -> MutexGuard<'_, Lanes<M>> {
         self.lanes.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -161,8 +158,8 @@ impl<M> Lanes<M> {
         self.next_arrival
     }
 
-    /// Gives the message back if nobody will ever hear it: the caller drops it when the lock is
-    /// released, because it may hold a [`PermitSender`].
+    /// Returns the message if it will never be received: the caller drops it when the lock is released,
+    /// because it may hold a [`PermitSender`].
     #[must_use]
     fn push(&mut self, lane: u64, message: M, is_output: bool) -> Option<M> {
         let number = self.number();
@@ -181,8 +178,8 @@ impl<M> Lanes<M> {
         None
     }
 
-    /// Takes what is to be heard now: every signal and what it pulls along or, where there is none,
-    /// the oldest output.
+    /// Takes what is received next: every signal and what it takes along or, where there is none, the
+    /// oldest output.
     fn take(&mut self, bound: usize) -> Vec<M> {
         let mut taken: Vec<Arrival<M>> = self.notices.drain(..).collect();
         for lane in self.by_job.values_mut() {
@@ -218,7 +215,7 @@ impl<M> Lane<M> {
 }
 
 impl<M> Mailbox<M> {
-    /// A mailbox in which each job may have `bound` messages of output unread, at least one.
+    /// Creates a mailbox in which each job may have `bound` messages of output unread, at least one.
     pub fn new(bound: usize) -> Self {
         Mailbox {
             shared: Arc::new(Shared {
@@ -235,7 +232,7 @@ impl<M> Mailbox<M> {
         }
     }
 
-    /// A way to say to this mailbox what is not of any job.
+    /// Returns what sends messages of no job to this mailbox.
     pub fn notices(&self) -> Notices<M> {
         Notices {
             shared: Arc::clone(&self.shared),
@@ -272,9 +269,8 @@ impl<M> Mailbox<M> {
         }
     }
 
-    /// Takes what is to be heard now, without blocking: all signals, each with the output of the
-    /// same job before it, or, where there is no signal, one message of output. Empty if nothing
-    /// has arrived.
+    /// Receives without blocking: all signals, each with the output of the same job before it, or, where
+    /// there is no signal, one message of output. Empty if nothing has arrived.
     pub fn try_pop_urgent(&self) -> Vec<M> {
         self.shared.lock().take(self.shared.bound)
     }
@@ -306,17 +302,17 @@ impl<M> Drop for Mailbox<M> {
         for lane in lanes.by_job.values() {
             lane.room.notify_all();
         }
-        let unheard = (
+        let undelivered = (
             std::mem::take(&mut lanes.notices),
             std::mem::take(&mut lanes.by_job),
         );
         drop(lanes);
-        drop(unheard);
+        drop(undelivered);
     }
 }
 
 impl<M> Notices<M> {
-    /// Says `message` to the queue.
+    /// Sends `message` to the queue.
     pub fn push(&self, message: M) {
         let mut lanes = self.shared.lock();
         if lanes.closed {
@@ -355,8 +351,8 @@ impl<M> JobChannel<M> {
     ///
     /// Those of [`Hollow::write`]. Then dependents have to wait for the end of the job.
     pub fn write_hollow_rlib(&self, rmeta: &Path) -> io::Result<()> {
-        if let Some(scratch) = &self.compiler.scratch {
-            let hollow = Hollow::write(rmeta, &rmeta.with_extension("rlib"), scratch)?;
+        if let Some(gate) = &self.compiler.gate {
+            let hollow = Hollow::write(rmeta, &rmeta.with_extension("rlib"), gate.dir())?;
             *self.hollow.borrow_mut() = Some(hollow);
         }
         Ok(())
@@ -383,13 +379,12 @@ impl<M> JobChannel<M> {
         link_gate::run(rustc, early, handle, exec, on_stdout, on_stderr)
     }
 
-    /// Says something that the queue can act on. Never blocks.
+    /// Sends a message that the queue can act on. Never blocks.
     pub fn push(&self, message: M) {
         self.shared.signal(self.lane, message);
     }
 
-    /// Says something for the terminal. Blocks while the queue has not read enough of what this
-    /// job said before.
+    /// Sends a message for the terminal. Blocks while too much output of this job is unread.
     pub fn push_bounded(&self, message: M) {
         let mut lanes = self.shared.lock();
         while let Some(lane) = lanes.by_job.get(&self.lane)
@@ -398,13 +393,13 @@ impl<M> JobChannel<M> {
             let room = Arc::clone(&lane.room);
             lanes = room.wait(lanes).unwrap_or_else(PoisonError::into_inner);
         }
-        let unheard = lanes.push(self.lane, message, true);
+        let undelivered = lanes.push(self.lane, message, true);
         drop(lanes);
-        drop(unheard);
+        drop(undelivered);
         self.shared.arrived.notify_one();
     }
 
-    /// Says that the metadata of the job is written. The second time and after, it says nothing.
+    /// Sends that the metadata of the job is written, once. Later calls do nothing.
     pub fn metadata_written(&self) {
         if self.phase.get() == Phase::Started {
             self.phase.set(Phase::MetadataWritten);
@@ -424,11 +419,11 @@ impl<M> JobChannel<M> {
         Parking::new(move |permit| shared.signal(lane, to_message(Event::Parked(permit))))
     }
 
-    /// Does the work of the job and says how it ended, also if it panics.
+    /// Does the work of the job and sends its result, also if it panics.
     ///
-    /// A panic goes on to the caller after it was said.
+    /// The panic is passed on to the caller.
     pub fn finish_with(&self, work: impl FnOnce() -> anyhow::Result<()>) {
-        /// Says it when dropped, because a panic gives no other chance to.
+        /// Sends it when dropped, because a panic gives no other chance to.
         struct FinishOnDrop<'a, M> {
             channel: &'a JobChannel<M>,
             result: Option<anyhow::Result<()>>,
@@ -437,8 +432,13 @@ impl<M> JobChannel<M> {
         impl<M> Drop for FinishOnDrop<'_, M> {
             fn drop(&mut self) {
                 let result = self.result.take();
-                // No hollow rlib is left when dependents may link.
-                drop(self.channel.hollow.take());
+                // After a success no hollow rlib is left when dependents may link.
+                let hollow = self.channel.hollow.take();
+                if let (Some(hollow), Some(gate)) = (hollow, &self.channel.compiler.gate)
+                    && !matches!(result, Some(Ok(())))
+                {
+                    gate.keep(hollow);
+                }
                 self.channel
                     .finish(result.unwrap_or_else(|| Err(anyhow!("worker panicked"))));
             }
@@ -455,12 +455,12 @@ impl<M> JobChannel<M> {
         if self.phase.replace(Phase::Finished) != Phase::Finished {
             let message = (self.to_message)(Event::Finished(result));
             let mut lanes = self.shared.lock();
-            let unheard = lanes.push(self.lane, message, false);
+            let undelivered = lanes.push(self.lane, message, false);
             if let Some(lane) = lanes.by_job.get_mut(&self.lane) {
                 lane.finished = true;
             }
             drop(lanes);
-            drop(unheard);
+            drop(undelivered);
             self.shared.arrived.notify_one();
         }
     }
@@ -482,7 +482,7 @@ mod tests {
     use std::thread;
 
     #[derive(Debug, PartialEq)]
-    enum Heard {
+    enum Received {
         Output(u32, usize),
         Metadata(u32),
         Parked(u32),
@@ -490,58 +490,62 @@ mod tests {
         Notice,
     }
 
-    fn open(mailbox: &Mailbox<Heard>, job: u32) -> JobChannel<Heard> {
+    fn open(mailbox: &Mailbox<Received>, job: u32) -> JobChannel<Received> {
         mailbox.channel(move |event| match event {
-            Event::Metadata => Heard::Metadata(job),
+            Event::Metadata => Received::Metadata(job),
             Event::Parked(permit) => {
                 permit.send(Permit::Link);
-                Heard::Parked(job)
+                Received::Parked(job)
             }
             Event::Finished(result) => {
-                Heard::Finished(job, result.map_err(|error| error.to_string()))
+                Received::Finished(job, result.map_err(|error| error.to_string()))
             }
         })
     }
 
-    fn hear_all(mailbox: &Mailbox<Heard>) -> Vec<Heard> {
-        let mut heard = Vec::new();
+    fn receive_all(mailbox: &Mailbox<Received>) -> Vec<Received> {
+        let mut received = Vec::new();
         loop {
             let batch = mailbox.try_pop_urgent();
             if batch.is_empty() {
-                return heard;
+                return received;
             }
-            heard.extend(batch);
+            received.extend(batch);
         }
     }
 
     const LONG: Duration = Duration::from_secs(60);
 
     #[test]
-    fn a_signal_pulls_along_its_own_output_and_overtakes_that_of_others() {
+    fn signal_takes_along_its_own_output() {
         let mailbox = Mailbox::new(100);
         let (flood, lib) = (open(&mailbox, 1), open(&mailbox, 2));
-        flood.push_bounded(Heard::Output(1, 0));
-        lib.push_bounded(Heard::Output(2, 0));
-        flood.push_bounded(Heard::Output(1, 1));
+        flood.push_bounded(Received::Output(1, 0));
+        lib.push_bounded(Received::Output(2, 0));
+        flood.push_bounded(Received::Output(1, 1));
         lib.metadata_written();
-        lib.push_bounded(Heard::Output(2, 1));
-        mailbox.notices().push(Heard::Notice);
+        lib.push_bounded(Received::Output(2, 1));
+        mailbox.notices().push(Received::Notice);
         assert_eq!(
             mailbox.try_pop_urgent(),
-            [Heard::Output(2, 0), Heard::Metadata(2), Heard::Notice]
+            [
+                Received::Output(2, 0),
+                Received::Metadata(2),
+                Received::Notice
+            ]
         );
         assert_eq!(
-            hear_all(&mailbox),
+            receive_all(&mailbox),
             [
-                Heard::Output(1, 0),
-                Heard::Output(1, 1),
-                Heard::Output(2, 1)
+                Received::Output(1, 0),
+                Received::Output(1, 1),
+                Received::Output(2, 1)
             ]
         );
     }
 
     #[test]
-    fn metadata_is_said_once_and_never_after_the_end() {
+    fn metadata_is_sent_once() {
         let mailbox = Mailbox::new(1);
         let job = open(&mailbox, 1);
         job.finish_with(|| {
@@ -552,31 +556,31 @@ mod tests {
         job.metadata_written();
         drop(job);
         assert_eq!(
-            hear_all(&mailbox),
-            [Heard::Metadata(1), Heard::Finished(1, Ok(()))]
+            receive_all(&mailbox),
+            [Received::Metadata(1), Received::Finished(1, Ok(()))]
         );
     }
 
     #[test]
-    fn a_panic_is_an_end() {
+    fn panic_is_an_end() {
         let mailbox = Mailbox::new(1);
         let job = open(&mailbox, 1);
         thread::spawn(move || job.finish_with(|| panic!("expected by this test")))
             .join()
             .unwrap_err();
         assert_eq!(
-            hear_all(&mailbox),
-            [Heard::Finished(1, Err("worker panicked".into()))]
+            receive_all(&mailbox),
+            [Received::Finished(1, Err("worker panicked".into()))]
         );
     }
 
     #[test]
-    fn a_job_that_never_ran_has_ended_too() {
+    fn dropped_job_has_ended() {
         let mailbox = Mailbox::new(1);
         drop(open(&mailbox, 1));
         assert_eq!(
-            hear_all(&mailbox),
-            [Heard::Finished(
+            receive_all(&mailbox),
+            [Received::Finished(
                 1,
                 Err("the job was dropped before it ran".into())
             )]
@@ -585,7 +589,7 @@ mod tests {
     }
 
     #[test]
-    fn a_flood_delays_no_other_job() {
+    fn flood_delays_no_other_job() {
         const LINES: usize = 100_000;
         let mailbox = Mailbox::new(100);
         let (flood, lib) = (open(&mailbox, 1), open(&mailbox, 2));
@@ -599,28 +603,28 @@ mod tests {
                         if line == 100 {
                             barrier.wait();
                         }
-                        flood.push_bounded(Heard::Output(1, line));
+                        flood.push_bounded(Received::Output(1, line));
                     }
                     Ok(())
                 });
             });
             flooded.wait();
-            lib.push_bounded(Heard::Output(2, 0));
+            lib.push_bounded(Received::Output(2, 0));
             lib.metadata_written();
             assert_eq!(
                 mailbox.pop_urgent(LONG),
-                [Heard::Output(2, 0), Heard::Metadata(2)]
+                [Received::Output(2, 0), Received::Metadata(2)]
             );
             // Nothing of the flood is lost, and it comes in order.
             let mut next = 0;
             loop {
-                for heard in mailbox.pop_urgent(LONG) {
-                    match heard {
-                        Heard::Output(1, line) => {
+                for received in mailbox.pop_urgent(LONG) {
+                    match received {
+                        Received::Output(1, line) => {
                             assert_eq!(line, next);
                             next += 1;
                         }
-                        Heard::Finished(1, Ok(())) => {
+                        Received::Finished(1, Ok(())) => {
                             assert_eq!(next, LINES);
                             return;
                         }
@@ -632,35 +636,38 @@ mod tests {
     }
 
     #[test]
-    fn dropping_the_mailbox_lets_everyone_go_on() {
+    fn dropped_mailbox_unblocks_jobs() {
         let mailbox = Mailbox::new(1);
         let job = open(&mailbox, 1);
         let notices = mailbox.notices();
-        job.push_bounded(Heard::Output(1, 0));
+        job.push_bounded(Received::Output(1, 0));
         thread::scope(|scope| {
             scope.spawn(move || {
                 for line in 1..10 {
-                    job.push_bounded(Heard::Output(1, line));
+                    job.push_bounded(Received::Output(1, line));
                 }
             });
             drop(mailbox);
         });
-        notices.push(Heard::Notice);
+        notices.push(Received::Notice);
     }
 
     #[test]
-    fn parked_is_said_from_another_thread_and_the_permit_comes_back() {
+    fn job_parks_from_another_thread() {
         let mailbox = Mailbox::new(1);
         let job = open(&mailbox, 1);
-        job.push_bounded(Heard::Output(1, 0));
+        job.push_bounded(Received::Output(1, 0));
         let parking = job.parking();
         let permit = thread::spawn(move || parking.park_and_wait());
         assert_eq!(permit.join().unwrap(), Permit::Link);
-        assert_eq!(hear_all(&mailbox), [Heard::Output(1, 0), Heard::Parked(1)]);
+        assert_eq!(
+            receive_all(&mailbox),
+            [Received::Output(1, 0), Received::Parked(1)]
+        );
     }
 
     #[test]
-    fn whoever_drops_the_way_down_says_abort() {
+    fn dropped_permit_aborts() {
         let mailbox = Mailbox::new(1);
         let job = mailbox.channel(|event| match event {
             Event::Parked(permit) => Some(permit),
@@ -669,9 +676,9 @@ mod tests {
         let parking = job.parking();
         thread::scope(|scope| {
             let waiting = scope.spawn(|| parking.park_and_wait());
-            let heard = mailbox.pop_urgent(LONG);
-            assert!(matches!(heard[..], [Some(_)]));
-            drop(heard);
+            let received = mailbox.pop_urgent(LONG);
+            assert!(matches!(received[..], [Some(_)]));
+            drop(received);
             assert_eq!(waiting.join().unwrap(), Permit::Abort);
 
             let parked_again = scope.spawn(|| parking.park_and_wait());
@@ -682,7 +689,7 @@ mod tests {
     }
 
     #[test]
-    fn nobody_parks_after_the_end() {
+    fn job_cannot_park_after_its_end() {
         let mailbox = Mailbox::new(1);
         let job = mailbox.channel(|event| match event {
             Event::Parked(permit) => Some(permit),
@@ -697,8 +704,8 @@ mod tests {
     }
 
     #[test]
-    fn an_empty_mailbox_says_so_when_the_time_is_up() {
-        let mailbox = Mailbox::<Heard>::new(1);
+    fn empty_mailbox_times_out() {
+        let mailbox = Mailbox::<Received>::new(1);
         assert!(mailbox.pop_urgent(Duration::ZERO).is_empty());
     }
 }

@@ -3,7 +3,9 @@
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
-use std::sync::OnceLock;
+use std::sync::{Mutex, OnceLock, PoisonError};
+
+use super::hollow::Hollow;
 
 /// The directory that holds what shims need, and whether compilers can be held at all. See the
 /// [module's documentation](super). Dropping it removes the directory.
@@ -12,6 +14,7 @@ pub struct Gate {
     pub(super) dir: PathBuf,
     pub(super) shim: PathBuf,
     given_up: OnceLock<&'static str>,
+    hollow: Mutex<Vec<Hollow>>,
 }
 
 impl Gate {
@@ -41,6 +44,7 @@ impl Gate {
             dir,
             shim: shim.to_owned(),
             given_up: OnceLock::new(),
+            hollow: Mutex::default(),
         })
     }
 
@@ -52,6 +56,13 @@ impl Gate {
     /// Returns why no more jobs should start early, if so.
     pub fn given_up(&self) -> Option<&'static str> {
         self.given_up.get().copied()
+    }
+
+    /// Keeps a hollow rlib whose real one will never be written until the build ends: compilers that have
+    /// started on it still read it, and end by being aborted.
+    pub(crate) fn keep(&self, hollow: Hollow) {
+        let mut kept = self.hollow.lock().unwrap_or_else(PoisonError::into_inner);
+        kept.push(hollow);
     }
 
     /// The directory of the gate, which no other process uses: also for files that are not to be left

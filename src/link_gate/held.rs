@@ -1,7 +1,7 @@
 //! One compiler that is held, as cargo sees it.
 
 use std::fs;
-use std::io::{self, Read, Write};
+use std::io::{self, Read};
 use std::net::Shutdown;
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::os::unix::fs::symlink;
@@ -11,16 +11,16 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::{self, JoinHandle};
 
 use super::gate::remove;
-use super::shim::{FAILED, Job, LINK, PARKED};
+use super::shim::{FAILED, Job, LINKING, PARKED, PERMIT};
 use super::{EarlyStart, HeldLinker};
 use crate::permit::{Parking, Permit, PermitSender};
 
 /// How far a compiler has come.
 ///
 /// ```text
-///  Compiling ──▶ Parked ──▶ Linking ──▶ NotLinked
-///                   │
-///                   ▼
+///  Compiling ──▶ Parked ──▶ Permitted ──▶ Linking ──▶ NotLinked
+///                   │           │                         ▲
+///                   ▼           └─────────────────────────┘
 ///                Aborted
 /// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -29,9 +29,11 @@ pub(super) enum Progress {
     Compiling,
     /// Its shim waits for a permit, or was killed while it waited.
     Parked,
-    /// It has the permit. The real linker is in charge from here on.
+    /// It has the permit, and no shim has taken it: the one that waited was killed.
+    Permitted,
+    /// A shim has taken the permit. The real linker is in charge from here on.
     Linking,
-    /// It had the permit, but the shim could not become the real linker.
+    /// It had the permit, but no shim could become the real linker.
     NotLinked,
     /// It was told to end.
     Aborted,
@@ -52,17 +54,8 @@ pub(super) struct Held {
 /// Cargo's end.
 struct Socket {
     stream: UnixStream,
-    state: Mutex<State>,
-}
-
-struct State {
-    progress: Progress,
-    /// How many shims have parked before the permit.
-    waiting: usize,
-    /// How many permits were written.
-    written: usize,
-    /// How many of them no shim has read, when the compiler has ended.
-    unread: usize,
+    permit: PathBuf,
+    progress: Mutex<Progress>,
 }
 
 impl Held {
@@ -79,7 +72,7 @@ impl Held {
             linker: HeldLinker { name, linker },
         } = early;
         let file_name = match Path::new(linker).file_name() {
-            Some(name) if name != Job::FILE => name,
+            Some(name) if name != Job::FILE && name != PERMIT => name,
             _ => {
                 let message = "not the name of a linker";
                 return Err(io::Error::new(io::ErrorKind::InvalidInput, message));
@@ -87,16 +80,12 @@ impl Held {
         };
         let (stream, theirs) = UnixStream::pair()?;
         let inherited = OwnedFd::from(theirs.try_clone()?);
+        let dir = gate.dir.join(name);
         let socket = Arc::new(Socket {
             stream,
-            state: Mutex::new(State {
-                progress: Progress::Compiling,
-                waiting: 0,
-                written: 0,
-                unread: 0,
-            }),
+            permit: dir.join(PERMIT),
+            progress: Mutex::new(Progress::Compiling),
         });
-        let dir = gate.dir.join(name);
         let job = Job {
             linker: linker.to_owned(),
             descriptor: inherited.as_raw_fd(),
@@ -135,25 +124,7 @@ impl Held {
     pub(super) fn end(self) -> Progress {
         let socket = Arc::clone(&self.socket);
         drop(self);
-        let state = socket.lock();
-        if state.progress == Progress::Linking && state.unread > 0 && state.unread == state.written
-        {
-            // The shim was killed before it read the permit.
-            return Progress::Parked;
-        }
-        state.progress
-    }
-
-    /// Takes the permits back that no shim has read.
-    fn take_unread(&self) -> io::Result<()> {
-        self.theirs.set_nonblocking(true)?;
-        let mut bytes = [0; 64];
-        loop {
-            match (&self.theirs).read(&mut bytes)? {
-                0 => return Ok(()),
-                read => self.socket.lock().unread += read,
-            }
-        }
+        *socket.lock()
     }
 }
 
@@ -165,63 +136,49 @@ impl Drop for Held {
             // It does not panic.
             let _ = thread.join();
         }
-        // Ends with an error when nothing is left.
-        let _ = self.take_unread();
         let _ = self.theirs.shutdown(Shutdown::Both);
         let _ = remove(&self.dir);
     }
 }
 
 impl Socket {
-    fn lock(&self) -> MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    fn lock(&self) -> MutexGuard<'_, Progress> {
+        self.progress.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Receives what shims send, until [`Held`] is dropped.
     fn listen(self: &Arc<Self>, parking: &Parking) {
         let mut byte = [0];
         while (&self.stream).read_exact(&mut byte).is_ok() {
-            let mut state = self.lock();
-            match (byte, state.progress) {
+            let mut progress = self.lock();
+            match (byte, *progress) {
                 ([PARKED], Progress::Compiling) => {
-                    state.progress = Progress::Parked;
-                    state.waiting = 1;
-                    drop(state);
+                    *progress = Progress::Parked;
+                    drop(progress);
                     let socket = Arc::clone(self);
                     parking.park(PermitSender::new(move |permit| socket.permit(permit)));
                 }
-                // The one before has been killed, or still waits as well.
-                ([PARKED], Progress::Parked) => state.waiting += 1,
-                ([PARKED], Progress::Linking) => self.send_link(&mut state),
-                ([FAILED], Progress::Linking) => state.progress = Progress::NotLinked,
+                ([LINKING], Progress::Permitted | Progress::NotLinked) => {
+                    *progress = Progress::Linking;
+                }
+                ([FAILED], Progress::Linking) => *progress = Progress::NotLinked,
                 _ => {}
             }
         }
     }
 
+    /// Does not block but for the creation of an empty file.
     fn permit(&self, permit: Permit) {
-        let mut state = self.lock();
-        if state.progress != Progress::Parked {
+        let mut progress = self.lock();
+        if *progress != Progress::Parked {
             return;
         }
-        match permit {
-            Permit::Link => {
-                state.progress = Progress::Linking;
-                for _ in 0..state.waiting {
-                    self.send_link(&mut state);
-                }
-            }
-            Permit::Abort => {
-                state.progress = Progress::Aborted;
-                let _ = self.stream.shutdown(Shutdown::Both);
-            }
-        }
-    }
-
-    /// Does not block: a socket has room for a few bytes.
-    fn send_link(&self, state: &mut State) {
-        if (&self.stream).write_all(&[LINK]).is_ok() {
-            state.written += 1;
-        }
+        *progress = match permit {
+            Permit::Abort => Progress::Aborted,
+            Permit::Link if fs::write(&self.permit, "").is_ok() => Progress::Permitted,
+            Permit::Link => Progress::NotLinked,
+        };
+        // All shims see the end of the stream, now and later, and no other process can take it away.
+        let _ = self.stream.shutdown(Shutdown::Write);
     }
 }

@@ -102,6 +102,47 @@ pub fn is_hollow(path: &Path) -> io::Result<bool> {
     Ok(tail == *header(MARK, 0))
 }
 
+/// Whether an archive has the member that marks hollow rlibs, for example because rustc has copied it from
+/// one. Reads the headers of all members.
+///
+/// # Errors
+///
+/// If it cannot be read, or is no archive.
+pub(super) fn has_mark(path: &Path) -> io::Result<bool> {
+    let mut file = File::open(path)?;
+    let len = file.metadata()?.len();
+    let mut magic = [0; MAGIC.len()];
+    file.read_exact(&mut magic)?;
+    if &magic != MAGIC {
+        return Err(io::ErrorKind::InvalidData.into());
+    }
+    let mut at = MAGIC.len() as u64;
+    while at < len {
+        file.seek(SeekFrom::Start(at))?;
+        let mut header = [0; HEADER_LEN as usize];
+        file.read_exact(&mut header)?;
+        if header.starts_with(MARK.as_bytes()) {
+            return Ok(true);
+        }
+        let digits = str::from_utf8(&header[48..58]).unwrap_or_default();
+        let size: u64 = (digits.trim_end().parse()).map_err(|_| io::ErrorKind::InvalidData)?;
+        at += HEADER_LEN + size + size % 2;
+    }
+    Ok(false)
+}
+
+/// An archive of these members.
+#[cfg(test)]
+pub(super) fn archive_of(members: &[(&str, &[u8])]) -> Vec<u8> {
+    let mut archive = MAGIC.to_vec();
+    for (name, content) in members {
+        archive.extend(header(name, content.len() as u64));
+        archive.extend(*content);
+        archive.extend(vec![b'\n'; content.len() % 2]);
+    }
+    archive
+}
+
 fn write_archive(rmeta: &Path, path: &Path) -> io::Result<()> {
     let mut metadata = File::open(rmeta)?;
     let size = metadata.metadata()?.len();

@@ -11,7 +11,7 @@
 //!  ┌───────┐        starts         ┌───────────────┐ P      │ ┌──────┐ Parking ┌───────────┐ │
 //!  │ rustc ├──────────────────────▶│ shim, as `cc` ├────────┼▶│ Held ├────────▶│ job queue │ │
 //!  └───┬───┘                       │               │◀───────┼─┤      │◀────────┤           │ │
-//!      │ reads                     └───────┬───────┘ L      │ └──────┘ Permit  └───────────┘ │
+//!      │ reads                     └───────┬───────┘ end    │ └──────┘ Permit  └───────────┘ │
 //!      ▼                                   │ exec           └────────────────────────────────┘
 //!  liba.rlib, hollow,                      ▼
 //!  then the real one ──────────────▶  the real `cc`, same arguments, same environment
@@ -34,10 +34,11 @@
 //!
 //! Each compiler inherits one end of a socket pair of its own, as it inherits make's jobserver, and
 //! passes it on to its linker. Cargo has the other end; no other process has a way in. The shim writes
-//! one byte (*parked*) and reads one (*link*). The end of the stream is an abort, so a shim whose cargo
-//! was killed ends as well. A shim that has its permit and cannot become the linker writes a second
-//! byte (*failed*). rustc may call its linker more than once: after the first permit each shim gets one
-//! at once.
+//! one byte (*parked*) and waits for the end of the stream. A file beside it, *permit*, tells whether that
+//! is a permit or an abort: what can be read from a socket, another child of rustc could read away. A
+//! shim whose cargo was killed finds no permit and ends. Before it becomes the linker it writes a second
+//! byte (*linking*), and if it could not, a third (*failed*). rustc may call its linker more than once: after
+//! the permit a shim does not wait.
 //!
 //! Other children of rustc inherit the socket, too, and may outlive it. So the end of a job is the end
 //! of its process, never that of the stream; then cargo closes the stream.
@@ -50,7 +51,7 @@
 //!
 //! A compiler has a directory with the symlink and a file that tells the shim the real linker and the
 //! number of the descriptor. It is removed with the compiler's end, the directory of all with the
-//! [`Gate`], a hollow rlib when the real one replaces it or its [`Hollow`](hollow::Hollow) is dropped. If
+//! [`Gate`], a hollow rlib when the real one replaces it, or with the gate if its compiler fails. If
 //! cargo is killed, they stay. The next [`Gate::open`] removes the directory; a hollow rlib belongs to a
 //! unit whose fingerprint was emptied before it was started, so it is rebuilt.
 //!
@@ -65,6 +66,7 @@
 //! | objects, for LTO across crates (`lto.rs`, and `add_static_crate` in `link.rs`) | `-C lto`, a target that requires it | [not gated](linker::NotGated) |
 //! | everything (`link_staticlib` in `link.rs`) | `--crate-type staticlib` | not gated |
 //! | bundled native libraries that rustc keeps packed (`extract_bundled_libs`, from `add_native_libs_from_crate` in `link.rs`): with `+whole-archive`, with a `cfg` on the link attribute, with `-Z packed-bundled-libs` | any | rustc does not unpack what is not in a hollow rlib, without an error; the shim sees that the file is missing, fails, and the compiler is run again |
+//! | objects, for LTO that a wrapper adds | any | rustc copies the rlib without the objects that it has used; the shim sees that the copy is of a hollow one, and fails as above |
 //!
 //! Packed split debuginfo (`link_dwarf_object`) reads rlibs *after* the linker: they are complete
 //! then.

@@ -159,7 +159,8 @@ fn run_held(
         Verdict::Aborted => return Err(Aborted.into()),
         Verdict::Again => {
             match ended {
-                Ended::NotStarted => gate.give_up("resources are short"),
+                Ended::OutOfResources => gate.give_up("resources are short"),
+                Ended::TooLong => {}
                 _ if progress == Progress::Compiling => {
                     gate.give_up("a linker was not held back");
                 }
@@ -211,8 +212,10 @@ use super::held::Progress;
 #[derive(Clone, Copy, Debug, PartialEq)]
 enum Ended {
     Well,
-    /// There was none, for want of descriptors, processes or memory, or because of too many arguments.
-    NotStarted,
+    /// It could not start, for want of descriptors, processes or memory.
+    OutOfResources,
+    /// It could not start, because its arguments have to be passed in a file.
+    TooLong,
     /// rustc exited with 1, which is how it tells that it has found an error, and has not shown one that
     /// is about the source.
     WithoutSourceError,
@@ -223,24 +226,26 @@ enum Ended {
 #[cfg(unix)]
 impl Ended {
     fn of(result: &anyhow::Result<()>, source_error: bool) -> Self {
+        use std::io;
+
         use rustix::io::Errno;
+
         let Err(error) = result else {
             return Ended::Well;
         };
-        let is_short =
-            error
-                .chain()
-                .filter_map(|it| it.downcast_ref())
-                .any(|cause: &std::io::Error| {
-                    cause.kind() == std::io::ErrorKind::ArgumentListTooLong
-                        || matches!(
-                            Errno::from_io_error(cause),
-                            Some(Errno::MFILE | Errno::NFILE | Errno::AGAIN | Errno::NOMEM)
-                        )
-                });
+        let causes = || error.chain().filter_map(|it| it.downcast_ref());
+        let is_short = causes().any(|cause: &io::Error| {
+            matches!(
+                Errno::from_io_error(cause),
+                Some(Errno::MFILE | Errno::NFILE | Errno::AGAIN | Errno::NOMEM)
+            )
+        });
+        let is_too_long =
+            causes().any(|cause: &io::Error| cause.kind() == io::ErrorKind::ArgumentListTooLong);
         let code = error.downcast_ref::<ProcessError>().and_then(|e| e.code);
         match code {
-            _ if is_short => Ended::NotStarted,
+            _ if is_short => Ended::OutOfResources,
+            _ if is_too_long => Ended::TooLong,
             Some(1) if !source_error => Ended::WithoutSourceError,
             _ => Ended::Badly,
         }
@@ -265,18 +270,20 @@ enum Verdict {
 impl Verdict {
     fn of(progress: Progress, ended: Ended) -> Self {
         match (progress, ended) {
-            (_, Ended::NotStarted) => Verdict::Again,
+            (_, Ended::OutOfResources | Ended::TooLong) => Verdict::Again,
             (Progress::Linking, _) => Verdict::Stands,
             (Progress::Aborted, _) => Verdict::Aborted,
             (Progress::NotLinked, _) => Verdict::AgainWithPermit,
             // Something has linked, or nothing has, but not what had to wait. It may be made from
             // hollow rlibs.
-            (Progress::Compiling | Progress::Parked, Ended::Well) => Verdict::Again,
+            (Progress::Compiling | Progress::Parked | Progress::Permitted, Ended::Well) => {
+                Verdict::Again
+            }
             // It may have failed over a hollow rlib, or over the shim.
             (Progress::Compiling, Ended::WithoutSourceError) => Verdict::Again,
             (Progress::Compiling, Ended::Badly) => Verdict::Stands,
             // It was killed while it waited: nothing else makes it go on.
-            (Progress::Parked, _) => Verdict::Stands,
+            (Progress::Parked | Progress::Permitted, _) => Verdict::Stands,
         }
     }
 }

@@ -5,7 +5,7 @@
 use std::env;
 use std::ffi::{CString, OsStr, OsString};
 use std::fs;
-use std::io::{self, Read, Write};
+use std::io::{self, Write};
 use std::os::fd::{BorrowedFd, RawFd};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::os::unix::net::UnixStream;
@@ -18,14 +18,17 @@ use rustix::fs::{FileType, fstat};
 use rustix::io::{FdFlags, fcntl_setfd};
 use serde::{Deserialize, Serialize};
 
+use super::hollow;
 use super::linker::find;
 
 /// The shim writes: it waits for a permit.
 pub(super) const PARKED: u8 = b'P';
-/// The shim writes: it had the permit and could not become the linker.
+/// The shim writes: it has the permit and becomes the linker.
+pub(super) const LINKING: u8 = b'L';
+/// The shim writes: it could not become the linker.
 pub(super) const FAILED: u8 = b'F';
-/// The shim reads: the permit.
-pub(super) const LINK: u8 = b'L';
+/// The file beside the shim that is there once it may link.
+pub(super) const PERMIT: &str = "permit";
 
 /// What the shim has to know, in a file beside it.
 #[derive(Debug, PartialEq, Serialize, Deserialize)]
@@ -81,7 +84,7 @@ pub fn run_if_invoked_as_linker() {
     let Ok(text) = fs::read(&path) else {
         return;
     };
-    let error = match become_linker(&text, args.collect()) {
+    let error = match become_linker(dir, &text, args.collect()) {
         Ok(never) => match never {},
         Err(e) => e,
     };
@@ -91,18 +94,20 @@ pub fn run_if_invoked_as_linker() {
 
 /// Returns why it could not.
 fn become_linker(
+    dir: &Path,
     job: &[u8],
     args: Vec<OsString>,
 ) -> Result<std::convert::Infallible, Box<dyn std::error::Error>> {
     let job: Job = serde_json::from_slice(job)?;
     let mut socket = job.socket()?;
     socket.write_all(&[PARKED])?;
-    let mut byte = [0];
-    match socket.read_exact(&mut byte) {
-        Ok(()) if byte == [LINK] => {}
-        _ => return Err("told not to link".into()),
+    // Cargo writes nothing: what another child of rustc could read would be lost.
+    io::copy(&mut &socket, &mut io::sink())?;
+    if !dir.join(PERMIT).exists() {
+        return Err("told not to link".into());
     }
-    let error = if lacks_unpacked_file(&args) {
+    socket.write_all(&[LINKING])?;
+    let error = if lacks_input(&args) {
         "the linker's input is incomplete".into()
     } else {
         execute(&job.linker, args)
@@ -151,15 +156,16 @@ fn execute(linker: &str, args: Vec<OsString>) -> Box<dyn std::error::Error> {
     }
 }
 
-/// Whether the linker would read a file that rustc should have unpacked from a dependency's rlib,
-/// and could not because the rlib was hollow.
+/// Whether the linker would read a file that rustc has made of a hollow rlib: one that it should have
+/// unpacked and that is not there, or an rlib without the objects that LTO has used up, which a wrapper
+/// has asked for.
 ///
 /// rustc unpacks them to its temporary directory and names them by absolute path, as an argument or
 /// as part of one that begins with `-Wl,`; a command line that is too long it writes to a file (see
 /// `extract_bundled_libs`, `link_staticlib_by_path` and `exec_linker` in rustc's
 /// `compiler/rustc_codegen_ssa/src/back`). A wrong yes costs a run of rustc, a wrong no the
 /// linker's error.
-fn lacks_unpacked_file(args: &[OsString]) -> bool {
+fn lacks_input(args: &[OsString]) -> bool {
     let mut all = Vec::new();
     for arg in args {
         match arg.as_bytes().strip_prefix(b"@") {
@@ -194,7 +200,9 @@ fn lacks_unpacked_file(args: &[OsString]) -> bool {
     paths.iter().any(|path| {
         path.parent()
             .is_some_and(|dir| Some(dir) == known || is_named_as_temporary(dir))
-            && fs::symlink_metadata(path).is_err_and(|e| e.kind() == io::ErrorKind::NotFound)
+            && (fs::symlink_metadata(path).is_err_and(|e| e.kind() == io::ErrorKind::NotFound)
+                || path.extension().is_some_and(|it| it == "rlib")
+                    && hollow::has_mark(path).unwrap_or(true))
     })
 }
 
@@ -274,7 +282,7 @@ mod tests {
                 .map(|arg| arg.replace("{U}/", &format!("{}/", unpacked.display())))
                 .map(|arg| OsString::from(arg.replace("{O}/", &format!("{}/", other.display()))))
                 .collect();
-            lacks_unpacked_file(&args)
+            lacks_input(&args)
         };
         assert!(lacks(&["-m64", "{U}/libn.a"]));
         assert!(lacks(&[
@@ -296,6 +304,18 @@ mod tests {
             "-Wl,--version-script={U}/list",
             "-L{U}/raw-dylibs"
         ]));
+
+        for (rlib, expected) in [
+            (hollow::archive_of(&[("a.o/", b"code")]), false),
+            (
+                hollow::archive_of(&[("a.o/", b"odd"), ("hollow/", b"")]),
+                true,
+            ),
+            (b"no archive".to_vec(), true),
+        ] {
+            fs::write(unpacked.join("liba.rlib"), rlib).unwrap();
+            assert_eq!(lacks(&["{U}/liba.rlib"]), expected);
+        }
 
         let arguments = temp.path().join("linker arguments");
         let missing = format!("-m64\n{}\n", unpacked.join("lib\\\\n\\ n.a").display());

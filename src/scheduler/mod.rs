@@ -112,7 +112,7 @@ impl<U> Default for Settings<U> {
     fn default() -> Self {
         Settings {
             schedule: Schedule::default(),
-            clock: Clock::of_this_process(),
+            clock: Clock::since(std::time::Instant::now()),
             early: EarlyStarts::none(),
             pauses: Pauses::none(),
             costs: None,

@@ -86,8 +86,7 @@ impl<U: Clone + Eq + Hash, J: Task> Scheduler<U, J> {
         let mut compiler = Compiler::default();
         if node.is_linked {
             // If it cannot be opened, its dependents wait for the end of the job.
-            let gate = self.early.open();
-            compiler.scratch = gate.map(|gate| gate.dir().to_owned());
+            compiler.gate = self.early.open().cloned();
         }
         if is_early {
             compiler.early =

@@ -7,11 +7,10 @@ use super::limit::Done;
 use super::{Measured, Scheduler};
 use crate::job::{State, Transition};
 
-/// What a build took, what it could have taken, and what its jobs waited for. Times are in µs from when
-/// its plan was sealed.
+/// What a build took, what it could have taken, and what its jobs waited for. Times are in µs.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Summary<U> {
-    /// How long it took.
+    /// How long it took from when its plan was sealed.
     pub took: u64,
     /// The least that any schedule could have made of what was [done](Done), if each phase had taken
     /// what it took.
@@ -35,9 +34,9 @@ pub struct Section<U> {
     pub unit: U,
     /// What the job did.
     pub kind: SectionKind,
-    /// When it began.
+    /// When it began, by the build's [`Clock`](super::Clock).
     pub start: u64,
-    /// When it ended.
+    /// When it ended, by the same clock.
     pub end: u64,
 }
 
@@ -93,15 +92,13 @@ impl<U: Clone + Eq + Hash, J> Scheduler<U, J> {
             .filter(|(node, _)| node.state == State::Done)
             .filter_map(|(_, times)| times.ran_ahead)
             .collect();
-        let sections = sections(&self.measurements.transitions).map(|(id, kind, start, end)| {
-            let since = |at: u64| at.saturating_sub(self.measurements.began);
-            Section {
+        let sections =
+            sections(&self.measurements.transitions).map(|(id, kind, start, end)| Section {
                 unit: unit(id),
                 kind,
-                start: since(start),
-                end: since(end),
-            }
-        });
+                start,
+                end,
+            });
         Summary {
             limit: done.limit(slots, |id| works[id]),
             critical_path: (path.iter().filter(|step| step.took > 0))

@@ -418,6 +418,124 @@ fn wrapper_that_closes_descriptors() {
     p.run_foo();
 }
 
+/// rustc optimizes across crates although cargo does not know, and gives the linker a copy of the hollow rlib.
+#[cargo_test]
+fn wrapper_adds_lto() {
+    let body = r#"if [ $type = bin ]; then echo foo >>compiled; set -- "$@" -C lto=fat; fi"#;
+    let p = bin_on_slow()
+        .executable("wrapper", &wrapper("parked 1", body))
+        .build();
+    p.held("build")
+        .env("RUSTFLAGS", "-C embed-bitcode=yes")
+        .run();
+    assert_eq!(p.read_file("compiled"), "foo\nfoo\n");
+    p.trace().assert_sound(4);
+    assert_tidy(&p.root());
+    p.run_foo();
+}
+
+#[cargo_test]
+fn wrapper_retries_after_a_linker_that_cannot_be_executed() {
+    let body = r#"if [ $type = bin ]; then "$@" || "$@"; exit; fi"#;
+    let p = bin_on_slow()
+        .executable("wrapper", &wrapper("parked 1", body))
+        .executable("own-cc", "# no interpreter\n")
+        .build();
+    let output = p
+        .held("build")
+        .env("RUSTFLAGS", "-C linker=./own-cc")
+        .with_status(101)
+        .with_stderr_contains("[ERROR] could not exec the linker `./own-cc`")
+        .run();
+    let stderr = String::from_utf8(output.stderr).unwrap();
+    let message = "error: could not exec the linker `./own-cc`";
+    assert_eq!(stderr.matches(message).count(), 2, "{stderr}");
+    assert_tidy(&p.root());
+}
+
+/// Children of rustc have the socket, too. This one sends what a shim does, and reads all there is.
+#[cargo_test]
+fn macro_reads_and_floods_the_socket() {
+    let p = foo_on_slow("[dependencies.greedy]\npath = 'greedy'")
+        .file("src/main.rs", &format!("greedy::greedy!(); {MAIN}"))
+        .file(
+            "greedy/Cargo.toml",
+            r#"
+                [package]
+                name = "greedy"
+                version = "0.1.0"
+                edition = "2021"
+
+                [lib]
+                proc-macro = true
+            "#,
+        )
+        .file(
+            "greedy/src/lib.rs",
+            r#"
+                use std::fs::{self, File};
+                use std::io::Write;
+                use std::os::fd::FromRawFd;
+                use std::process::{Command, Stdio};
+
+                #[proc_macro]
+                pub fn greedy(_: proc_macro::TokenStream) -> proc_macro::TokenStream {
+                    for entry in fs::read_dir("/proc/self/fd").unwrap() {
+                        let path = entry.unwrap().path();
+                        let is_socket = fs::read_link(&path)
+                            .is_ok_and(|it| it.to_string_lossy().starts_with("socket:"));
+                        if !is_socket {
+                            continue;
+                        }
+                        let fd = path.file_name().unwrap().to_str().unwrap();
+                        Command::new("sh")
+                            .args(["-c", &format!("cat <&{fd}")])
+                            .stdin(Stdio::null())
+                            .stdout(Stdio::null())
+                            .stderr(Stdio::null())
+                            .spawn()
+                            .unwrap();
+                        let mut socket = unsafe { File::from_raw_fd(fd.parse().unwrap()) };
+                        for _ in 0..3_000 {
+                            socket.write_all(b"P").unwrap();
+                        }
+                        std::mem::forget(socket);
+                    }
+                    proc_macro::TokenStream::new()
+                }
+            "#,
+        )
+        .executable("wrapper", &wrapper("parked 1", ""))
+        .build();
+    p.held("build").run();
+    let trace = p.trace();
+    trace.assert_sound(4);
+    assert_eq!(trace.bin("foo").phases, ["compile", "parked", "link"]);
+    assert_tidy(&p.root());
+    p.run_foo();
+}
+
+/// The compiler of the binary has not read its libraries yet: the hollow rlib stays for it.
+#[cargo_test]
+fn library_fails_while_its_dependent_starts() {
+    let body = r#"
+        failed() { grep -q '"outcome":"failed"' "$CARGO_BUILD_TRACE"; }
+        if [ $type = bin ]; then mark foo; await failed; fi
+    "#;
+    let p = bin_on_slow()
+        .file("slow/src/lib.rs", NO_CODE)
+        .executable("wrapper", &wrapper("compiled foo", body))
+        .build();
+    p.held("build")
+        .with_status(101)
+        .with_stderr_contains("[ERROR] could not compile `slow` (lib) due to 1 previous error")
+        .with_stderr_does_not_contain("[..]extern location[..]")
+        .with_stderr_does_not_contain("[ERROR] could not compile `foo` [..]")
+        .run();
+    assert_eq!(p.trace().bin("foo").outcome.as_deref(), Some("aborted"));
+    assert_tidy(&p.root());
+}
+
 #[cargo_test]
 fn one_bypassed_linker_ends_early_starts() {
     let body = r#"if [ $type = bin ]; then echo "$name" >>compiled; exec "$@" -C linker=cc; fi"#;

@@ -15,6 +15,7 @@ use crate::soak::{build_by, example, finish_by, interrupt};
 use crate::support::ProjectExt;
 use crate::support::cutoff::CutoffExt;
 use crate::support::gated::{GatedExt, artifacts, assert_tidy, bin_on_slow, until_one_is_parked};
+use crate::support::pausing::{Build, PausingExt, slow_busy_and_urgent};
 
 /// The compiler of the nightly toolchain, if there is one.
 fn rustc() -> Option<PathBuf> {
@@ -93,6 +94,22 @@ fn assert_starts_early(flag: &str) {
     assert_tidy(&p.root());
 }
 
+/// Asserts that codegen is paused for a job of higher priority, and goes on.
+#[track_caller]
+fn assert_pauses(flag: &str) {
+    if rustc().is_none() {
+        return;
+    }
+    let p = slow_busy_and_urgent();
+    let mut cargo = p.with_doors("build -j2");
+    cargo
+        .env("RUSTUP_TOOLCHAIN", "nightly")
+        .masquerade_as_nightly_cargo(&["what Cargo is about to change"])
+        .arg(flag);
+    let trace = Build::paused_by(p, cargo).succeed(2);
+    assert_eq!(trace.paused(), ["slow"]);
+}
+
 /// Whether what is above a touched library stays.
 #[track_caller]
 fn assert_cuts_off(flag: &str) {
@@ -114,6 +131,7 @@ fn build_directory_by_unit() {
     assert_cuts_off("-Zbuild-dir-new-layout");
     assert_as_released("-Zbuild-dir-new-layout");
     assert_starts_early("-Zbuild-dir-new-layout");
+    assert_pauses("-Zbuild-dir-new-layout");
 }
 
 #[cargo_test]

@@ -1,23 +1,31 @@
 //! `cargo xtask bench`: measures what more overlap is worth, and what the queue costs.
 //!
 //! ```text
-//!   recordings ──> simulations: each side × jobs       ──> wall time, limit
-//!   generated  ──> the two queues alone, by the clock  ──> CPU time and memory
+//!   recordings ──> simulations: each side × jobs, by the scheduler ──> wall time, limit
+//!   generated  ──> the two queues alone                            ──> CPU time and memory
 //! ```
 //!
-//! The sides, [`Side::ALL`], differ in how early a unit may start, and in which goes first: by known
-//! costs, by guessed ones (cold), or in the order of the released cargo.
+//! The sides, [`Side::ALL`], differ in how early a unit may start, and in which goes first: by measured
+//! costs, by guessed ones (cold), or in the order of the released cargo. What a simulation leaves out is in
+//! the documentation of the `replay` package.
 
 use std::collections::BTreeMap;
-use std::path::PathBuf;
+use std::fmt;
 
-use ::replay::simulate::simulate;
+use std::time::Duration;
+
+use ::replay::simulate::{
+    Estimate, Outcome, Pipelining, Schedule, Settings, guessed_work, recorded_work, simulate,
+};
 use ::replay::{Recording, limit};
 use anyhow::{Result, bail};
+use cargo_pipelining::scheduler::pausing;
 use fs_err as fs;
+use serde::Serialize;
 
-use super::report::{Case, Report, Row, Side};
-use super::{plot, queue, seconds};
+use super::report::{Case, Report, Row};
+use super::{plot, queue};
+use crate::lock::Lock;
 use crate::project::Project;
 
 const JOBS: [u64; 7] = [1, 2, 4, 8, 16, 32, 64];
@@ -35,9 +43,74 @@ pub struct Args {
     filter: Option<String>,
 }
 
-/// Simulates and measures, prints the tables, and writes them and the picture.
+/// A mode, an order, and what is known of the units.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Side {
+    /// Mode `metadata` in stock order, as the released cargo builds.
+    Stock,
+    /// Mode `off`, with measured costs.
+    Off,
+    /// Mode `metadata`, with measured costs.
+    Metadata,
+    /// Mode `link`, with measured costs.
+    Link,
+    /// Mode `link`, where the units were never built before: costs are guessed.
+    Cold,
+    /// Mode `link` in stock order.
+    StockOrder,
+}
+
+impl Side {
+    pub const ALL: [Side; 6] = [
+        Side::Stock,
+        Side::Off,
+        Side::Metadata,
+        Side::Link,
+        Side::Cold,
+        Side::StockOrder,
+    ];
+
+    fn simulate(self, recording: &Recording, jobs: u64) -> Result<Outcome> {
+        let (pipelining, schedule) = match self {
+            Side::Stock => (Pipelining::Metadata, Schedule::Stock),
+            Side::Off => (Pipelining::Off, Schedule::CriticalPath),
+            Side::Metadata => (Pipelining::Metadata, Schedule::CriticalPath),
+            Side::Link | Side::Cold => (Pipelining::Link, Schedule::CriticalPath),
+            Side::StockOrder => (Pipelining::Link, Schedule::Stock),
+        };
+        let places = match schedule {
+            Schedule::Stock => 0,
+            Schedule::CriticalPath => pausing::places(usize::try_from(jobs)?),
+        };
+        let settings = Settings {
+            jobs,
+            pipelining,
+            schedule,
+            places,
+        };
+        simulate(recording, &settings, |_, unit| {
+            if self == Side::Cold {
+                Estimate::Guessed(guessed_work(unit))
+            } else {
+                Estimate::Measured(recorded_work(unit))
+            }
+        })
+    }
+}
+
+impl fmt::Display for Side {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.serialize(f)
+    }
+}
+
+/// Simulates all builds, prints the tables, and writes them and the picture.
 pub fn run(project: &Project, args: &Args) -> Result<()> {
     let sources = sources(project, args)?;
+    let dir = project.root.join("target/bench");
+    fs::create_dir_all(&dir)?;
+    let _lock = Lock::bench(project)?;
     let jobs = if args.quick { &QUICK_JOBS[..] } else { &JOBS };
     let cases = sources.iter().map(|source| case(source, jobs));
     let report = Report {
@@ -49,8 +122,6 @@ pub fn run(project: &Project, args: &Args) -> Result<()> {
     for note in report.notes() {
         note!("{note}");
     }
-    let dir = project.root.join("target/bench");
-    fs::create_dir_all(&dir)?;
     fs::write(dir.join("bench.md"), report.markdown())?;
     let json = serde_json::to_string_pretty(&report)?;
     fs::write(dir.join("bench.json"), json + "\n")?;
@@ -60,10 +131,39 @@ pub fn run(project: &Project, args: &Args) -> Result<()> {
     Ok(())
 }
 
-/// A recording of a build.
+/// A recording that can be simulated.
 struct Source {
     name: String,
     recording: Recording,
+}
+
+/// Simulates a recording with these numbers of jobs, by all sides.
+fn case(source: &Source, jobs: &[u64]) -> Result<Case> {
+    let recording = &source.recording;
+    let seconds = |micros| Duration::from_micros(micros).as_secs_f64();
+    let mut rows = Vec::new();
+    for &jobs in jobs {
+        let mut row = Row {
+            jobs,
+            limit: seconds(limit::limit(recording, jobs)),
+            ..Row::default()
+        };
+        for side in Side::ALL {
+            let outcome = side.simulate(recording, jobs)?;
+            row.walls.insert(side, seconds(outcome.wall));
+            if side == Side::Link {
+                row.most_paused = outcome.most_paused;
+            }
+        }
+        rows.push(row);
+    }
+    Ok(Case {
+        name: source.name.clone(),
+        title: recording.name.clone(),
+        units: recording.units.len(),
+        work: seconds(recording.work()),
+        rows,
+    })
 }
 
 /// Reads the recordings that are asked for, in the order of their names.
@@ -90,40 +190,14 @@ fn sources(project: &Project, args: &Args) -> Result<Vec<Source>> {
             bail!("no recording has a name that contains `{part}`; there are: {names}");
         }
     }
-    let read = |(name, path): (String, PathBuf)| {
-        let recording = Recording::read(&path)?;
-        Ok(Source { name, recording })
-    };
-    files.into_iter().map(read).collect()
-}
-
-/// Builds a recording with each number of jobs in turn.
-fn case(source: &Source, jobs: &[u64]) -> Result<Case> {
-    let Source { name, recording } = source;
-    status!("Simulating", "{}", recording.name);
-    let mut rows = Vec::new();
-    for &jobs in jobs {
-        let mut row = Row {
-            jobs,
-            limit: seconds(limit::limit(recording, jobs)),
-            ..Row::default()
-        };
-        for side in Side::ALL {
-            let outcome = simulate(recording, &side.settings(jobs), side.costs())?;
-            row.walls.insert(side, seconds(outcome.wall));
-            if side == Side::Link {
-                row.most_paused = outcome.most_paused;
-            }
-        }
-        rows.push(row);
+    let mut sources = Vec::new();
+    for (name, path) in files {
+        sources.push(Source {
+            name,
+            recording: Recording::read(&path)?,
+        });
     }
-    Ok(Case {
-        name: name.clone(),
-        title: recording.name.clone(),
-        units: recording.units.len(),
-        work: seconds(recording.work()),
-        rows,
-    })
+    Ok(sources)
 }
 
 #[cfg(test)]
@@ -132,6 +206,7 @@ mod tests {
     use super::*;
     use ::replay::generate::{Shape, generate};
 
+    /// Recordings of 100, 200, … units.
     fn project(names: &[&str]) -> (tempfile::TempDir, Project) {
         let dir = tempfile::tempdir().unwrap();
         let project = Project {
@@ -139,17 +214,18 @@ mod tests {
             ..Project::default()
         };
         fs::create_dir_all(project.recordings()).unwrap();
-        for name in names {
+        for (size, name) in names.iter().enumerate() {
             let path = project.recordings().join(format!("{name}{ENDING}"));
-            generate(Shape::Chain, 1).write(&path).unwrap();
+            let recording = generate(Shape::Chain, (size + 1) * 100);
+            recording.write(&path).unwrap();
         }
         (dir, project)
     }
 
     fn names(project: &Project, filter: &str) -> Result<Vec<String>> {
         let args = Args {
+            quick: false,
             filter: Some(filter.to_owned()),
-            ..Args::default()
         };
         let sources = sources(project, &args)?;
         Ok(sources.into_iter().map(|source| source.name).collect())
@@ -168,20 +244,5 @@ mod tests {
             error,
             "no recording has a name that contains `fd`; there are: bat, cargo-dev, cargo-release, ripgrep"
         );
-    }
-
-    #[test]
-    fn sides_that_overlap_more_are_quicker() {
-        let mut recording = generate(Shape::Chain, 3);
-        for unit in &mut recording.units {
-            (unit.frontend, unit.codegen) = (2_000_000, 3_000_000);
-        }
-        recording.units[2].kind = vec!["bin".to_owned()];
-        let name = "chain".to_owned();
-        let case = case(&Source { name, recording }, &[1, 8]).unwrap();
-        let walls = |row: &Row| Side::ALL.map(|side| row.walls[&side]);
-        assert_eq!(walls(&case.rows[0]), [15.0; 6]);
-        assert_eq!(walls(&case.rows[1]), [12.0, 15.0, 12.0, 9.0, 9.0, 9.0]);
-        assert_eq!(case.rows[1].limit, 9.0);
     }
 }

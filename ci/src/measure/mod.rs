@@ -1,8 +1,8 @@
-//! Measures the replacement on real projects, and its scheduler on recorded builds.
+//! Measures the replacement: on real projects, and on recorded builds.
 //!
 //! ```text
 //!   a project ──> compare: both cargos in turn            ──> times, artifacts
-//!             ──> record ──> a recording ──> replay: one simulation ──> times, a trace
+//!             ──> record ──> a recording ──> replay: simulated once
 //!                                        └─> bench: all recordings, sides and numbers of jobs
 //! ```
 
@@ -16,10 +16,21 @@ pub mod record;
 pub mod replay;
 mod report;
 
-use std::time::Duration;
+use std::path::PathBuf;
 
-fn seconds(micros: u64) -> f64 {
-    Duration::from_micros(micros).as_secs_f64()
+use anyhow::Result;
+
+use crate::cargo;
+use crate::project::Project;
+
+/// Builds the program that records compilers, linkers and build scripts.
+fn stand_in(project: &Project) -> Result<PathBuf> {
+    let mut command = cargo::command(project, "build");
+    command
+        .current_dir(&project.root)
+        .args(["--package", "replay", "--bin", "stand-in"])
+        .args(["--release", "--locked"]);
+    cargo::executable(command, "building the stand-in", "bin")
 }
 
 /// Returns the median; of no figures it is not a number.

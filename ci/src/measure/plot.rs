@@ -5,7 +5,8 @@
 use anyhow::Result;
 use plotters::prelude::*;
 
-use super::report::{Report, Side};
+use super::bench::Side;
+use super::report::Report;
 
 const GREEN: RGBColor = RGBColor(0, 158, 115);
 const BLUE: RGBColor = RGBColor(0, 114, 178);
@@ -15,8 +16,7 @@ const PALE: RGBColor = RGBColor(200, 200, 200);
 const SIZE: (u32, u32) = (960, 540);
 const FONT: &str = "sans-serif";
 
-/// Draws how many times as quick as in the released cargo's order and mode builds are with each number of
-/// jobs.
+/// Draws how many times as quick as the released cargo builds are with each number of jobs.
 pub fn overview(report: &Report) -> Result<String> {
     // The first line is wide enough to be seen below another one.
     let curves = [

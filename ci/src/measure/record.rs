@@ -10,14 +10,15 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use ::replay::BuildTrace;
-use ::replay::recorder::{Compiled, LINKED, RECORDS, Role};
 use ::replay::recording::{self, Recording, Unit, native_source_size};
+use ::replay::stand_in::{Compiled, LINKED, RECORDS, Role};
 use anyhow::{Context, Result, bail};
 use fs_err as fs;
 use regex::Regex;
 use serde::Deserialize;
 use tempfile::TempDir;
 
+use super::stand_in;
 use crate::build::{self, Profile};
 use crate::project::{Project, Variant};
 use crate::shell::count;
@@ -45,14 +46,14 @@ pub fn run(project: &Project, args: &Args) -> Result<()> {
     let default = replay.join("recording.json.gz");
     let output = args.output.as_ref().unwrap_or(&default);
     let built = build::cargo(project, Variant::Patched, Profile::Dev)?;
-    let recorder = recorder(project)?;
+    let stand_in = stand_in(project)?;
     fs::create_dir_all(&replay)?;
     let dir = TempDir::with_prefix_in("record-", replay)?;
     let session = Session {
         args,
         rustc: toolchain::rustc_itself()?,
         cargo: built.path.clone(),
-        recorder: Role::Rustc.install(&recorder, dir.path(), "rustc")?,
+        recorder: Role::Recorder.install(&stand_in, dir.path(), "rustc")?,
         dir: dir.path().to_path_buf(),
     };
     status!("Recording", "a build with one job");
@@ -81,16 +82,6 @@ pub fn run(project: &Project, args: &Args) -> Result<()> {
         "{name}: {units}, {work:.1} s of work, in {output}"
     );
     Ok(())
-}
-
-/// Builds what runs between cargo and compilers.
-fn recorder(project: &Project) -> Result<PathBuf> {
-    let mut command = cargo::command(project, "build");
-    command
-        .current_dir(&project.root)
-        .args(["--package", "replay", "--bin", "recorder"])
-        .args(["--release", "--locked"]);
-    cargo::executable(command, "building the recorder", "bin")
 }
 
 /// The cargo and the directory of one recording.

@@ -1,17 +1,18 @@
-//! `cargo xtask replay`: a recorded build, simulated.
+//! `cargo xtask replay`: a recorded build, simulated on the scheduler.
 
 use std::path::PathBuf;
+use std::time::Duration;
 
-use ::replay::simulate::{Settings, guessed, known, simulate};
+use ::replay::simulate::{
+    Estimate, Phase, Pipelining, Schedule, Settings, recorded_work, simulate,
+};
 use ::replay::{Recording, limit};
 use anyhow::{Result, bail};
-use cargo_pipelining::config::{Pipelining, Schedule};
-use fs_err as fs;
+use cargo_pipelining::scheduler::pausing;
 
-use super::seconds;
-use crate::project::Project;
 use crate::setting;
 use crate::shell::count;
+use crate::table::Table;
 
 #[derive(Debug, clap::Args)]
 pub struct Args {
@@ -22,40 +23,47 @@ pub struct Args {
     #[arg(long, short)]
     jobs: Option<u64>,
     /// `build.pipelining`: `off`, `metadata` or `link`
-    #[arg(long, value_parser = setting::<Pipelining>)]
-    mode: Option<Pipelining>,
+    #[arg(long, value_parser = setting::<Pipelining>, default_value = "link")]
+    mode: Pipelining,
     /// `build.schedule`: `critical-path` or `stock`
-    #[arg(long, value_parser = setting::<Schedule>)]
-    schedule: Option<Schedule>,
-    /// Guess what units cost, as in a first build
-    #[arg(long)]
-    cold: bool,
+    #[arg(long, value_parser = setting::<Schedule>, default_value = "critical-path")]
+    schedule: Schedule,
 }
 
-/// Simulates once, and prints how long it took.
-pub fn run(project: &Project, args: &Args) -> Result<()> {
+/// Simulates a build with measured costs, and prints what ran when and how long it took.
+pub fn run(args: &Args) -> Result<()> {
     let recording = Recording::read(&args.recording)?;
     let jobs = match args.jobs {
         Some(0) => bail!("`--jobs` must be at least 1"),
         Some(jobs) => jobs,
         None => std::thread::available_parallelism()?.get() as u64,
     };
-    let (mode, schedule) = (
-        args.mode.unwrap_or_default(),
-        args.schedule.unwrap_or_default(),
-    );
-    let trace = project.root.join("target/replay/trace.json");
-    if let Some(dir) = trace.parent() {
-        fs::create_dir_all(dir)?;
-    }
     let settings = Settings {
-        trace: Some(trace.clone()),
-        ..Settings::new(jobs, mode, schedule)
+        jobs,
+        pipelining: args.mode,
+        schedule: args.schedule,
+        places: match args.schedule {
+            Schedule::Stock => 0,
+            Schedule::CriticalPath => pausing::places(usize::try_from(jobs)?),
+        },
     };
-    status!("Simulating", "{}, -j{jobs}", recording.name);
-    let costs = if args.cold { guessed } else { known };
-    let outcome = simulate(&recording, &settings, costs)?;
-
+    let estimate = |_, unit: &_| Estimate::Measured(recorded_work(unit));
+    let outcome = simulate(&recording, &settings, estimate)?;
+    let seconds = |micros: u64| Duration::from_micros(micros).as_secs_f64();
+    let mut table = Table::new("|phase|start|end");
+    for span in &outcome.spans {
+        let unit = &recording.units[span.unit];
+        let phase = match span.phase {
+            Phase::Run => "run",
+            Phase::Frontend => "frontend",
+            Phase::Codegen => "codegen",
+            Phase::Link => "link",
+        };
+        let [start, end] = [span.start, span.end].map(seconds);
+        let (package, target) = (&unit.package, &unit.target);
+        table.row(&format!("{package} {target}|{phase}|{start:.2}|{end:.2}"));
+    }
+    println!("{}", table.plain());
     let wall = seconds(outcome.wall);
     let work = seconds(recording.work());
     let limit = seconds(limit::limit(&recording, jobs));
@@ -65,8 +73,5 @@ pub fn run(project: &Project, args: &Args) -> Result<()> {
         let ratio = wall / figure;
         println!("{name}              {figure:8.2} s  (wall is {ratio:.3} of it)");
     }
-    println!("most paused at once {:4}", outcome.most_paused);
-    let trace = trace.display();
-    println!("trace: {trace} (open it in https://ui.perfetto.dev)");
     Ok(())
 }

@@ -1,14 +1,13 @@
 //! The report of a benchmark: tables for people, and `bench.json` for programs.
 //!
-//! In `bench.json`, which is a [`Report`], times are in seconds if nothing else is said.
+//! In `bench.json`, which is a [`Report`], times are in seconds if nothing else is said. What the
+//! platform does not tell is `null`.
 
 use std::collections::BTreeMap;
-use std::fmt;
 
-use ::replay::recording::Unit;
-use ::replay::simulate::{self, Estimate, Pipelining, Schedule};
 use serde::Serialize;
 
+use super::bench::Side;
 use super::geometric_mean;
 use super::queue::{Graph, Spent};
 use crate::table::Table;
@@ -30,60 +29,6 @@ const MOST_TO_LIMIT: [(Side, f64, f64); 2] = [(Side::Link, 1.06, 1.15), (Side::C
 /// The ratio of the queue's time to that for a tenth of the units: it is linear, but for the sizes of
 /// caches and for the logarithm in a heap.
 const MOST_GROWTH: f64 = 12.0;
-
-/// How a recording is built.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum Side {
-    /// In the order and the mode of the released cargo.
-    Stock,
-    /// In mode `off`.
-    Off,
-    /// In mode `metadata`.
-    Metadata,
-    /// In mode `link`.
-    Link,
-    /// In mode `link`, where no unit was built before: costs are guessed.
-    Cold,
-    /// In mode `link`, in the order of the released cargo.
-    StockOrder,
-}
-
-impl Side {
-    pub const ALL: [Side; 6] = [
-        Side::Stock,
-        Side::Off,
-        Side::Metadata,
-        Side::Link,
-        Side::Cold,
-        Side::StockOrder,
-    ];
-
-    pub fn settings(self, jobs: u64) -> simulate::Settings {
-        let (mode, schedule) = match self {
-            Side::Stock => (Pipelining::Metadata, Schedule::Stock),
-            Side::Off => (Pipelining::Off, Schedule::CriticalPath),
-            Side::Metadata => (Pipelining::Metadata, Schedule::CriticalPath),
-            Side::Link | Side::Cold => (Pipelining::Link, Schedule::CriticalPath),
-            Side::StockOrder => (Pipelining::Link, Schedule::Stock),
-        };
-        simulate::Settings::new(jobs, mode, schedule)
-    }
-
-    pub fn costs(self) -> fn(&Unit) -> Estimate {
-        if self == Side::Cold {
-            simulate::guessed
-        } else {
-            simulate::known
-        }
-    }
-}
-
-impl fmt::Display for Side {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.serialize(f)
-    }
-}
 
 #[derive(Debug, Default, Serialize)]
 pub struct Report {
@@ -131,14 +76,13 @@ impl Row {
 }
 
 const EXPLANATION: &str = "\
-Recorded builds, simulated: the scheduler of this commit, and compilers that take as long as the recorded
-ones. Wall times are in seconds; a ratio below 1 is quicker. `stock` builds in the released cargo's order
-and mode, by the same scheduler. `off`, `metadata` and `link` are the modes of the replacement, where it is
-known what the units cost; `link` is the default. `cold` is the same where no unit was built before and
-costs are guessed, and `stock-order` with jobs in the order of the released cargo: what is left is that
-units that link start early. The limit is what the work and the critical path leave to any scheduler.
-Paused is the most compilers that were paused at the same time in `link`. Overlap gained is the part of the
-time of `off` that the mode `link` saves.
+Recorded builds, simulated on the scheduler. Wall times are in seconds; a ratio below 1 is quicker. `stock` is
+mode `metadata` in the order of the released cargo, which is how that builds. `off`, `metadata` and `link` are
+the modes of the replacement with measured costs; `link` is the default. `cold` is the same with guessed
+costs, and `stock-order` in the order of the released cargo: what is left is that units that link start
+early. The limit is what the work and the critical path leave to any scheduler. Paused is the
+most compilers that were paused at the same time in `link`. Overlap gained is the part of the time of
+`off` that the mode `link` saves.
 
 On generated graphs the two queues are measured alone, without the rest of cargo: the time that they take,
 and the most memory that they have. Growth is the ratio of that time to the time for a tenth of the units:

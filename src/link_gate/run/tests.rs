@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use super::super::shim::{FAILED, Job, LINK, PARKED};
+use super::super::shim::{FAILED, Job, LINKING, PARKED, PERMIT};
 use super::Ended::*;
 use super::*;
 
@@ -16,6 +16,7 @@ fn every_verdict() {
     for (progress, well, without_source_error, badly) in [
         (Progress::Compiling, Again, Again, Stands),
         (Progress::Parked, Again, Stands, Stands),
+        (Progress::Permitted, Again, Stands, Stands),
         (Progress::Linking, Stands, Stands, Stands),
         (
             Progress::NotLinked,
@@ -37,7 +38,9 @@ fn every_verdict() {
             "{progress:?}"
         );
         assert_eq!(Verdict::of(progress, Badly), badly, "{progress:?}");
-        assert_eq!(Verdict::of(progress, NotStarted), Again, "{progress:?}");
+        for ended in [OutOfResources, TooLong] {
+            assert_eq!(Verdict::of(progress, ended), Again, "{progress:?}");
+        }
     }
 }
 
@@ -48,8 +51,8 @@ fn shortage_is_told_from_other_errors() {
         let error = anyhow::Error::new(cause).context("could not execute process");
         Ended::of(&Err(error), false)
     };
-    assert_eq!(ended(24), NotStarted, "EMFILE");
-    assert_eq!(ended(7), NotStarted, "E2BIG");
+    assert_eq!(ended(24), OutOfResources, "EMFILE");
+    assert_eq!(ended(7), TooLong, "E2BIG");
     assert_eq!(ended(2), Badly, "ENOENT");
 }
 
@@ -66,16 +69,23 @@ struct Compiler {
 }
 
 impl Compiler {
-    /// A shim that waits. Returns what it reads, which is nothing at the end of the stream.
-    fn park(&self) -> Option<u8> {
-        let job: Job =
-            serde_json::from_slice(&fs::read(self.linker.with_file_name(Job::FILE)).unwrap())
-                .unwrap();
+    /// A shim that waits. Returns whether it may link.
+    fn park(&self) -> bool {
+        let job: Job = serde_json::from_slice(&fs::read(self.beside(Job::FILE)).unwrap()).unwrap();
         assert_eq!(Path::new(&job.linker).file_name(), self.linker.file_name());
         (&self.socket).write_all(&[PARKED]).unwrap();
-        let mut byte = [0];
-        (&self.socket).read_exact(&mut byte).ok()?;
-        Some(byte[0])
+        let mut received = Vec::new();
+        (&self.socket).read_to_end(&mut received).unwrap();
+        assert!(received.is_empty());
+        let may_link = self.beside(PERMIT).exists();
+        if may_link {
+            (&self.socket).write_all(&[LINKING]).unwrap();
+        }
+        may_link
+    }
+
+    fn beside(&self, name: &str) -> PathBuf {
+        self.linker.with_file_name(name)
     }
 }
 
@@ -218,9 +228,9 @@ fn not_early_is_one_run_with_untouched_lines() {
 #[test]
 fn linked() {
     let outcome = outcome("cc", Some(Permit::Link), &|compiler, out, _| {
-        assert_eq!(compiler.park(), Some(LINK));
+        assert!(compiler.park());
         // Without some flags, this time.
-        assert_eq!(compiler.park(), Some(LINK));
+        assert!(compiler.park());
         out("linked")
     });
     outcome.result.as_ref().unwrap();
@@ -251,7 +261,7 @@ fn link_error_names_the_real_linker() {
 #[test]
 fn aborted() {
     let outcome = outcome("cc", Some(Permit::Abort), &|compiler, _, err| {
-        assert_eq!(compiler.park(), None);
+        assert!(!compiler.park());
         err(LINK_ERROR)?;
         exited(1)
     });
@@ -269,6 +279,32 @@ fn permit_without_a_link() {
     });
     // The permit of the first run is that of the second.
     assert_again(&outcome, 1);
+}
+
+/// A wrapper that runs rustc again.
+#[test]
+fn second_attempt_after_a_permit_without_a_link() {
+    let outcome = outcome("cc", Some(Permit::Link), &|compiler, _, _| {
+        for _ in 0..2 {
+            assert!(compiler.park());
+            (&compiler.socket).write_all(&[FAILED]).unwrap();
+        }
+        exited(1)
+    });
+    assert_again(&outcome, 1);
+}
+
+#[test]
+fn flooded() {
+    let outcome = outcome("cc", Some(Permit::Link), &|compiler, _, _| {
+        for _ in 0..1_000 {
+            (&compiler.socket).write_all(&[PARKED; 100]).unwrap();
+        }
+        assert!(compiler.park());
+        Ok(())
+    });
+    outcome.result.as_ref().unwrap();
+    assert_eq!((outcome.runs, outcome.parked), (1, 1));
 }
 
 #[test]
@@ -332,7 +368,7 @@ fn waited_and_something_else_linked() {
 }
 
 #[test]
-fn permit_that_no_shim_reads() {
+fn permit_that_no_shim_takes() {
     let outcome = outcome("cc", Some(Permit::Link), &|compiler, _, _| {
         park_and_die(compiler);
         Ok(())

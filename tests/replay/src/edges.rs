@@ -22,7 +22,7 @@ pub fn edges(recording: &Recording, pipelining: Pipelining) -> Vec<Vec<(usize, N
             let usage = usage(recording, unit, &units[*dependency]);
             (*dependency, pipelining.need(usage))
         };
-        edges.push(if links(unit) {
+        edges.push(if needs_objects(unit) {
             all.iter().map(need).collect()
         } else {
             unit.needs.iter().map(need).collect()
@@ -32,24 +32,29 @@ pub fn edges(recording: &Recording, pipelining: Pipelining) -> Vec<Vec<(usize, N
     edges
 }
 
-/// Whether making the unit ends in a linker.
-fn links(unit: &Unit) -> bool {
-    matches!(
+/// Whether building the unit takes the objects of its dependencies, as Cargo's
+/// `Unit::requires_upstream_objects` has it.
+pub(crate) fn needs_objects(unit: &Unit) -> bool {
+    let is_linked = matches!(
         unit.role(),
         Role::Linked | Role::ProcMacro | Role::BuildScript
-    )
+    );
+    is_linked || has_type(unit, &["cdylib", "staticlib", "dylib"])
+}
+
+fn has_type(unit: &Unit, types: &[&str]) -> bool {
+    unit.kind.iter().any(|kind| types.contains(&kind.as_str()))
 }
 
 fn usage(recording: &Recording, unit: &Unit, dependency: &Unit) -> Usage {
-    match (unit.role(), dependency.role()) {
-        (Role::Library, Role::Library) => Usage::Reads,
-        (Role::Linked, Role::Library) if recording.lto || reads_rlibs(unit) => Usage::Whole,
-        (_, Role::Library) if links(unit) => Usage::Links,
-        _ => Usage::Whole,
+    let is_library = dependency.role() == Role::Library && !needs_objects(dependency);
+    let reads_rlibs =
+        has_type(unit, &["staticlib", "dylib"]) || unit.role() == Role::Linked && recording.lto;
+    match needs_objects(unit) {
+        _ if !is_library => Usage::Whole,
+        true if reads_rlibs => Usage::Whole,
+        true => Usage::Links,
+        false if unit.role() == Role::Library => Usage::Reads,
+        false => Usage::Whole,
     }
-}
-
-/// True if the compiler itself puts libraries into its output.
-fn reads_rlibs(unit: &Unit) -> bool {
-    (unit.kind.iter()).any(|kind| kind == "staticlib" || kind == "dylib")
 }

@@ -1,6 +1,6 @@
 //! Recordings of builds that never were: graphs of any size, in which nothing takes any time.
 //!
-//! What takes time when such a build is scheduled is the queue.
+//! What takes time when such a recording is replayed is the queue.
 
 use crate::recording::{Recording, Unit};
 

@@ -122,7 +122,7 @@ fn is_zero(number: &u64) -> bool {
     *number == 0
 }
 
-/// What a unit is, as far as a simulation is concerned.
+/// What a unit is, as far as a replay is concerned.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Role {
     /// A library whose metadata is enough for those that use it.
@@ -146,8 +146,7 @@ impl Unit {
             _ if is("custom-build") => Role::BuildScript,
             _ if is("proc-macro") => Role::ProcMacro,
             "test" => Role::Linked,
-            // One that is another library as well is linked for that.
-            _ if self.kind.iter().all(|kind| kind == "lib" || kind == "rlib") => Role::Library,
+            _ if is("lib") || is("rlib") => Role::Library,
             _ => Role::Linked,
         }
     }

@@ -1,26 +1,24 @@
-//! Builds that never run: the engine's scheduler, and a loop in the place of Cargo and compilers.
+//! Builds that never run: the scheduler of the queue, and a loop in the place of cargo and compilers.
 //!
-//! A build takes milliseconds, so that rules can be compared by the thousand. What the model of a build
-//! leaves out is in the [crate's documentation](crate).
+//! Here is nothing but the decisions: what starts next, what is paused. A build takes milliseconds, so that
+//! rules can be compared by the thousand.
 
-use std::hash::{Hash, Hasher};
-use std::path::PathBuf;
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use anyhow::{Result, anyhow};
 use cargo_pipelining::graph::Artifact;
-use cargo_pipelining::job::{Kind, State};
+use cargo_pipelining::job::State;
 use cargo_pipelining::link_gate::{EarlyStarts, HeldLinker};
 use cargo_pipelining::permit::PermitSender;
-use cargo_pipelining::scheduler::guess::{self, guess};
-use cargo_pipelining::scheduler::{Action, Clock, Pauses, Plan, Scheduler, pausing};
-use cargo_pipelining::trace::{Description, Trace};
+use cargo_pipelining::scheduler::guess::{Kind, guess};
+use cargo_pipelining::scheduler::{Action, Clock, Pauses, Plan, Scheduler};
 
 pub use cargo_pipelining::config::{Pipelining, Schedule};
 pub use cargo_pipelining::scheduler::{Estimate, Work};
 
-use crate::edges::edges;
+use crate::edges::{edges, needs_objects};
 use crate::recording::{Recording, Role, Unit};
 
 /// How to build.
@@ -34,28 +32,28 @@ pub struct Settings {
     pub schedule: Schedule,
     /// How many compilers may be paused at the same time.
     pub places: usize,
-    /// `build.trace`
-    pub trace: Option<PathBuf>,
 }
 
-impl Settings {
-    /// As the replacement builds, where there is memory enough for all that it would pause.
-    pub fn new(jobs: u64, pipelining: Pipelining, schedule: Schedule) -> Self {
-        let pauses = jobs > 1 && schedule == Schedule::CriticalPath;
-        let slots = usize::try_from(jobs).unwrap_or(usize::MAX);
-        Settings {
-            jobs,
-            pipelining,
-            schedule,
-            places: if pauses { pausing::places(slots) } else { 0 },
-            trace: None,
-        }
-    }
+/// A phase of a unit that ran.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Span {
+    /// The number of the unit in the recording.
+    pub unit: usize,
+    /// What it did.
+    pub phase: Phase,
+    /// When it began. µs.
+    pub start: u64,
+    /// When it ended. µs.
+    pub end: u64,
+    /// How many threads it had last.
+    pub threads: u64,
 }
 
 /// What a build came to.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Outcome {
+    /// What ran when, in the order in which phases ended.
+    pub spans: Vec<Span>,
     /// How long it took. µs.
     pub wall: u64,
     /// The most compilers that were paused at the same time.
@@ -64,58 +62,10 @@ pub struct Outcome {
     pub peak_memory: u64,
     /// How many compilers were paused.
     pub pauses: usize,
-    /// What ran when, in the order in which it ended.
-    pub log: Vec<Span>,
 }
 
-/// One phase of one unit. Times are in µs since the build began.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Span {
-    /// The place of the unit in the recording.
-    pub place: usize,
-    /// Which phase.
-    pub phase: Phase,
-    /// When it began.
-    pub began: u64,
-    /// When it ended.
-    pub ended: u64,
-    /// How many threads it had, at most.
-    pub threads: u64,
-}
-
-/// What takes time in a build.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Phase {
-    /// A build script.
-    Run,
-    /// A compiler, until its metadata is written.
-    Frontend,
-    /// A compiler, from there until its last object file is.
-    Codegen,
-    /// The linker.
-    Link,
-}
-
-/// What a unit costs, if an earlier build has measured it.
-pub fn known(unit: &Unit) -> Estimate {
-    Estimate::Measured(recorded_work(unit))
-}
-
-/// What a unit probably costs, if it was never built before.
-pub fn guessed(unit: &Unit) -> Estimate {
-    let source = unit.source_size;
-    Estimate::Guessed(guess(match unit.role() {
-        Role::Library => guess::Kind::Library { source },
-        Role::ProcMacro => guess::Kind::ProcMacro { source },
-        Role::Linked => guess::Kind::Linked { source },
-        Role::BuildScript => guess::Kind::BuildScript,
-        Role::Run => guess::Kind::Run {
-            native_source: source,
-        },
-    }))
-}
-
-pub(crate) fn recorded_work(unit: &Unit) -> Work {
+/// What the unit has to do, if nothing is known but what was recorded of it.
+pub fn recorded_work(unit: &Unit) -> Work {
     Work {
         frontend: unit.frontend + unit.run,
         codegen: unit.codegen,
@@ -123,177 +73,155 @@ pub(crate) fn recorded_work(unit: &Unit) -> Work {
     }
 }
 
+/// What is guessed of a unit that was never built.
+pub fn guessed_work(unit: &Unit) -> Work {
+    let source = unit.source_size;
+    guess(match unit.role() {
+        Role::Library => Kind::Library { source },
+        Role::ProcMacro => Kind::ProcMacro { source },
+        Role::Linked => Kind::Linked { source },
+        Role::BuildScript => Kind::BuildScript,
+        Role::Run => Kind::Run {
+            native_source: source,
+        },
+    })
+}
+
 /// Builds what was recorded, by `estimate` of what each unit costs.
 ///
 /// # Errors
 ///
-/// If the recording has a cycle, or the trace cannot be written.
+/// If the recording has a cycle.
 pub fn simulate(
     recording: &Recording,
     settings: &Settings,
-    estimate: impl Fn(&Unit) -> Estimate,
+    estimate: impl Fn(usize, &Unit) -> Estimate,
 ) -> Result<Outcome> {
     let now = Arc::new(AtomicU64::new(0));
     let shown = Arc::clone(&now);
     let clock = Clock::new(move || shown.load(Ordering::Relaxed));
     let mut build = Build {
+        units: &recording.units,
         settings,
         scheduler: plan(recording, settings, estimate, clock)?,
         running: Vec::new(),
-        parked: Vec::new(),
-        paused: Vec::new(),
+        parked: BTreeSet::new(),
+        paused: BTreeSet::new(),
         now,
-        outcome: Outcome::default(),
+        outcome: Outcome {
+            spans: Vec::new(),
+            wall: 0,
+            most_paused: 0,
+            peak_memory: 0,
+            pauses: 0,
+        },
     };
     build.run();
-    build.scheduler.finish_trace()?;
-    Ok(build.outcome)
+    Ok(Outcome {
+        wall: build.now.load(Ordering::Relaxed),
+        ..build.outcome
+    })
 }
 
-/// A unit of a recording, told from others by its place.
-#[derive(Clone, Copy, Debug)]
-struct Placed<'r> {
-    place: usize,
-    unit: &'r Unit,
-}
-
-impl PartialEq for Placed<'_> {
-    fn eq(&self, other: &Self) -> bool {
-        self.place == other.place
-    }
-}
-
-impl Eq for Placed<'_> {}
-
-impl Hash for Placed<'_> {
-    fn hash<H: Hasher>(&self, state: &mut H) {
-        self.place.hash(state);
-    }
-}
-
-fn plan<'r>(
-    recording: &'r Recording,
+fn plan(
+    recording: &Recording,
     settings: &Settings,
-    estimate: impl Fn(&Unit) -> Estimate,
+    estimate: impl Fn(usize, &Unit) -> Estimate,
     clock: Clock,
-) -> Result<Scheduler<Placed<'r>, ()>> {
-    let units = &recording.units;
-    let placed = |place: usize| Placed {
-        place,
-        unit: &units[place],
-    };
+) -> Result<Scheduler<usize, ()>> {
+    let mut plan = Plan::default();
     let edges = edges(recording, settings.pipelining);
-    let mut plan = Plan::with_capacity(units.len());
-    for place in order_of_adding(units) {
-        let unit = &units[place];
-        let needs = edges[place].iter();
-        plan.add(
-            placed(place),
-            (),
-            needs.map(|(it, need)| (placed(*it), *need)),
-        )
-        .kind(match unit.role() {
-            Role::Library => Kind::Library,
-            Role::Run => Kind::ScriptRun,
-            Role::ProcMacro | Role::Linked | Role::BuildScript => Kind::Other,
-        })
-        .estimate(estimate(unit))
-        .linker(Some(HeldLinker {
-            name: place.to_string(),
-            linker: "cc".to_owned(),
-        }));
+    for (place, (unit, needs)) in std::iter::zip(&recording.units, edges).enumerate() {
+        plan.add(place, (), needs)
+            .estimate(estimate(place, unit))
+            .linker(Some(HeldLinker {
+                name: place.to_string(),
+                linker: "cc".to_owned(),
+            }));
     }
-    let trace = settings.trace.as_deref();
     let settings = cargo_pipelining::scheduler::Settings {
         schedule: settings.schedule,
         clock,
         early: EarlyStarts::simulated(settings.jobs.try_into()?),
-        pauses: Pauses::simulated(settings.places),
-        costs: None,
-        trace: trace.map_or(Ok(None), |path| Trace::create(path, describe))?,
+        // With one job there is nothing to gain.
+        pauses: Pauses::simulated(if settings.jobs > 1 {
+            settings.places
+        } else {
+            0
+        }),
+        ..Default::default()
     };
-    plan.seal(settings).map_err(|error| anyhow!("{error}"))
+    plan.seal(settings).map_err(|e| anyhow!("{e}"))
 }
 
-/// Cargo adds each unit before those that it needs, and of those the first by name first.
-fn order_of_adding(units: &[Unit]) -> Vec<usize> {
-    let sorted = |mut places: Vec<usize>| {
-        places.sort_by_key(|place| (&units[*place].package, &units[*place].version, *place));
-        places.reverse();
-        places
-    };
-    let mut is_root = vec![true; units.len()];
-    for need in units.iter().flat_map(|unit| &unit.needs) {
-        is_root[*need] = false;
-    }
-    let mut unvisited = sorted((0..units.len()).filter(|place| is_root[*place]).collect());
-    let mut is_added = vec![false; units.len()];
-    let mut order = Vec::with_capacity(units.len());
-    while let Some(place) = unvisited.pop() {
-        if !std::mem::replace(&mut is_added[place], true) {
-            order.push(place);
-            unvisited.extend(sorted(units[place].needs.clone()));
-        }
-    }
-    order
-}
-
-fn describe(placed: &Placed<'_>) -> Description {
-    let unit = placed.unit;
-    Description {
-        package: unit.package.clone(),
-        version: unit.version.clone(),
-        target: unit.target.clone(),
-        kind: unit.kind.clone().into(),
-        mode: unit.mode.clone().into(),
-    }
+/// A part of what a unit does.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Phase {
+    /// A build script runs.
+    Run,
+    /// Until the metadata is written.
+    Frontend,
+    /// Until the last object is.
+    Codegen,
+    /// The linker.
+    Link,
 }
 
 #[derive(Clone, Debug)]
-struct Running<'r> {
-    unit: Placed<'r>,
+struct Running {
+    place: usize,
     phase: Phase,
-    /// µs.
-    began: u64,
     /// On one thread. µs.
     left: u64,
     threads: u64,
     is_early: bool,
+    /// µs.
+    start: u64,
 }
 
 struct Build<'r> {
+    units: &'r [Unit],
     settings: &'r Settings,
-    scheduler: Scheduler<Placed<'r>, ()>,
-    running: Vec<Running<'r>>,
-    parked: Vec<Placed<'r>>,
-    paused: Vec<Placed<'r>>,
+    scheduler: Scheduler<usize, ()>,
+    running: Vec<Running>,
+    parked: BTreeSet<usize>,
+    paused: BTreeSet<usize>,
     /// µs.
     now: Arc<AtomicU64>,
     outcome: Outcome,
 }
 
-impl<'r> Build<'r> {
-    /// Of two phases that end at the same moment, that of the unit that comes first in the recording
-    /// ends first: the scheduler sees one event at a time.
+impl Build<'_> {
     fn run(&mut self) {
         loop {
             self.start();
             self.hand_out_tokens();
             self.note_memory();
-            let left = |it: &Running<'_>| it.left.div_ceil(it.threads);
-            let running = self.running.iter().enumerate();
-            let next = running.min_by_key(|(_, it)| (left(it), it.unit.place));
-            let Some((index, next)) = next else {
+            let Some(step) = self
+                .running
+                .iter()
+                .map(|it| it.left.div_ceil(it.threads))
+                .min()
+            else {
                 break;
             };
-            let step = left(next);
-            self.outcome.wall += step;
-            self.now.store(self.outcome.wall, Ordering::Relaxed);
+            self.now.fetch_add(step, Ordering::Relaxed);
             for running in &mut self.running {
                 running.left = running.left.saturating_sub(step * running.threads);
             }
-            let ended = self.running.swap_remove(index);
-            self.ended(ended);
+            let mut ended: Vec<Running> = Vec::new();
+            self.running.retain(|running| {
+                let ends = running.left == 0;
+                if ends {
+                    ended.push(running.clone());
+                }
+                !ends
+            });
+            // A slot that becomes free at the same moment is free.
+            ended.sort_by_key(|running| (running.phase == Phase::Frontend, running.place));
+            for running in ended {
+                self.ended(running);
+            }
         }
     }
 
@@ -312,105 +240,103 @@ impl<'r> Build<'r> {
         while let Some(action) = self.scheduler.next(self.slots()) {
             match action {
                 Action::Start(started) => {
-                    let unit = started.unit;
-                    let phase = match unit.unit.role() {
+                    let place = started.unit;
+                    let phase = match self.units[place].role() {
                         Role::Run => Phase::Run,
                         _ => Phase::Frontend,
                     };
-                    self.begin(unit, phase, started.is_early);
+                    self.begin(place, phase, started.is_early);
                 }
-                Action::Resume(unit) => {
-                    self.paused.retain(|it| *it != unit);
-                    self.begin(unit, Phase::Codegen, false);
+                Action::Resume(place) => {
+                    self.paused.remove(&place);
+                    self.begin(place, Phase::Codegen, false);
                 }
-                Action::Link(unit) => {
-                    self.parked.retain(|it| *it != unit);
-                    self.begin(unit, Phase::Link, false);
+                Action::Link(place) => {
+                    self.parked.remove(&place);
+                    self.begin(place, Phase::Link, false);
                 }
             }
         }
     }
 
-    fn begin(&mut self, unit: Placed<'r>, phase: Phase, is_early: bool) {
+    fn begin(&mut self, place: usize, phase: Phase, is_early: bool) {
+        let unit = &self.units[place];
         let left = match phase {
-            Phase::Run => unit.unit.run,
-            Phase::Frontend => unit.unit.frontend,
-            Phase::Codegen => unit.unit.codegen,
-            Phase::Link => unit.unit.link,
+            Phase::Run => unit.run,
+            Phase::Frontend => unit.frontend,
+            Phase::Codegen => unit.codegen,
+            Phase::Link => unit.link,
         };
-        let running = Running {
-            unit,
+        self.running.push(Running {
+            place,
             phase,
-            began: self.outcome.wall,
             left,
             threads: 1,
             is_early,
-        };
-        if left > 0 {
-            self.running.push(running);
-        } else {
-            self.ended(running);
-        }
+            start: self.now.load(Ordering::Relaxed),
+        });
     }
 
     /// Codegen takes what nobody else wants, the one with the fewest threads first.
     fn hand_out_tokens(&mut self) {
         for _ in 0..self.free() {
-            let wanting = self
-                .running
-                .iter_mut()
-                .filter(|it| it.phase == Phase::Codegen && it.threads < it.unit.unit.codegen_units);
-            match wanting.min_by_key(|it| (it.threads, it.unit.place)) {
+            let wanting = self.running.iter_mut().filter(|it| {
+                it.phase == Phase::Codegen && it.threads < self.units[it.place].codegen_units
+            });
+            match wanting.min_by_key(|it| (it.threads, it.place)) {
                 Some(running) => running.threads += 1,
                 None => break,
             }
         }
     }
 
-    fn ended(&mut self, ended: Running<'r>) {
+    fn ended(&mut self, ended: Running) {
         let Running {
-            unit,
+            place,
             phase,
             is_early,
             ..
         } = ended;
-        self.outcome.log.push(Span {
-            place: unit.place,
+        let unit = &self.units[place];
+        self.outcome.spans.push(Span {
+            unit: place,
             phase,
-            began: ended.began,
-            ended: self.outcome.wall,
+            start: ended.start,
+            end: self.now.load(Ordering::Relaxed),
             threads: ended.threads,
         });
         match phase {
-            Phase::Frontend if unit.unit.role() == Role::Library => {
-                self.scheduler.produced(&unit, Artifact::Metadata);
+            Phase::Frontend if unit.role() == Role::Library && !needs_objects(unit) => {
+                self.scheduler.produced(&place, Artifact::Metadata);
                 // It is still running as far as slots are concerned.
                 let slots = self.slots();
                 self.scheduler.pause_codegen(slots, || false);
-                if self.scheduler.state(&unit) == Some(State::Paused) {
-                    self.paused.push(unit);
+                if self.scheduler.state(&place) == Some(State::Paused) {
+                    self.paused.insert(place);
                     self.outcome.pauses += 1;
                     self.outcome.most_paused = self.outcome.most_paused.max(self.paused.len());
                     return;
                 }
-                self.begin(unit, Phase::Codegen, is_early);
+                self.begin(place, Phase::Codegen, is_early);
             }
-            Phase::Frontend => self.begin(unit, Phase::Codegen, is_early),
+            Phase::Frontend => self.begin(place, Phase::Codegen, is_early),
             Phase::Codegen if is_early => {
-                self.scheduler.parked(&unit, PermitSender::new(|_| {}));
-                self.parked.push(unit);
+                self.scheduler.parked(&place, PermitSender::new(|_| {}));
+                self.parked.insert(place);
             }
-            Phase::Codegen if unit.unit.link > 0 => self.begin(unit, Phase::Link, false),
+            Phase::Codegen if unit.link > 0 => self.begin(place, Phase::Link, false),
             Phase::Codegen | Phase::Link | Phase::Run => {
-                self.scheduler.produced(&unit, Artifact::All);
+                self.scheduler.produced(&place, Artifact::All);
             }
         }
     }
 
     fn note_memory(&mut self) {
-        let running = self.running.iter().map(|running| &running.unit);
-        let units = running.chain(&self.parked).chain(&self.paused);
-        let memory: u64 = units.map(|it| it.unit.memory).sum();
+        let running = self.running.iter().map(|running| running.place);
+        let places = running
+            .chain(self.parked.iter().copied())
+            .chain(self.paused.iter().copied());
+        let memory: u64 = places.map(|place| self.units[place].memory).sum();
         self.outcome.peak_memory = self.outcome.peak_memory.max(memory);
     }
 }
@@ -425,10 +351,13 @@ mod tests {
 
     fn build(recording: &Recording, jobs: u64, schedule: Schedule, places: usize) -> Outcome {
         let settings = Settings {
+            jobs,
+            pipelining: Pipelining::Link,
+            schedule,
             places,
-            ..Settings::new(jobs, Pipelining::Link, schedule)
         };
-        simulate(recording, &settings, known).unwrap()
+        let estimate = |_, unit: &Unit| Estimate::Measured(recorded_work(unit));
+        simulate(recording, &settings, estimate).unwrap()
     }
 
     /// A graph of up to 40 units, with one codegen unit each.

@@ -1,4 +1,4 @@
-//! The outputs of one unit, and whether it has to be made again.
+//! The outputs of one unit, and whether it has to be rebuilt.
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -13,11 +13,11 @@ use super::inputs::Inputs;
 use super::ledger::{Entry, Output, Read};
 use super::stamp::{Stamp, Time};
 
-/// A unit and its outputs, as the caller knows them before the build.
+/// A unit and its files, as the caller knows them before the build.
 #[derive(Debug)]
-pub struct Description {
+pub struct UnitFiles {
     /// What the unit is to its dependents.
-    pub kind: Kind,
+    pub kind: UnitKind,
     /// The files that dependents, users or Cargo look for.
     pub outputs: Vec<PathBuf>,
     /// Which of them is the metadata, if one is.
@@ -37,7 +37,7 @@ pub struct Description {
 
 /// What a unit is to its dependents.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Kind {
+pub enum UnitKind {
     /// A compiler that reads it reads its dependencies, too.
     Library,
     /// Dependents read nothing below it.
@@ -56,39 +56,39 @@ pub struct Edge {
     /// Whether it reads only the metadata, neither objects to link nor anything else.
     pub only_metadata: bool,
     /// The dependency.
-    pub product: Arc<Product>,
+    pub outputs: Arc<UnitOutputs>,
 }
 
-/// Whether a unit has to be made again.
+/// Whether a unit has to be rebuilt.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Verdict {
-    /// Something that it reads has changed, or may have.
+    /// An input has changed, or may have.
     Changed,
     /// The metadata that it reads is the same. What it links is to be compared when it is ready.
     SameMetadata,
-    /// Nothing has changed.
+    /// No input has changed.
     Unchanged,
 }
 
 /// A unit, its outputs, and what is known of them in this build.
 #[derive(Debug)]
-pub struct Product {
-    is: Description,
+pub struct UnitOutputs {
+    is: UnitFiles,
     /// The packages of the procedural macros that it may expand; `None` if there are no such macros.
     macro_packages: Option<Vec<PathBuf>>,
-    /// It is made in this build unless it turns out to be unchanged: outputs of an earlier build are
-    /// not what dependents will read.
-    is_made_anew: AtomicBool,
-    own: Mutex<Own>,
-    /// Held while outputs of an earlier build are read, which is to be done once.
-    looking: Mutex<()>,
-    /// What dependents read of it, by [`Reads`], once it is known.
-    shown: [OnceLock<Digest>; 3],
+    /// It is rebuilt in this build unless it turns out to be unchanged: dependents will not read outputs
+    /// of an earlier build.
+    is_rebuilt: AtomicBool,
+    own: Mutex<OwnDigests>,
+    /// Held while outputs of an earlier build are read, so that they are read once.
+    reading: Mutex<()>,
+    /// Digests of what dependents read of it, by [`Reads`], once they are known.
+    digests: [OnceLock<Digest>; 3],
 }
 
-/// What is known of a unit's own outputs.
+/// Digests of a unit's own outputs.
 #[derive(Clone, Debug, Default)]
-struct Own {
+struct OwnDigests {
     metadata: Option<Digest>,
     all: Option<Digest>,
 }
@@ -104,30 +104,30 @@ enum Reads {
     AllBelow,
 }
 
-/// An entry that is about the outputs of the last invocation.
+/// The ledger entry of the last invocation, if it is about this unit.
 #[derive(Debug)]
-pub struct Known {
+pub struct Recorded {
     entry: Entry,
     read: Read,
 }
 
-impl Product {
+impl UnitOutputs {
     /// A unit that an earlier build may have made.
-    pub fn new(description: Description) -> Arc<Self> {
-        Arc::new(Product {
+    pub fn new(description: UnitFiles) -> Arc<Self> {
+        Arc::new(UnitOutputs {
             macro_packages: macro_packages(&description),
             is: description,
-            is_made_anew: AtomicBool::new(false),
+            is_rebuilt: AtomicBool::new(false),
             own: Mutex::default(),
-            looking: Mutex::default(),
-            shown: Default::default(),
+            reading: Mutex::default(),
+            digests: Default::default(),
         })
     }
 
-    /// Notes that it will be made in this build, unless it is [settled](Self::settle). To be called
-    /// before any dependent is compared.
-    pub fn will_be_made(&self) {
-        self.is_made_anew.store(true, SeqCst);
+    /// Notes that it is rebuilt in this build, unless it is [settled](Self::settle). To be called before
+    /// any dependent is compared.
+    pub fn expect_rebuild(&self) {
+        self.is_rebuilt.store(true, SeqCst);
     }
 
     /// Reads the metadata, which is complete. To be called before any dependent starts.
@@ -137,8 +137,8 @@ impl Product {
         }
     }
 
-    /// Reads the outputs, which are complete, writes the entry, and lets dependents see them. Without
-    /// `inputs` the unit will be made again whenever it is dirty.
+    /// Digests the outputs, which are complete, writes the ledger entry, and makes the digests available
+    /// to dependents. Without `inputs` the unit is rebuilt whenever it is dirty.
     ///
     /// # Errors
     ///
@@ -158,7 +158,7 @@ impl Product {
         Ok(())
     }
 
-    /// What is there, by whatever cargo it was made.
+    /// Returns an entry about the outputs as they are, whichever cargo has made them.
     fn entry_of_outputs(&self) -> io::Result<Entry> {
         let outputs = self.is.outputs.iter().map(|path| Output::of(path));
         Ok(Entry {
@@ -168,12 +168,13 @@ impl Product {
         })
     }
 
-    /// Lets dependents see the outputs of an entry. False if they have seen other metadata before.
+    /// Makes the digests of an entry available to dependents. Returns false if other metadata was
+    /// available before.
     fn publish(&self, entry: &Entry) -> bool {
         let digests = entry.outputs.iter().map(|output| output.digest);
         let all = match self.is.kind {
-            Kind::ProcMacro | Kind::BuildScriptRun => entry.invocation,
-            Kind::Library | Kind::Executable => Digest::chain("outputs", digests),
+            UnitKind::ProcMacro | UnitKind::BuildScriptRun => entry.invocation,
+            UnitKind::Library | UnitKind::Executable => Digest::chain("outputs", digests),
         };
         let metadata = match self.is.metadata.and_then(|at| entry.outputs.get(at)) {
             Some(output) => output.digest,
@@ -187,21 +188,21 @@ impl Product {
         is_as_announced
     }
 
-    /// The entry of the last invocation, if it is about outputs of this compiler that were given the
-    /// fingerprint `fingerprint`.
-    pub fn known(&self, fingerprint: u64) -> Option<Known> {
+    /// Returns the entry of the last invocation, if it is about outputs of this compiler that were given
+    /// the fingerprint `fingerprint`.
+    pub fn recorded(&self, fingerprint: u64) -> Option<Recorded> {
         let entry = Entry::read(&self.is.invoked)?;
         let is_about = entry.compiler == self.is.compiler
             && entry.fingerprint == fingerprint
             && entry.outputs.len() == self.is.outputs.len();
         let read = entry.read.filter(|_| is_about)?;
-        Some(Known { entry, read })
+        Some(Recorded { entry, read })
     }
 
-    /// Whether the unit has to be made again, as far as that depends on what it reads and on its own
-    /// outputs. `is_all_ready` says that everything it links is ready.
-    pub fn compare(&self, known: &Known, inputs: &Inputs, is_all_ready: bool) -> Verdict {
-        let Known { entry, read } = known;
+    /// Compares the inputs of the unit and its own outputs with the ledger entry. `is_all_ready` tells
+    /// that all outputs that it links are ready.
+    pub fn compare(&self, recorded: &Recorded, inputs: &Inputs, is_all_ready: bool) -> Verdict {
+        let Recorded { entry, read } = recorded;
         let is_same = |now: Option<Digest>, then: Option<Digest>| now.is_some() && now == then;
         if self.compiled() != Some(read.compiled)
             || !is_same(self.inputs(inputs, Time::MAX), read.inputs)
@@ -240,7 +241,7 @@ impl Product {
             return;
         };
         let read = self.is.edges.iter().flat_map(|edge| {
-            let below = &edge.product.is;
+            let below = &edge.outputs.is;
             let metadata = below.metadata.filter(|_| edge.only_metadata);
             let outputs = below.outputs.iter().enumerate();
             outputs.filter(move |(at, _)| metadata.is_none_or(|it| it == *at))
@@ -254,18 +255,18 @@ impl Product {
         }
     }
 
-    /// Lets dependents see a unit that was found [unchanged](Verdict::Unchanged), and writes its entry
+    /// Makes the digests of a unit available to dependents that was found [unchanged](Verdict::Unchanged), and writes its entry
     /// for the next time. `fingerprint` was written, and times were raised.
     ///
     /// # Errors
     ///
     /// If something cannot be read or written. Then there is no entry about this fingerprint.
-    pub fn settle(&self, known: &Known, fingerprint: u64) -> io::Result<()> {
-        self.publish(&known.entry);
+    pub fn settle(&self, recorded: &Recorded, fingerprint: u64) -> io::Result<()> {
+        self.publish(&recorded.entry);
         Entry::write(&self.is.invoked, || {
             let mut entry = Entry {
                 fingerprint,
-                ..known.entry.clone()
+                ..recorded.entry.clone()
             };
             for (path, output) in std::iter::zip(&self.is.outputs, &mut entry.outputs) {
                 output.stamp = Stamp::of(path)?;
@@ -304,7 +305,7 @@ impl Product {
     /// What rustc reads of dependencies when it compiles.
     fn compiled(&self) -> Option<Digest> {
         self.sum("compiled", |edge| {
-            let has_metadata = edge.product.is.metadata.is_some();
+            let has_metadata = edge.outputs.is.metadata.is_some();
             let only_metadata = edge.only_metadata || self.is.is_linked && has_metadata;
             Some(if only_metadata {
                 Reads::Metadata
@@ -329,57 +330,59 @@ impl Product {
 
     /// What dependencies show, whatever their order; those that are not read are `None`.
     fn sum(&self, purpose: &str, reads: impl Fn(&Edge) -> Option<Reads>) -> Option<Digest> {
-        let mut shown = Vec::with_capacity(self.is.edges.len());
+        let mut digests = Vec::with_capacity(self.is.edges.len());
         for edge in &self.is.edges {
             if let Some(reads) = reads(edge) {
-                shown.push((edge.name, edge.product.shows(reads)?));
+                digests.push((edge.name, edge.outputs.digest_for(reads)?));
             }
         }
-        shown.sort_unstable();
-        let links = shown.into_iter().flat_map(|(name, shown)| [name, shown]);
+        digests.sort_unstable();
+        let links = digests
+            .into_iter()
+            .flat_map(|(name, digests)| [name, digests]);
         Some(Digest::chain(purpose, links))
     }
 
-    /// What dependents read of it. `None` if that is not known.
-    fn shows(&self, reads: Reads) -> Option<Digest> {
-        let place = &self.shown[reads as usize];
-        if let Some(shown) = place.get() {
-            return Some(*shown);
+    /// Returns the digest of what a dependent reads of it. `None` if that is not known.
+    fn digest_for(&self, reads: Reads) -> Option<Digest> {
+        let place = &self.digests[reads as usize];
+        if let Some(digests) = place.get() {
+            return Some(*digests);
         }
         let own = self.own_outputs(reads)?;
         let below = match (self.is.kind, reads) {
-            (Kind::Executable | Kind::ProcMacro | Kind::BuildScriptRun, _) => None,
-            (Kind::Library, Reads::AllBelow) => Some(self.linked()?),
-            (Kind::Library, Reads::Metadata | Reads::All) => Some(
+            (UnitKind::Executable | UnitKind::ProcMacro | UnitKind::BuildScriptRun, _) => None,
+            (UnitKind::Library, Reads::AllBelow) => Some(self.linked()?),
+            (UnitKind::Library, Reads::Metadata | Reads::All) => Some(
                 // A script's run shows in what its own package is compiled to.
                 self.sum("metadata", |edge| {
-                    (edge.product.is.kind != Kind::BuildScriptRun).then_some(Reads::Metadata)
+                    (edge.outputs.is.kind != UnitKind::BuildScriptRun).then_some(Reads::Metadata)
                 })?,
             ),
         };
-        let shown = Digest::chain("shown", [own].into_iter().chain(below));
-        Some(*place.get_or_init(|| shown))
+        let digests = Digest::chain("shown", [own].into_iter().chain(below));
+        Some(*place.get_or_init(|| digests))
     }
 
     fn own_outputs(&self, reads: Reads) -> Option<Digest> {
-        let known = |own: MutexGuard<'_, Own>| match reads {
+        let known = |own: MutexGuard<'_, OwnDigests>| match reads {
             Reads::Metadata => own.metadata,
             Reads::All | Reads::AllBelow => own.all,
         };
         let own = known(self.own());
         own.or_else(|| {
-            self.look_at_earlier();
+            self.read_earlier_outputs();
             known(self.own())
         })
     }
 
-    /// Finds out about outputs of an earlier build. Those that no entry is about are read, and an entry
-    /// is written so that they need not be read the next time.
-    fn look_at_earlier(&self) {
-        if self.is_made_anew.load(SeqCst) {
+    /// Digests outputs of an earlier build. If no entry is about them, one is written, so that they need
+    /// not be read the next time.
+    fn read_earlier_outputs(&self) {
+        if self.is_rebuilt.load(SeqCst) {
             return;
         }
-        let _looking = self.looking.lock().unwrap_or_else(PoisonError::into_inner);
+        let _guard = self.reading.lock().unwrap_or_else(PoisonError::into_inner);
         if self.own().all.is_some() {
             return;
         }
@@ -401,7 +404,7 @@ impl Product {
         }
         for (path, output) in std::iter::zip(&self.is.outputs, &mut entry.outputs) {
             let now = output.refreshed(path, entry.hashed_at).ok()?;
-            if self.is.kind != Kind::Library && now.digest != output.digest {
+            if self.is.kind != UnitKind::Library && now.digest != output.digest {
                 return None;
             }
             *output = now;
@@ -413,28 +416,28 @@ impl Product {
         Entry::write(&self.is.invoked, || self.entry_of_outputs())
     }
 
-    fn own(&self) -> MutexGuard<'_, Own> {
+    fn own(&self) -> MutexGuard<'_, OwnDigests> {
         self.own.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Where the unit's own outputs are.
-    pub fn outputs(&self) -> &[PathBuf] {
+    /// Returns the paths of the unit's own outputs.
+    pub fn paths(&self) -> &[PathBuf] {
         &self.is.outputs
     }
 }
 
 /// The packages of all procedural macros that a unit may expand: its own dependencies, and those that
 /// libraries below re-export.
-fn macro_packages(unit: &Description) -> Option<Vec<PathBuf>> {
+fn macro_packages(unit: &UnitFiles) -> Option<Vec<PathBuf>> {
     let mut packages = Vec::new();
     let mut has_macros = false;
-    for Edge { product, .. } in &unit.edges {
-        match (product.is.kind, &product.macro_packages) {
-            (Kind::ProcMacro, _) => {
+    for Edge { outputs, .. } in &unit.edges {
+        match (outputs.is.kind, &outputs.macro_packages) {
+            (UnitKind::ProcMacro, _) => {
                 has_macros = true;
-                packages.extend(product.is.package_root.clone());
+                packages.extend(outputs.is.package_root.clone());
             }
-            (Kind::Library, Some(below)) => {
+            (UnitKind::Library, Some(below)) => {
                 has_macros = true;
                 packages.extend(below.iter().cloned());
             }

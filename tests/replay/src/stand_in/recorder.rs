@@ -15,7 +15,7 @@ use object::read::archive::ArchiveFile;
 use serde::{Deserialize, Serialize};
 
 use super::invocation::{Invocation, expand};
-use super::{Role, become_it, exit_code, variable};
+use super::{Role, append_line, become_it, exit_code, variable};
 use crate::usage::cpu_of_children;
 
 /// In the environment of cargo: the file to which each compilation is appended, as [`Compiled`].
@@ -116,7 +116,7 @@ fn cpu_of(_: u32) -> Option<Duration> {
 
 /// Runs rustc as cargo wants it (the first argument is its path), with a linker that writes down how
 /// long it takes.
-pub fn rustc(args: Vec<OsString>) -> Result<ExitCode> {
+pub fn run(args: Vec<OsString>) -> Result<ExitCode> {
     let mut args = args.into_iter();
     let mut command = Command::new(args.next().context("no rustc to record")?);
     let args: Vec<OsString> = args.collect();
@@ -221,7 +221,7 @@ fn record_linker(
     let roles = roles.context("the recorder has no directory")?;
     let name = Path::new(&real).file_name().and_then(OsStr::to_str);
     let name = name.context("the linker's name is not UTF-8")?;
-    let recording = Role::Linker.install(&this, roles, name)?;
+    let recording = Role::RecordingLinker.install(&this, roles, name)?;
     let mut option = OsString::from("linker=");
     option.push(recording);
     command.arg("-C").arg(option).env(LINKER, real);
@@ -229,7 +229,7 @@ fn record_linker(
 }
 
 /// Runs the linker as rustc wants it.
-pub fn linker(args: Vec<OsString>) -> Result<ExitCode> {
+pub fn link(args: Vec<OsString>) -> Result<ExitCode> {
     let real = variable(LINKER)?;
     let meter = Meter::begin();
     let status = Command::new(&real)
@@ -278,16 +278,4 @@ fn objects(rlib: &Path) -> Result<u64> {
         count += u64::from(member?.name().ends_with(b".rcgu.o"));
     }
     Ok(count)
-}
-
-/// Appends a line of JSON to a file, in one write.
-fn append_line(path: &Path, entry: &impl Serialize) -> Result<()> {
-    let mut line = serde_json::to_vec(entry)?;
-    line.push(b'\n');
-    let mut file = fs::OpenOptions::new()
-        .append(true)
-        .create(true)
-        .open(path)?;
-    file.write_all(&line)?;
-    Ok(())
 }
