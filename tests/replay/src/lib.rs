@@ -25,7 +25,7 @@
 //! thread, also those that would use more. Each phase takes as long as it took alone, with one token, on
 //! the machine of the recording. Cargo itself takes no time.
 //!
-//! The real cargo, whose compilers only took time under a virtual clock, came to the same figures within
+//! Real cargos, whose compilers only took time by a virtual clock, came to the same figures within
 //! 0.3 % on all recordings.
 
 mod edges;
