@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 use std::path::PathBuf;
 
 use cargo_pipelining::freshness::ledger::Entry;
+use cargo_pipelining::trace::Reason;
 use cargo_test_support::prelude::*;
 use cargo_test_support::{Project, str};
 
@@ -243,10 +244,8 @@ fn what_is_said() {
         .run();
     let trace = p.trace();
     let reasons: BTreeSet<_> = trace
-        .events
-        .iter()
-        .filter(|event| event["args"]["reason"] == "cutoff")
-        .map(|event| trace.unit(event["args"]["unit"].as_u64().unwrap()))
+        .units()
+        .filter(|unit| unit.reason == Some(Reason::Cutoff))
         .map(|unit| unit.package.as_str())
         .collect();
     assert_eq!(reasons, BTreeSet::from(["middle", "top"]));

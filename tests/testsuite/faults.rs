@@ -6,6 +6,7 @@
 use std::os::unix::fs::PermissionsExt;
 use std::process::{Command, Stdio};
 
+use cargo_pipelining::trace::{Outcome, Phase};
 use cargo_test_support::prelude::*;
 use cargo_test_support::{Execs, Project, basic_lib_manifest, process, project, str};
 
@@ -100,7 +101,7 @@ fn never_notifies() {
     let p = bar_says("");
     let trace = build_and_run(&p);
     assert_eq!(trace.lib("bar").metadata, None);
-    assert_eq!(trace.lib("bar").phases, ["frontend"]);
+    assert_eq!(trace.lib("bar").phases, [Phase::Frontend]);
 }
 
 #[cargo_test]
@@ -162,15 +163,15 @@ fn notifies_and_then_fails() {
 "#]])
         .run();
     let trace = p.trace();
-    assert_eq!(trace.lib("bar").outcome.as_deref(), Some("failed"));
+    assert_eq!(trace.lib("bar").outcome, Some(Outcome::Failed));
     // It may have been compiled, but not linked.
     let mut bins = trace.units().filter(|unit| unit.kind == ["bin"]);
-    assert!(bins.all(|unit| unit.outcome.as_deref() == Some("aborted")));
+    assert!(bins.all(|unit| unit.outcome == Some(Outcome::Aborted)));
     assert!(!p.bin("app").exists());
 
     p.change_file("mended", "");
     let trace = build_and_run(&p);
-    assert_eq!(trace.lib("bar").outcome.as_deref(), Some("done"));
+    assert_eq!(trace.lib("bar").outcome, Some(Outcome::Done));
 }
 
 /// With `foo` held back until `bar` has ended, or the other way round, a mode can be told from
@@ -190,7 +191,7 @@ fn dependents_start_while_code_is_generated() {
     let trace = build_and_run(&p);
     let (dependent, bar) = (trace.lib("foo"), trace.lib("bar"));
     assert!(bar.metadata.unwrap() < dependent.began && dependent.began < bar.all.unwrap());
-    assert_eq!(bar.phases, ["frontend", "codegen"]);
+    assert_eq!(bar.phases, [Phase::Frontend, Phase::Codegen]);
 }
 
 /// One job floods the terminal with 100,000 lines; another one's metadata is heard all the same:

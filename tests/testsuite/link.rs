@@ -4,6 +4,7 @@
 use std::fs;
 use std::process::Command;
 
+use cargo_pipelining::trace::{Outcome, Phase};
 use cargo_test_support::prelude::*;
 use cargo_test_support::{Execs, Project, ProjectBuilder, rustc_host, rustc_host_env};
 
@@ -25,10 +26,14 @@ fn assert_early(trace: &BuildTrace, is: impl Fn(&UnitRun) -> bool) {
     assert!(unit.parked.unwrap() < all, "{unit:#?} {slow:#?}");
     assert!(all < unit.linking.unwrap(), "{unit:#?} {slow:#?}");
     assert!(unit.linking.unwrap() < unit.all.unwrap(), "{unit:#?}");
-    assert_eq!(unit.phases[unit.phases.len() - 2..], ["parked", "link"]);
-    assert_eq!(unit.outcome.as_deref(), Some("done"));
+    assert_eq!(
+        unit.phases[unit.phases.len() - 2..],
+        [Phase::Parked, Phase::Link]
+    );
+    assert_eq!(unit.outcome, Some(Outcome::Done));
     let waited_for: Vec<_> = unit
-        .waited_for_all_to_link
+        .waited_for
+        .all_to_link
         .iter()
         .map(|id| &*trace.unit(*id).package)
         .collect();
@@ -212,7 +217,7 @@ fn nothing_is_early_whose_libraries_are_there() {
     let trace = p.traced("build");
     trace.assert_sound(u64::MAX);
     assert_eq!(trace.parked(), 0);
-    assert_eq!(trace.bin("foo").phases, ["compile"]);
+    assert_eq!(trace.bin("foo").phases, [Phase::Compile]);
 }
 
 #[cargo_test]
@@ -225,7 +230,7 @@ fn switching_rebuilds_nothing() {
         assert!(
             trace
                 .units()
-                .all(|unit| unit.outcome.as_deref() == Some("fresh")),
+                .all(|unit| unit.outcome == Some(Outcome::Fresh)),
             "{mode}: {trace:#?}"
         );
     }
@@ -366,7 +371,7 @@ fn metadata_waits() {
     trace.assert_sound(4);
     let bin = trace.bin("foo");
     assert!(trace.lib("slow").all.unwrap() < bin.began);
-    assert!(bin.waited_for_all_to_link.is_empty());
+    assert!(bin.waited_for.all_to_link.is_empty());
     assert_eq!(trace.parked(), 0);
 }
 
@@ -664,14 +669,14 @@ fn a_compile_error_while_the_library_runs() {
     let trace = p.trace();
     let (slow, bin) = (trace.lib("slow"), trace.bin("foo"));
     assert!(bin.began < slow.all.unwrap(), "{trace:#?}");
-    assert_eq!(bin.outcome.as_deref(), Some("failed"));
+    assert_eq!(bin.outcome, Some(Outcome::Failed));
     assert_eq!(bin.parked, None);
     assert_tidy(&p.root());
 
     // `slow` was not in vain.
     p.change_file("src/main.rs", MAIN);
     let trace = p.traced("build");
-    assert_eq!(trace.lib("slow").outcome.as_deref(), Some("fresh"));
+    assert_eq!(trace.lib("slow").outcome, Some(Outcome::Fresh));
     p.run_foo();
 }
 

@@ -6,6 +6,7 @@ use std::os::unix::ffi::OsStringExt;
 use std::os::unix::fs::PermissionsExt;
 use std::path::PathBuf;
 
+use cargo_pipelining::trace::{Outcome, Phase};
 use cargo_test_support::prelude::*;
 use cargo_test_support::{Execs, Project, ProjectBuilder, str};
 use rustix::process::{Pid, Signal, kill_process};
@@ -68,8 +69,8 @@ fn a_dependency_fails_after_its_metadata() {
     let (slow, bin) = (trace.lib("slow"), trace.bin("foo"));
     assert!(slow.metadata.unwrap() < bin.began);
     assert!(bin.parked.is_some() && bin.linking.is_none());
-    assert_eq!(slow.outcome.as_deref(), Some("failed"));
-    assert_eq!(bin.outcome.as_deref(), Some("aborted"));
+    assert_eq!(slow.outcome, Some(Outcome::Failed));
+    assert_eq!(bin.outcome, Some(Outcome::Aborted));
     assert!(!p.bin("foo").exists());
     assert_tidy(&p.root());
     await_nobody_in(&p.root());
@@ -117,8 +118,8 @@ fn a_dependency_fails_and_others_keep_going() {
     assert_eq!(said.count("error: could not compile"), 1, "{said:#?}");
     assert_eq!(said.count("error: could not compile `slow`"), 1);
     let trace = p.trace();
-    assert_eq!(trace.bin("foo").outcome.as_deref(), Some("aborted"));
-    assert_eq!(trace.bin("apart").outcome.as_deref(), Some("done"));
+    assert_eq!(trace.bin("foo").outcome, Some(Outcome::Aborted));
+    assert_eq!(trace.bin("apart").outcome, Some(Outcome::Done));
     assert!(trace.lib("slow").metadata.unwrap() < trace.bin("foo").began);
     assert!(!p.bin("foo").exists());
     p.process(p.bin("apart")).run();
@@ -149,8 +150,11 @@ fn something_else_fails_while_one_is_parked() {
     let bin = trace.bin("foo");
     assert!(bin.parked.is_some());
     // It is told to end, or what it waits for ends first, and it links: as ever.
-    let outcome = bin.outcome.as_deref();
-    assert!(matches!(outcome, Some("aborted" | "done")), "{bin:#?}");
+    let outcome = bin.outcome;
+    assert!(
+        matches!(outcome, Some(Outcome::Aborted | Outcome::Done)),
+        "{bin:#?}"
+    );
     assert_tidy(&p.root());
     await_nobody_in(&p.root());
 
@@ -387,7 +391,7 @@ fn bypassed(variable: &str) -> (usize, usize) {
         .env_remove("RUSTC_WRAPPER")
         .env(variable, p.root().join("wrapper"))
         .run();
-    assert!(p.trace().units().all(|unit| unit.phases == ["replay"]));
+    assert!(p.trace().units().all(|unit| unit.phases == [Phase::Replay]));
     p.run_foo();
     let count = |path| p.read_file(path).lines().count();
     (count("compiled"), count("linked"))
@@ -510,7 +514,10 @@ fn macro_reads_and_floods_the_socket() {
     p.held("build").run();
     let trace = p.trace();
     trace.assert_sound(4);
-    assert_eq!(trace.bin("foo").phases, ["compile", "parked", "link"]);
+    assert_eq!(
+        trace.bin("foo").phases,
+        [Phase::Compile, Phase::Parked, Phase::Link]
+    );
     assert_tidy(&p.root());
     p.run_foo();
 }
@@ -532,7 +539,7 @@ fn library_fails_while_its_dependent_starts() {
         .with_stderr_does_not_contain("[..]extern location[..]")
         .with_stderr_does_not_contain("[ERROR] could not compile `foo` [..]")
         .run();
-    assert_eq!(p.trace().bin("foo").outcome.as_deref(), Some("aborted"));
+    assert_eq!(p.trace().bin("foo").outcome, Some(Outcome::Aborted));
     assert_tidy(&p.root());
 }
 
@@ -755,7 +762,7 @@ fn killed(kill: impl Fn(&Running)) {
     forget_marks(&p);
     p.change_file("wrapper", &wrapper("parked 1", ""));
     let trace = p.built("build");
-    assert_eq!(trace.bin("foo").outcome.as_deref(), Some("done"));
+    assert_eq!(trace.bin("foo").outcome, Some(Outcome::Done));
     p.run_foo();
 }
 
@@ -839,7 +846,7 @@ fn rustc_is_killed_while_it_is_parked() {
         "{stderr}"
     );
     assert!(!stderr.contains("link-gate"), "{stderr}");
-    assert_eq!(p.trace().bin("foo").outcome.as_deref(), Some("failed"));
+    assert_eq!(p.trace().bin("foo").outcome, Some(Outcome::Failed));
     assert_tidy(&p.root());
     await_nobody_in(&p.root());
     p.cargo("build").run();
@@ -891,7 +898,7 @@ fn job_parks_after_its_permit() {
     p.run_foo();
     let trace = p.trace();
     trace.assert_sound(4);
-    assert_eq!(trace.bin("foo").outcome.as_deref(), Some("done"));
+    assert_eq!(trace.bin("foo").outcome, Some(Outcome::Done));
 }
 
 #[cargo_test]
@@ -1205,7 +1212,10 @@ fn a_c_library_that_is_linked_as_a_whole() {
 fn a_c_library_that_is_bundled() {
     let p = bin_on_bundled_c("").build();
     let trace = p.built("build");
-    assert_eq!(trace.bin("foo").phases, ["compile", "parked", "link"]);
+    assert_eq!(
+        trace.bin("foo").phases,
+        [Phase::Compile, Phase::Parked, Phase::Link]
+    );
     p.run_foo();
 }
 
@@ -1220,6 +1230,6 @@ fn a_build_script_waits_for_a_library_that_fails() {
     assert_eq!(said.count("error: could not compile"), 1, "{said:#?}");
     let trace = p.trace();
     let script = trace.one(|unit| unit.kind == ["custom-build"]);
-    assert_eq!(script.outcome.as_deref(), Some("aborted"));
+    assert_eq!(script.outcome, Some(Outcome::Aborted));
     assert_tidy(&p.root());
 }

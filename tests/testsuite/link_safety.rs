@@ -5,6 +5,7 @@ use std::fs;
 
 use cargo_test_support::prelude::*;
 use cargo_test_support::{Execs, Project, ProjectBuilder};
+use replay::trace::most_at_once;
 use serde_json::Value;
 
 use crate::support::ProjectExt;
@@ -206,14 +207,8 @@ fn eight_binaries() -> ProjectBuilder {
 /// The greatest number of units that are early at a time: begun, not all that they link there.
 fn most_early(p: &Project) -> usize {
     let trace = p.trace();
-    let early = |at: usize| {
-        trace
-            .units()
-            .filter(|unit| unit.parked.is_some())
-            .filter(|unit| unit.began <= at && unit.linking.is_none_or(|linking| at < linking))
-            .count()
-    };
-    (0..trace.events.len()).map(early).max().unwrap()
+    let early = trace.units().filter(|unit| unit.parked.is_some());
+    most_at_once(early.map(|unit| (unit.began, unit.linking)))
 }
 
 #[cargo_test]

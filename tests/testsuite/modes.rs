@@ -35,9 +35,9 @@ fn waits_for_metadata(p: &Project, set: impl FnOnce(&mut Execs) -> &mut Execs) -
     let trace = p.trace();
     trace.assert_sound(u64::MAX);
     let dependent = trace.lib("foo");
-    let needs = dependent.waited_for_metadata.len() + dependent.waited_for_all.len();
+    let needs = dependent.waited_for.metadata.len() + dependent.waited_for.all.len();
     assert_eq!(needs, 1);
-    dependent.waited_for_metadata.len() == 1
+    dependent.waited_for.metadata.len() == 1
 }
 
 #[cargo_test]

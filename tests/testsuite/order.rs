@@ -1,5 +1,6 @@
 //! In which order things happen, with a real rustc: read off traces.
 
+use cargo_pipelining::trace::{Outcome, Phase};
 use cargo_test_support::prelude::*;
 use cargo_test_support::{Project, basic_lib_manifest, project};
 
@@ -97,7 +98,7 @@ fn bit_of_everything() -> Project {
 }
 
 /// The names of the packages whose units a unit waited for.
-fn names(trace: &BuildTrace, waited_for: &[u64]) -> Vec<String> {
+fn names(trace: &BuildTrace, waited_for: &[usize]) -> Vec<String> {
     let mut names: Vec<String> = waited_for
         .iter()
         .map(|id| trace.unit(*id).package.clone())
@@ -118,27 +119,27 @@ fn metadata_is_enough_for_libraries_and_for_nothing_else() {
     trace.assert_sound(4);
 
     let middle = trace.lib("middle");
-    assert_eq!(names(&trace, &middle.waited_for_metadata), ["base"]);
-    assert_eq!(names(&trace, &middle.waited_for_all), ["middle"]);
+    assert_eq!(names(&trace, &middle.waited_for.metadata), ["base"]);
+    assert_eq!(names(&trace, &middle.waited_for.all), ["middle"]);
     let run = trace.build_script_run("middle");
-    assert_eq!(names(&trace, &run.waited_for_all), ["helper", "middle"]);
+    assert_eq!(names(&trace, &run.waited_for.all), ["helper", "middle"]);
 
     // A proc macro is loaded by the compiler, and what it is made of is linked into it.
     let derive = trace.lib("derive");
-    assert_eq!(names(&trace, &derive.waited_for_metadata), [""; 0]);
-    assert_eq!(names(&trace, &derive.waited_for_all), ["helper"]);
+    assert_eq!(names(&trace, &derive.waited_for.metadata), [""; 0]);
+    assert_eq!(names(&trace, &derive.waited_for.all), ["helper"]);
     // A library that is a cdylib, too, is linked.
     let both = trace.lib("both");
-    assert_eq!(names(&trace, &both.waited_for_metadata), [""; 0]);
-    assert_eq!(names(&trace, &both.waited_for_all), ["base"]);
+    assert_eq!(names(&trace, &both.waited_for.metadata), [""; 0]);
+    assert_eq!(names(&trace, &both.waited_for.all), ["base"]);
 
     // Everything that is linked waits for all that it is linked with, however far away.
     for unit in trace
         .units()
         .filter(|unit| unit.kind == ["bin"] && unit.mode == "build")
     {
-        assert!(unit.waited_for_metadata.is_empty(), "{unit:#?}");
-        let needed = names(&trace, &unit.waited_for_all);
+        assert!(unit.waited_for.metadata.is_empty(), "{unit:#?}");
+        let needed = names(&trace, &unit.waited_for.all);
         assert_eq!(
             needed,
             ["app", "base", "both", "derive", "helper", "middle"]
@@ -154,26 +155,26 @@ fn what_links_needs_metadata_to_start_and_all_to_link() {
 
     // A library, and the run of a build script, as ever.
     let middle = trace.lib("middle");
-    assert_eq!(names(&trace, &middle.waited_for_metadata), ["base"]);
-    assert_eq!(names(&trace, &middle.waited_for_all), ["middle"]);
+    assert_eq!(names(&trace, &middle.waited_for.metadata), ["base"]);
+    assert_eq!(names(&trace, &middle.waited_for.all), ["middle"]);
     let run = trace.build_script_run("middle");
-    assert_eq!(names(&trace, &run.waited_for_all), ["helper", "middle"]);
+    assert_eq!(names(&trace, &run.waited_for.all), ["helper", "middle"]);
 
     for (package, needed) in [("derive", "helper"), ("both", "base")] {
         let links = trace.lib(package);
-        assert_eq!(names(&trace, &links.waited_for_all_to_link), [needed]);
-        assert!(links.waited_for_all.is_empty(), "{links:#?}");
+        assert_eq!(names(&trace, &links.waited_for.all_to_link), [needed]);
+        assert!(links.waited_for.all.is_empty(), "{links:#?}");
     }
     for unit in trace
         .units()
         .filter(|unit| unit.kind == ["bin"] && unit.mode == "build")
     {
         // The compiler loads a proc macro, and `both` is linked itself.
-        let needed = names(&trace, &unit.waited_for_all);
+        let needed = names(&trace, &unit.waited_for.all);
         assert!(needed.contains(&"derive".to_owned()), "{unit:#?}");
-        let needed = names(&trace, &unit.waited_for_all_to_link);
+        let needed = names(&trace, &unit.waited_for.all_to_link);
         assert!(needed.contains(&"middle".to_owned()), "{unit:#?}");
-        assert!(unit.waited_for_metadata.is_empty(), "{unit:#?}");
+        assert!(unit.waited_for.metadata.is_empty(), "{unit:#?}");
     }
 }
 
@@ -188,7 +189,7 @@ fn off_waits_for_everything() {
     trace.assert_sound(4);
     trace.assert_off();
     let middle = trace.lib("middle");
-    assert_eq!(names(&trace, &middle.waited_for_all), ["base", "middle"]);
+    assert_eq!(names(&trace, &middle.waited_for.all), ["base", "middle"]);
 }
 
 #[cargo_test]
@@ -214,7 +215,7 @@ fn a_check_starts_on_whole_dependencies_as_ever() {
     let middle = trace
         .units()
         .find(|unit| unit.package == "middle" && unit.mode == "check");
-    assert!(middle.unwrap().waited_for_metadata.is_empty());
+    assert!(middle.unwrap().waited_for.metadata.is_empty());
 }
 
 #[cargo_test]
@@ -225,8 +226,8 @@ fn nothing_to_do_is_all_fresh() {
     second.assert_sound(u64::MAX);
     assert_eq!(first.units().count(), second.units().count());
     for unit in second.units() {
-        assert_eq!(unit.phases, ["replay"]);
-        assert_eq!(unit.outcome.as_deref(), Some("fresh"));
+        assert_eq!(unit.phases, [Phase::Replay]);
+        assert_eq!(unit.outcome, Some(Outcome::Fresh));
     }
 }
 
@@ -247,10 +248,10 @@ fn keep_going_builds_what_does_not_need_the_failure() {
 "#]])
         .run();
     let trace = p.trace();
-    assert_eq!(trace.lib("both").outcome.as_deref(), Some("failed"));
+    assert_eq!(trace.lib("both").outcome, Some(Outcome::Failed));
     assert_eq!(trace.lib("both").all, None);
     for package in ["middle", "derive"] {
-        assert_eq!(trace.lib(package).outcome.as_deref(), Some("done"));
+        assert_eq!(trace.lib(package).outcome, Some(Outcome::Done));
     }
     assert!(trace.units().all(|unit| unit.package != "app"));
 }

@@ -3,6 +3,7 @@
 
 use std::os::unix::fs::PermissionsExt;
 
+use cargo_pipelining::trace::{Outcome, Phase};
 use cargo_test_support::prelude::*;
 use cargo_test_support::{Execs, Project};
 use rustix::process::{Signal, kill_process};
@@ -20,7 +21,15 @@ fn codegen_leaves_its_slot_to_what_is_more_urgent() {
     let (slow, urgent) = (trace.lib("slow"), trace.lib("urgent"));
     assert!(slow.paused.unwrap() < urgent.began);
     assert!(urgent.began < slow.continued.unwrap());
-    assert_eq!(slow.phases, ["frontend", "codegen", "paused", "codegen"]);
+    assert_eq!(
+        slow.phases,
+        [
+            Phase::Frontend,
+            Phase::Codegen,
+            Phase::Paused,
+            Phase::Codegen
+        ]
+    );
 }
 
 #[cargo_test]
@@ -104,7 +113,7 @@ fn the_compiler_is_killed_while_it_is_paused() {
     );
     let trace = build.p.trace();
     let slow = trace.lib("slow");
-    assert_eq!(slow.outcome.as_deref(), Some("failed"));
+    assert_eq!(slow.outcome, Some(Outcome::Failed));
     assert_eq!(slow.continued, None);
     build.await_nobody();
     assert_tidy(&build.p.root());
@@ -136,8 +145,8 @@ fn something_else_fails_while_one_is_paused() {
     let trace = something_else_fails("build -j2");
     let slow = trace.lib("slow");
     assert!(slow.continued.is_some());
-    assert_eq!(slow.outcome.as_deref(), Some("done"));
-    assert_eq!(trace.lib("busy").outcome.as_deref(), Some("done"));
+    assert_eq!(slow.outcome, Some(Outcome::Done));
+    assert_eq!(trace.lib("busy").outcome, Some(Outcome::Done));
 }
 
 #[cargo_test]
@@ -145,7 +154,7 @@ fn something_else_fails_and_the_build_keeps_going() {
     let trace = something_else_fails("build -j2 --keep-going");
     let slow = trace.lib("slow");
     assert!(slow.continued.is_some());
-    assert_eq!(slow.outcome.as_deref(), Some("done"));
+    assert_eq!(slow.outcome, Some(Outcome::Done));
 }
 
 /// It fails after it was continued.

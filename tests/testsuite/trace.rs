@@ -1,5 +1,6 @@
 //! `build.trace`.
 
+use cargo_pipelining::trace::Outcome;
 use cargo_test_support::prelude::*;
 use cargo_test_support::{Project, basic_bin_manifest, project, str};
 
@@ -91,7 +92,7 @@ fn a_failed_build_has_a_trace() {
         .with_status(101)
         .with_stderr_data(str!["..."])
         .run();
-    assert_eq!(p.trace().bin("foo").outcome.as_deref(), Some("failed"));
+    assert_eq!(p.trace().bin("foo").outcome, Some(Outcome::Failed));
 }
 
 #[cargo_test]

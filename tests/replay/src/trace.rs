@@ -116,7 +116,7 @@ impl BuildTrace {
     ///
     /// # Errors
     ///
-    /// If the text is no trace: a slice goes on that has not begun, or a unit starts twice.
+    /// If the text is no trace: a slice goes on that has not begun, or something happens twice.
     pub fn parse(text: &str) -> Result<Self> {
         let mut trace = BuildTrace::default();
         let events: Vec<Event> = serde_json::from_str(text)?;
@@ -165,8 +165,12 @@ impl BuildTrace {
         let unit = self.units.get_mut(&id);
         let unit = unit.with_context(|| format!("unit {id} has not started"))?;
         match (&*event.cat, event.ph, &*event.name) {
-            // It goes on in another lane.
-            ("unit", 'B', _) => {}
+            ("unit", 'B', _) => match unit.outcome {
+                // It goes on in another lane.
+                Some(Outcome::Parked | Outcome::Linking | Outcome::Paused | Outcome::Continued) => {
+                }
+                outcome => bail!("unit {id} goes on after {outcome:?}"),
+            },
             ("unit", 'E', _) => {
                 unit.ended = Some(now);
                 unit.outcome = args.outcome;
@@ -181,9 +185,9 @@ impl BuildTrace {
                 Some(last) if last.phase == phase(name)? => last.ended = Some(now),
                 _ => bail!("`{name}` ends and has not begun"),
             },
-            ("artifact", 'i', "metadata") => unit.metadata = Some(now),
-            ("artifact", 'i', "all") => unit.all = Some(now),
-            (category, kind, name) => bail!("unknown event {category} {kind} {name}"),
+            ("artifact", 'i', "metadata") if unit.metadata.is_none() => unit.metadata = Some(now),
+            ("artifact", 'i', "all") if unit.all.is_none() => unit.all = Some(now),
+            (category, kind, name) => bail!("unexpected event {category} {kind} {name}"),
         }
         Ok(())
     }

@@ -1,125 +1,86 @@
 //! A trace as the tests look at it: who came before whom.
 
 use std::collections::BTreeMap;
+use std::ops::Deref;
 use std::path::Path;
 
+use cargo_pipelining::trace::Phase;
+use replay::trace::Moment;
 use serde_json::Value;
 
 /// A trace, by unit.
 #[derive(Debug)]
 pub struct BuildTrace {
-    units: BTreeMap<u64, UnitRun>,
+    units: BTreeMap<usize, UnitRun>,
     /// How many jobs ran at a time, after each change.
     pub tokens: Vec<u64>,
     /// Every event, in the order in which the queue saw them.
     pub events: Vec<Value>,
 }
 
-/// What one unit did. All moments are positions in the order of events.
-#[derive(Clone, Debug, Default)]
+/// What one unit did.
+#[derive(Debug)]
 pub struct UnitRun {
-    pub package: String,
-    pub target: String,
-    pub kind: Vec<String>,
-    pub mode: String,
-    pub waited_for_metadata: Vec<u64>,
-    pub waited_for_all_to_link: Vec<u64>,
-    pub waited_for_all: Vec<u64>,
-    pub phases: Vec<String>,
-    pub began: usize,
+    run: replay::trace::UnitRun,
+    pub phases: Vec<Phase>,
     /// When it came to its linker, if it had to wait there.
-    pub parked: Option<usize>,
+    pub parked: Option<Moment>,
     /// When it went on.
-    pub linking: Option<usize>,
+    pub linking: Option<Moment>,
     /// When its compiler was stopped, if it was.
-    pub paused: Option<usize>,
+    pub paused: Option<Moment>,
     /// When the compiler went on.
-    pub continued: Option<usize>,
-    pub metadata: Option<usize>,
-    pub all: Option<usize>,
-    pub outcome: Option<String>,
+    pub continued: Option<Moment>,
+}
+
+impl Deref for UnitRun {
+    type Target = replay::trace::UnitRun;
+
+    fn deref(&self) -> &Self::Target {
+        &self.run
+    }
+}
+
+impl UnitRun {
+    #[track_caller]
+    fn new(run: replay::trace::UnitRun) -> Self {
+        // The only one that is like that, if there is one.
+        let one = |is: &dyn Fn(Phase, Moment) -> bool| {
+            let mut found = run.phases.iter().filter(|it| is(it.phase, it.began));
+            let moment = found.next().map(|it| it.began);
+            assert!(found.next().is_none(), "{run:#?}");
+            moment
+        };
+        let parked = one(&|phase, _| phase == Phase::Parked);
+        let linking = one(&|phase, _| phase == Phase::Link);
+        let paused = one(&|phase, _| phase == Phase::Paused);
+        let is_after = |at| paused.is_some_and(|paused| paused < at);
+        let continued = one(&|phase, at| phase == Phase::Codegen && is_after(at));
+        UnitRun {
+            phases: run.phases.iter().map(|it| it.phase).collect(),
+            parked,
+            linking,
+            paused,
+            continued,
+            run,
+        }
+    }
 }
 
 impl BuildTrace {
     pub fn read(path: &Path) -> Self {
         let text = std::fs::read_to_string(path).unwrap();
-        let events: Vec<Value> = serde_json::from_str(&text).unwrap();
-        let mut units = BTreeMap::<u64, UnitRun>::new();
-        let mut tokens = Vec::new();
-        for (at, event) in events.iter().enumerate() {
-            if event["ph"] == "C" {
-                tokens.push(event["args"]["tokens"].as_u64().unwrap());
-            }
-            let Some(id) = event["args"]["unit"].as_u64() else {
-                continue;
-            };
-            let strings =
-                |value: &Value| -> Vec<String> { serde_json::from_value(value.clone()).unwrap() };
-            let numbers =
-                |value: &Value| -> Vec<u64> { serde_json::from_value(value.clone()).unwrap() };
-            let text = |value: &Value| value.as_str().unwrap().to_owned();
-            let (category, args) = (event["cat"].as_str().unwrap(), &event["args"]);
-            match (category, event["ph"].as_str().unwrap()) {
-                // It goes on in another lane.
-                ("unit", "B") if args.get("package").is_none() => {
-                    let run = &units[&id];
-                    let left = run.outcome.as_deref();
-                    let goes_on = ["parked", "linking", "paused", "continued"].map(Some);
-                    assert!(goes_on.contains(&left), "{event}");
-                }
-                ("unit", "B") => {
-                    let run = UnitRun {
-                        package: text(&args["package"]),
-                        target: text(&args["target"]),
-                        kind: strings(&args["kind"]),
-                        mode: text(&args["mode"]),
-                        waited_for_metadata: numbers(&args["waited_for"]["metadata"]),
-                        waited_for_all_to_link: numbers(&args["waited_for"]["all_to_link"]),
-                        waited_for_all: numbers(&args["waited_for"]["all"]),
-                        began: at,
-                        ..UnitRun::default()
-                    };
-                    assert!(units.insert(id, run).is_none(), "unit {id} ran twice");
-                }
-                ("unit", "E") => {
-                    units.get_mut(&id).unwrap().outcome = Some(text(&args["outcome"]));
-                }
-                ("phase", "B") => {
-                    let run = units.get_mut(&id).unwrap();
-                    let phase = text(&event["name"]);
-                    match &*phase {
-                        "parked" => assert!(run.parked.replace(at).is_none(), "{event}"),
-                        "link" => assert!(run.linking.replace(at).is_none(), "{event}"),
-                        "paused" => assert!(run.paused.replace(at).is_none(), "{event}"),
-                        "codegen" if run.paused.is_some() => {
-                            assert!(run.continued.replace(at).is_none(), "{event}");
-                        }
-                        _ => {}
-                    }
-                    run.phases.push(phase);
-                }
-                ("artifact", "i") => {
-                    let run = units.get_mut(&id).unwrap();
-                    let moment = match event["name"].as_str().unwrap() {
-                        "metadata" => &mut run.metadata,
-                        "all" => &mut run.all,
-                        other => panic!("an artifact named {other}"),
-                    };
-                    assert!(moment.replace(at).is_none(), "announced twice: {event}");
-                }
-                ("phase", "E") => {}
-                other => panic!("an event of kind {other:?}"),
-            }
-        }
+        let trace = replay::BuildTrace::parse(&text).unwrap();
+        let units = trace.units.into_iter();
         BuildTrace {
-            units,
-            tokens,
-            events,
+            units: units.map(|(id, run)| (id, UnitRun::new(run))).collect(),
+            tokens: trace.tokens,
+            events: serde_json::from_str(&text).unwrap(),
         }
     }
 
     /// The unit of that number.
-    pub fn unit(&self, id: u64) -> &UnitRun {
+    pub fn unit(&self, id: usize) -> &UnitRun {
         &self.units[&id]
     }
 
@@ -175,13 +136,13 @@ impl BuildTrace {
     #[track_caller]
     pub fn assert_sound(&self, jobs: u64) {
         for unit in self.units() {
-            for dependency in &unit.waited_for_metadata {
+            for dependency in &unit.waited_for.metadata {
                 let dependency = &self.units[dependency];
                 let moment = dependency.metadata.min(dependency.all).or(dependency.all);
                 assert!(moment < Some(unit.began), "{unit:#?} {dependency:#?}");
             }
             let links = unit.linking.unwrap_or(unit.began);
-            for dependency in &unit.waited_for_all_to_link {
+            for dependency in &unit.waited_for.all_to_link {
                 let dependency = &self.units[dependency];
                 assert!(
                     dependency.all.is_some_and(|all| all < links),
@@ -198,7 +159,7 @@ impl BuildTrace {
                 unit.paused.is_none() || unit.metadata < unit.paused,
                 "{unit:#?}"
             );
-            for dependency in &unit.waited_for_all {
+            for dependency in &unit.waited_for.all {
                 let dependency = &self.units[dependency];
                 assert!(
                     dependency.all.is_some_and(|all| all < unit.began),
@@ -216,8 +177,8 @@ impl BuildTrace {
     #[track_caller]
     pub fn assert_off(&self) {
         for unit in self.units() {
-            assert!(unit.waited_for_metadata.is_empty(), "{unit:#?}");
-            assert!(unit.waited_for_all_to_link.is_empty(), "{unit:#?}");
+            assert!(unit.waited_for.metadata.is_empty(), "{unit:#?}");
+            assert!(unit.waited_for.all_to_link.is_empty(), "{unit:#?}");
         }
     }
 }

@@ -5,6 +5,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
+use cargo_pipelining::trace::Outcome;
 use cargo_test_support::prelude::*;
 use cargo_test_support::{Execs, Project, ProjectBuilder, project};
 
@@ -198,7 +199,7 @@ pub fn touch(path: &Path) {
 pub fn made(trace: &BuildTrace) -> BTreeSet<String> {
     let made = trace
         .units()
-        .filter(|unit| unit.outcome.as_deref() == Some("done"));
+        .filter(|unit| unit.outcome == Some(Outcome::Done));
     made.map(|unit| {
         let what = match unit.mode.as_str() {
             "run-custom-build" => "run",
