@@ -11,15 +11,11 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
-
 use std::time::Duration;
 
-use ::replay::simulate::{
-    Estimate, Outcome, Pipelining, Schedule, Settings, guessed_work, recorded_work, simulate,
-};
+use ::replay::simulate::{Outcome, Pipelining, Schedule, Settings, guessed, measured, simulate};
 use ::replay::{Recording, limit};
 use anyhow::{Result, bail};
-use cargo_pipelining::scheduler::pausing;
 use fs_err as fs;
 use serde::Serialize;
 
@@ -79,23 +75,13 @@ impl Side {
             Side::Link | Side::Cold => (Pipelining::Link, Schedule::CriticalPath),
             Side::StockOrder => (Pipelining::Link, Schedule::Stock),
         };
-        let places = match schedule {
-            Schedule::Stock => 0,
-            Schedule::CriticalPath => pausing::places(usize::try_from(jobs)?),
+        let settings = Settings::new(jobs, pipelining, schedule);
+        let costs = if self == Side::Cold {
+            guessed
+        } else {
+            measured
         };
-        let settings = Settings {
-            jobs,
-            pipelining,
-            schedule,
-            places,
-        };
-        simulate(recording, &settings, |_, unit| {
-            if self == Side::Cold {
-                Estimate::Guessed(guessed_work(unit))
-            } else {
-                Estimate::Measured(recorded_work(unit))
-            }
-        })
+        simulate(recording, &settings, costs)
     }
 }
 

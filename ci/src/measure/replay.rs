@@ -3,12 +3,9 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use ::replay::simulate::{
-    Estimate, Phase, Pipelining, Schedule, Settings, recorded_work, simulate,
-};
+use ::replay::simulate::{Phase, Pipelining, Schedule, Settings, measured, simulate};
 use ::replay::{Recording, limit};
 use anyhow::{Result, bail};
-use cargo_pipelining::scheduler::pausing;
 
 use crate::setting;
 use crate::shell::count;
@@ -38,17 +35,8 @@ pub fn run(args: &Args) -> Result<()> {
         Some(jobs) => jobs,
         None => std::thread::available_parallelism()?.get() as u64,
     };
-    let settings = Settings {
-        jobs,
-        pipelining: args.mode,
-        schedule: args.schedule,
-        places: match args.schedule {
-            Schedule::Stock => 0,
-            Schedule::CriticalPath => pausing::places(usize::try_from(jobs)?),
-        },
-    };
-    let estimate = |_, unit: &_| Estimate::Measured(recorded_work(unit));
-    let outcome = simulate(&recording, &settings, estimate)?;
+    let settings = Settings::new(jobs, args.mode, args.schedule);
+    let outcome = simulate(&recording, &settings, measured)?;
     let seconds = |micros: u64| Duration::from_micros(micros).as_secs_f64();
     let mut table = Table::new("|phase|start|end");
     for span in &outcome.spans {

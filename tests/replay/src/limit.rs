@@ -6,7 +6,8 @@ use cargo_pipelining::config::Pipelining;
 use cargo_pipelining::scheduler::{Done, Work};
 
 use crate::edges::edges;
-use crate::recording::{Recording, Unit};
+use crate::recording::Recording;
+use crate::simulate::recorded_work;
 
 /// The least time, in µs, in which `jobs` threads could build it.
 pub fn limit(recording: &Recording, jobs: u64) -> u64 {
@@ -22,21 +23,17 @@ pub fn longest_path(recording: &Recording, jobs: u64) -> u64 {
 }
 
 fn of<T>(recording: &Recording, ask: impl FnOnce(Done<'_>) -> T) -> T {
-    let works = recording.units.iter().map(work).collect::<Vec<_>>();
+    let works = recording
+        .units
+        .iter()
+        .map(recorded_work)
+        .collect::<Vec<_>>();
     let order: Vec<usize> = (0..works.len()).collect();
     ask(Done {
         works: &works,
         needs: &edges(recording, Pipelining::Link),
         dependencies_first: &order,
     })
-}
-
-fn work(unit: &Unit) -> Work {
-    Work {
-        frontend: unit.frontend + unit.run,
-        codegen: unit.codegen,
-        link: unit.link,
-    }
 }
 
 /// What the phases take with as many threads as they can use.
@@ -46,7 +43,7 @@ fn at_best(recording: &Recording, jobs: u64) -> impl Fn(usize) -> Work {
         let threads = unit.codegen_units.clamp(1, jobs.max(1));
         Work {
             codegen: unit.codegen.div_ceil(threads),
-            ..work(unit)
+            ..recorded_work(unit)
         }
     }
 }

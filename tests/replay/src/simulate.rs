@@ -13,7 +13,7 @@ use cargo_pipelining::job::State;
 use cargo_pipelining::link_gate::{EarlyStarts, HeldLinker};
 use cargo_pipelining::permit::PermitSender;
 use cargo_pipelining::scheduler::guess::{Kind, guess};
-use cargo_pipelining::scheduler::{Action, Clock, Pauses, Plan, Scheduler};
+use cargo_pipelining::scheduler::{Action, Clock, Pauses, Plan, Scheduler, pausing};
 
 pub use cargo_pipelining::config::{Pipelining, Schedule};
 pub use cargo_pipelining::scheduler::{Estimate, Work};
@@ -34,6 +34,25 @@ pub struct Settings {
     pub places: usize,
 }
 
+impl Settings {
+    /// As Cargo builds, where there is memory enough for all that it would pause. With one job, or in
+    /// stock order, it pauses nothing.
+    pub fn new(jobs: u64, pipelining: Pipelining, schedule: Schedule) -> Self {
+        let places = match schedule {
+            Schedule::CriticalPath if jobs > 1 => {
+                pausing::places(usize::try_from(jobs).unwrap_or(usize::MAX))
+            }
+            Schedule::CriticalPath | Schedule::Stock => 0,
+        };
+        Settings {
+            jobs,
+            pipelining,
+            schedule,
+            places,
+        }
+    }
+}
+
 /// A phase of a unit that ran.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Span {
@@ -50,7 +69,7 @@ pub struct Span {
 }
 
 /// What a build came to.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Outcome {
     /// What ran when, in the order in which phases ended.
     pub spans: Vec<Span>,
@@ -64,19 +83,15 @@ pub struct Outcome {
     pub pauses: usize,
 }
 
-/// What the unit has to do, if nothing is known but what was recorded of it.
-pub fn recorded_work(unit: &Unit) -> Work {
-    Work {
-        frontend: unit.frontend + unit.run,
-        codegen: unit.codegen,
-        link: unit.link,
-    }
+/// What a unit costs that an earlier build has measured.
+pub fn measured(unit: &Unit) -> Estimate {
+    Estimate::Measured(recorded_work(unit))
 }
 
-/// What is guessed of a unit that was never built.
-pub fn guessed_work(unit: &Unit) -> Work {
+/// What a unit probably costs that was never built.
+pub fn guessed(unit: &Unit) -> Estimate {
     let source = unit.source_size;
-    guess(match unit.role() {
+    Estimate::Guessed(guess(match unit.role() {
         Role::Library => Kind::Library { source },
         Role::ProcMacro => Kind::ProcMacro { source },
         Role::Linked => Kind::Linked { source },
@@ -84,7 +99,15 @@ pub fn guessed_work(unit: &Unit) -> Work {
         Role::Run => Kind::Run {
             native_source: source,
         },
-    })
+    }))
+}
+
+pub(crate) fn recorded_work(unit: &Unit) -> Work {
+    Work {
+        frontend: unit.frontend + unit.run,
+        codegen: unit.codegen,
+        link: unit.link,
+    }
 }
 
 /// Builds what was recorded, by `estimate` of what each unit costs.
@@ -95,7 +118,7 @@ pub fn guessed_work(unit: &Unit) -> Work {
 pub fn simulate(
     recording: &Recording,
     settings: &Settings,
-    estimate: impl Fn(usize, &Unit) -> Estimate,
+    estimate: impl Fn(&Unit) -> Estimate,
 ) -> Result<Outcome> {
     let now = Arc::new(AtomicU64::new(0));
     let shown = Arc::clone(&now);
@@ -108,32 +131,23 @@ pub fn simulate(
         parked: BTreeSet::new(),
         paused: BTreeSet::new(),
         now,
-        outcome: Outcome {
-            spans: Vec::new(),
-            wall: 0,
-            most_paused: 0,
-            peak_memory: 0,
-            pauses: 0,
-        },
+        outcome: Outcome::default(),
     };
     build.run();
-    Ok(Outcome {
-        wall: build.now.load(Ordering::Relaxed),
-        ..build.outcome
-    })
+    Ok(build.outcome)
 }
 
 fn plan(
     recording: &Recording,
     settings: &Settings,
-    estimate: impl Fn(usize, &Unit) -> Estimate,
+    estimate: impl Fn(&Unit) -> Estimate,
     clock: Clock,
 ) -> Result<Scheduler<usize, ()>> {
-    let mut plan = Plan::default();
+    let mut plan = Plan::with_capacity(recording.units.len());
     let edges = edges(recording, settings.pipelining);
-    for (place, (unit, needs)) in std::iter::zip(&recording.units, edges).enumerate() {
-        plan.add(place, (), needs)
-            .estimate(estimate(place, unit))
+    for place in order_of_adding(&recording.units) {
+        plan.add(place, (), edges[place].iter().copied())
+            .estimate(estimate(&recording.units[place]))
             .linker(Some(HeldLinker {
                 name: place.to_string(),
                 linker: "cc".to_owned(),
@@ -143,15 +157,34 @@ fn plan(
         schedule: settings.schedule,
         clock,
         early: EarlyStarts::simulated(settings.jobs.try_into()?),
-        // With one job there is nothing to gain.
-        pauses: Pauses::simulated(if settings.jobs > 1 {
-            settings.places
-        } else {
-            0
-        }),
+        pauses: Pauses::simulated(settings.places),
         ..Default::default()
     };
     plan.seal(settings).map_err(|e| anyhow!("{e}"))
+}
+
+/// Returns the units in the order in which Cargo adds them: each before those that it needs, and of
+/// those the first by name first. Of jobs that are equal otherwise, the first that was added starts first.
+fn order_of_adding(units: &[Unit]) -> Vec<usize> {
+    let last_first = |mut places: Vec<usize>| {
+        places.sort_by_key(|place| (&units[*place].package, &units[*place].version, *place));
+        places.reverse();
+        places
+    };
+    let mut is_root = vec![true; units.len()];
+    for need in units.iter().flat_map(|unit| &unit.needs) {
+        is_root[*need] = false;
+    }
+    let mut unvisited = last_first((0..units.len()).filter(|place| is_root[*place]).collect());
+    let mut is_added = vec![false; units.len()];
+    let mut order = Vec::with_capacity(units.len());
+    while let Some(place) = unvisited.pop() {
+        if !std::mem::replace(&mut is_added[place], true) {
+            order.push(place);
+            unvisited.extend(last_first(units[place].needs.clone()));
+        }
+    }
+    order
 }
 
 /// A part of what a unit does.
@@ -192,36 +225,27 @@ struct Build<'r> {
 }
 
 impl Build<'_> {
+    /// The scheduler sees one event at a time, as in Cargo. Of phases that end at the same moment, that of
+    /// the unit that comes first in the recording ends first.
     fn run(&mut self) {
         loop {
             self.start();
             self.hand_out_tokens();
             self.note_memory();
-            let Some(step) = self
-                .running
-                .iter()
-                .map(|it| it.left.div_ceil(it.threads))
-                .min()
-            else {
+            let left = |it: &Running| it.left.div_ceil(it.threads);
+            let running = self.running.iter().enumerate();
+            let next = running.min_by_key(|(_, it)| (left(it), it.place));
+            let Some((index, next)) = next else {
                 break;
             };
-            self.now.fetch_add(step, Ordering::Relaxed);
+            let step = left(next);
+            self.outcome.wall += step;
+            self.now.store(self.outcome.wall, Ordering::Relaxed);
             for running in &mut self.running {
                 running.left = running.left.saturating_sub(step * running.threads);
             }
-            let mut ended: Vec<Running> = Vec::new();
-            self.running.retain(|running| {
-                let ends = running.left == 0;
-                if ends {
-                    ended.push(running.clone());
-                }
-                !ends
-            });
-            // A slot that becomes free at the same moment is free.
-            ended.sort_by_key(|running| (running.phase == Phase::Frontend, running.place));
-            for running in ended {
-                self.ended(running);
-            }
+            let ended = self.running.swap_remove(index);
+            self.ended(ended);
         }
     }
 
@@ -267,14 +291,19 @@ impl Build<'_> {
             Phase::Codegen => unit.codegen,
             Phase::Link => unit.link,
         };
-        self.running.push(Running {
+        let running = Running {
             place,
             phase,
             left,
             threads: 1,
             is_early,
-            start: self.now.load(Ordering::Relaxed),
-        });
+            start: self.outcome.wall,
+        };
+        if left > 0 {
+            self.running.push(running);
+        } else {
+            self.ended(running);
+        }
     }
 
     /// Codegen takes what nobody else wants, the one with the fewest threads first.
@@ -302,7 +331,7 @@ impl Build<'_> {
             unit: place,
             phase,
             start: ended.start,
-            end: self.now.load(Ordering::Relaxed),
+            end: self.outcome.wall,
             threads: ended.threads,
         });
         match phase {
@@ -351,13 +380,10 @@ mod tests {
 
     fn build(recording: &Recording, jobs: u64, schedule: Schedule, places: usize) -> Outcome {
         let settings = Settings {
-            jobs,
-            pipelining: Pipelining::Link,
-            schedule,
             places,
+            ..Settings::new(jobs, Pipelining::Link, schedule)
         };
-        let estimate = |_, unit: &Unit| Estimate::Measured(recorded_work(unit));
-        simulate(recording, &settings, estimate).unwrap()
+        simulate(recording, &settings, measured).unwrap()
     }
 
     /// A graph of up to 40 units, with one codegen unit each.

@@ -11,22 +11,24 @@
 //!   >>>    the run of a build script
 //! ```
 //!
-//! The charts were first drawn of builds by the real cargo, whose compilers only took time.
+//! All charts are as real cargos have drawn them, whose compilers only took time by a virtual clock.
 
 #![allow(clippy::unwrap_used)]
 
 use std::fmt::Write as _;
 
-use cargo_pipelining::scheduler::pausing;
 use replay::Recording;
 use replay::recording::{Role, Unit};
 use replay::simulate::{
-    Estimate, Outcome, Phase, Pipelining, Schedule, Settings, guessed_work, recorded_work, simulate,
+    Estimate, Outcome, Phase, Pipelining, Schedule, Settings, guessed, measured, simulate,
 };
 use snapbox::{IntoData, assert_data_eq, str};
 
 /// How many µs of the recording are a column: so many that one more makes something more urgent.
 const MOMENT: u64 = 1_000_000;
+
+/// How much source each unit has, by which its cost is guessed. Bytes.
+const SOURCE: u64 = 300;
 
 /// A graph, unit by unit. Each is named by its place, for those that need it.
 #[derive(Debug)]
@@ -62,6 +64,7 @@ impl Graph {
             codegen: unit.codegen * MOMENT,
             link: unit.link * MOMENT,
             run: unit.run * MOMENT,
+            source_size: SOURCE,
             ..unit
         });
         self.0.units.len() - 1
@@ -103,7 +106,7 @@ impl Graph {
     }
 
     /// Draws what runs when.
-    fn chart(&self, settings: &Settings, estimate: impl Fn(usize, &Unit) -> Estimate) -> String {
+    fn chart(&self, settings: &Settings, estimate: fn(&Unit) -> Estimate) -> String {
         let outcome = simulate(&self.0, settings, estimate).unwrap();
         let rows = rows(&self.0.units, &outcome);
         let names: Vec<String> = self.0.units.iter().map(name).collect();
@@ -150,29 +153,12 @@ fn rows(units: &[Unit], outcome: &Outcome) -> Vec<String> {
     rows
 }
 
-fn settings(jobs: u64, pipelining: Pipelining, schedule: Schedule) -> Settings {
-    let places = match schedule {
-        Schedule::Stock => 0,
-        Schedule::CriticalPath => pausing::places(jobs as usize),
-    };
-    Settings {
-        jobs,
-        pipelining,
-        schedule,
-        places,
-    }
-}
-
-fn measured(_: usize, unit: &Unit) -> Estimate {
-    Estimate::Measured(recorded_work(unit))
-}
-
 /// Each mode, in the order in which Cargo has always started jobs.
 #[track_caller]
 fn check(graph: &Graph, jobs: u64, expected: impl IntoData) {
     let mut charts = String::new();
     for mode in [Pipelining::Off, Pipelining::Metadata, Pipelining::Link] {
-        let chart = graph.chart(&settings(jobs, mode, Schedule::Stock), measured);
+        let chart = graph.chart(&Settings::new(jobs, mode, Schedule::Stock), measured);
         write!(charts, "{mode}\n{chart}").unwrap();
     }
     assert_data_eq!(charts, expected.raw());
@@ -182,8 +168,7 @@ fn check(graph: &Graph, jobs: u64, expected: impl IntoData) {
 /// guessed and that are known.
 #[track_caller]
 fn check_order(graph: &Graph, jobs: u64, expected: impl IntoData) {
-    let by = |schedule| settings(jobs, Pipelining::Link, schedule);
-    let guessed = |_, unit: &Unit| Estimate::Guessed(guessed_work(unit));
+    let by = |schedule| Settings::new(jobs, Pipelining::Link, schedule);
     let charts = format!(
         "stock\n{}guessed\n{}known\n{}",
         graph.chart(&by(Schedule::Stock), measured),
@@ -436,18 +421,18 @@ fn parked_jobs_leave_their_slots() {
 off
   lib       |--====================
   one bin   |                      ----###
-  two bin   |                      ----###
-  three bin |                             ----###
+  two bin   |                             ----###
+  three bin |                      ----###
 metadata
   lib       |--====================
   one bin   |                      ----###
-  two bin   |                      ----###
-  three bin |                             ----###
+  two bin   |                             ----###
+  three bin |                      ----###
 link
   lib       |--====================
   one bin   |  ----................###
-  two bin   |      ----............###
-  three bin |          ----...........###
+  two bin   |          ----...........###
+  three bin |      ----............###
 
 "#]],
     );
@@ -466,25 +451,25 @@ fn no_more_than_two_for_each_job_run_ahead() {
         str![[r#"
 off
   lib       |--==============================
-  one bin   |                                ---##
-  two bin   |                                ---##
+  one bin   |                                     ---##
+  two bin   |                                          ---##
   three bin |                                     ---##
-  four bin  |                                     ---##
-  five bin  |                                          ---##
+  four bin  |                                ---##
+  five bin  |                                ---##
 metadata
   lib       |--==============================
-  one bin   |                                ---##
-  two bin   |                                ---##
+  one bin   |                                     ---##
+  two bin   |                                          ---##
   three bin |                                     ---##
-  four bin  |                                     ---##
-  five bin  |                                          ---##
+  four bin  |                                ---##
+  five bin  |                                ---##
 link
   lib       |--==============================
-  one bin   |  ---...........................##
-  two bin   |     ---........................##
-  three bin |        ---.......................##
-  four bin  |           ---....................##
-  five bin  |                                    ---##
+  one bin   |        ---.......................##
+  two bin   |                                    ---##
+  three bin |           ---....................##
+  four bin  |     ---........................##
+  five bin  |  ---...........................##
 
 "#]],
     );
@@ -838,15 +823,15 @@ fn a_diamond_in_order() {
 stock
   bottom  |--==
   left    |  ---=
-  right   |    --------====
-  other   |      ---=
-  app bin |            --==##
+  right   |      --------====
+  other   |    ---=
+  app bin |              --==##
 guessed
   bottom  |--==
   left    |  ---=
-  right   |    --------====
-  other   |      ---=
-  app bin |            --==##
+  right   |      --------====
+  other   |    ---=
+  app bin |              --==##
 known
   bottom  |--==
   left    |    ---_______=
@@ -879,24 +864,24 @@ stock
   k-base    |--
   k         |            --
   l-base    |--
-  l         |        --
+  l         |          --
   m-base    |  --
-  m         |      --
-  n-base    |  --
-  n         |    --
-  long-base |    ------==
+  m         |        --
+  n-base    |    --
+  n         |      --
+  long-base |  ------==
   long      |          ------==
   app bin   |                --##
 guessed
   k-base    |--
   k         |            --
   l-base    |--
-  l         |        --
+  l         |          --
   m-base    |  --
-  m         |      --
-  n-base    |  --
-  n         |    --
-  long-base |    ------==
+  m         |        --
+  n-base    |    --
+  n         |      --
+  long-base |  ------==
   long      |          ------==
   app bin   |                --##
 known
@@ -949,7 +934,7 @@ stock
 guessed
   k-base   |---===
   k-middle |                -=
-  k        |                  -=
+  k        |                  -___=
   l-base   |---===
   l-middle |                -=
   l        |                  -=
@@ -958,8 +943,8 @@ guessed
   m        |                    -=
   syntax   |      ----====
   derive   |            --##
-  user     |                    --------====
-  app bin  |                            --..##
+  user     |                   --------====
+  app bin  |                           --..##
 known
   k-base   |---___________________===
   k-middle |              -=
@@ -968,8 +953,8 @@ known
   l-middle |            -=
   l        |                       -___=
   m-base   |        ---_____===
-  m-middle |           -______________=
-  m        |                        -=
+  m-middle |           -_____________=
+  m        |                        -_=
   syntax   |----====
   derive   |      --##
   user     |          --------====
@@ -992,18 +977,18 @@ fn two_binaries_on_one_library_in_order() {
         str![[r#"
 stock
   lib            |--======
-  short bin      |  --=...#
-  also-short bin |     --=#
-  long bin       |         --------====##
+  short bin      |         --=#
+  also-short bin |  --=...#
+  long bin       |     --------====##
 guessed
   lib            |--======
-  short bin      |  --=...#
-  also-short bin |     --=#
-  long bin       |         --------====##
+  short bin      |         --=#
+  also-short bin |  --=...#
+  long bin       |     --------====##
 known
   lib            |--======
-  short bin      |        --=#
-  also-short bin |            --=#
+  short bin      |            --=#
+  also-short bin |        --=#
   long bin       |  --------====##
 
 "#]],
@@ -1038,8 +1023,8 @@ known
   big     |--____========
   beside  |------________====
   middle  |  ------__________==
-  top     |        ------==
-  app bin |                --==##
+  top     |        ------____==
+  app bin |              --==..##
 
 "#]],
     );
