@@ -94,21 +94,19 @@ enum Command {
     /// Both build the project in the current directory in turn, in release builds of their own.
     /// Fails if the final artifacts are not the same, byte for byte.
     Compare(compare::Args),
-    /// Record a build, so that it can be replayed without its sources
+    /// Record a build, so that it can be simulated without its sources
     ///
     /// Builds the project in the current directory with one job, in a directory of its own, and
     /// writes down what was built and how long it took: `cargo xtask record -- build --release`.
     Record(record::Args),
-    /// Replay a recorded build: the real queue and the real gate, and compilers that only sleep
+    /// Simulate a recorded build: the real scheduler, and compilers that only take time
     Replay(replay::Args),
-    /// Replay all recorded builds with both cargos: a report with tables and a picture
+    /// Simulate all recorded builds: a report with tables and a picture
     ///
-    /// Each build is replayed with 1 to 64 jobs: by the released cargo, and by each mode of the
-    /// replacement after an earlier build; by its default mode also where nobody has built the units
-    /// before (cold), and in the order of the released cargo (stock-order). What was measured is kept in
-    /// target/bench/results.jsonl, so that it can be stopped and goes on later; delete that file to
-    /// measure all of it again. Then generated graphs of up to 10,000 units show what the two job queues
-    /// cost: leave the machine alone meanwhile.
+    /// Each build is simulated with 1 to 64 jobs: in the released cargo's order and mode (stock), and in
+    /// each mode of the replacement with measured costs; in its default mode also with guessed costs
+    /// (cold), and in the order of the released cargo (stock-order). Then generated graphs of up to
+    /// 10,000 units show what the two job queues cost: leave the machine alone meanwhile.
     Bench(bench::Args),
     /// Check that each patch of the series is formatted, and compiles on those before it
     Prefixes,

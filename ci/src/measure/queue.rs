@@ -8,8 +8,8 @@ use std::process::Command;
 use anyhow::{Context, Result};
 use serde::{Deserialize, Serialize};
 
-use crate::cargo;
 use crate::project::{Project, Variant};
+use crate::{assemble, cargo};
 
 /// Tells the build script of the package where the released cargo's source is.
 const VARIABLE: &str = "RELEASED_CARGO";
@@ -35,13 +35,14 @@ pub struct Spent {
     pub peak_bytes: u64,
 }
 
-/// Builds the package and runs it. The caller holds the lock of the released cargo's tree.
+/// Unpacks the released cargo where needed, builds the package and runs it.
 pub fn measure(project: &Project, quick: bool) -> Result<Vec<Graph>> {
+    let (tree, _lock) = assemble::ensure(project, Variant::Stock)?;
     let mut command = cargo::command(project, "build");
     command
         .current_dir(&project.root)
         .args(["--package", "queue", "--release", "--locked"])
-        .env(VARIABLE, project.tree(Variant::Stock));
+        .env(VARIABLE, tree.dir());
     let executable = cargo::executable(command, "building the queues", "bin")?;
 
     status!("Measuring", "the two queues on generated graphs");

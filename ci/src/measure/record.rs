@@ -1,4 +1,4 @@
-//! `cargo xtask record`: records a build, to be replayed.
+//! `cargo xtask record`: records a build, to be simulated.
 //!
 //! Three sources tell what happened: cargo's messages, what the recorder wrote down between cargo and
 //! rustc, and the trace of the queue. With `-j1` and no pipelining one unit runs at a time, so all three
