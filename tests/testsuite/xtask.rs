@@ -124,7 +124,7 @@ fn a_patch_that_does_not_apply_is_named_with_its_file() {
         .with_status(101)
         .with_stderr_data(str![[r#"
 [UNPACKING] cargo [..]
-    Applying perf-sbom-list-what-is-below-a-unit-only-where-an-sbom-is-written.patch
+    Applying perf-sbom-build-an-sbom-only-where-one-is-written.patch
     Applying build-depend-on-cargo-pipelining.patch
 [ERROR] patches/build-depend-on-cargo-pipelining.patch does not apply: Cargo.toml: patch does not apply
 target/upstream/cargo-[..] has the patches that come before it. To mend it, run there
@@ -152,7 +152,7 @@ fn a_series_that_disagrees_with_the_files() {
     xtask_in(&checkout, "assemble")
         .with_status(101)
         .with_stderr_data(str![[r#"
-[ERROR] patches/perf-sbom-list-what-is-below-a-unit-only-where-an-sbom-is-written.patch is not listed in patches/series; add a line for it or remove the file
+[ERROR] patches/perf-sbom-build-an-sbom-only-where-one-is-written.patch is not listed in patches/series; add a line for it or remove the file
 
 "#]])
         .run();
