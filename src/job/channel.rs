@@ -1,10 +1,10 @@
 //! The messages of running jobs, and which of them the queue receives first.
 //!
-//! Each running job has a [`JobChannel`] of its own, which ends in the [`Mailbox`] of the thread that runs
-//! the queue. The job sends two kinds of messages:
+//! Each running job has a [`JobChannel`], which ends in the [`Mailbox`] of the thread that runs the queue.
+//! It sends two kinds of messages:
 //!
-//! * **Signals** ([`push`](JobChannel::push), and the [`Event`]s of its life). The queue can act on them,
-//!   so sending one never blocks the job, and the queue receives them ahead of any other job's output.
+//! * **Signals** ([`push`](JobChannel::push), and each [`Event`]). The queue can act on them, so sending
+//!   one never blocks the job, and the queue receives them ahead of any other job's output.
 //! * **Output** ([`push_bounded`](JobChannel::push_bounded)): lines for the terminal. A job that has
 //!   [`bound`](Mailbox::new) of them unread blocks until one is taken, which bounds memory and holds up no
 //!   other job.
@@ -17,28 +17,29 @@
 //! ```
 //!
 //! The messages of one job stay in order: a signal takes along the output before it, so a warning still
-//! comes before the line that names the job which started because of it. Among jobs, a signal waits for
-//! no output but its own job's; a job that floods the terminal with 100,000 warnings therefore delays no
-//! other job's dependents. All else is received in the order of arrival.
+//! comes before the line that names the job which started because of it. A signal waits for no other job's
+//! output, so a job that floods the terminal delays no other job's dependents. All else is received in the
+//! order of arrival.
 //!
 //! # What a channel guarantees
 //!
 //! The queue receives [`Event::Finished`] of each channel exactly once and last, also when the job panics
-//! or is dropped before it ran; and [`Event::Metadata`] at most once, and before it.
+//! or is dropped before it ran; and [`Event::Metadata`] at most once.
 //!
 //! # Blocking
 //!
 //! Only [`push_bounded`](JobChannel::push_bounded), [`run_compiler`](JobChannel::run_compiler) and
-//! [`Mailbox::pop_urgent`] block. A job that runs on the thread of the queue must not call the first two:
-//! the queue is what would let it go on. Dropping the mailbox unblocks all jobs; what they send from then
-//! on is dropped.
+//! [`Mailbox::pop_urgent`] block. A job that runs on the thread of the queue must not call the first two.
+//! Dropping the mailbox unblocks all jobs; what they send from then on is dropped.
 
 use std::cell::{Cell, RefCell};
-use std::collections::{HashMap, VecDeque};
+use std::collections::{HashMap, HashSet, VecDeque};
 use std::io;
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::path::Path;
+use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use anyhow::anyhow;
 use cargo_util::ProcessBuilder;
@@ -62,25 +63,27 @@ pub enum Event {
 
 /// The queue's end of all channels.
 pub struct Mailbox<M> {
-    shared: Arc<Shared<M>>,
+    notices: Sender<M>,
+    bound: usize,
 }
 
-/// Sends messages of no job: that a token was acquired, for example. Never blocks.
-pub struct Notices<M> {
-    shared: Arc<Shared<M>>,
+/// Sends messages on one lane. Those of no job, a token for example, have a lane of their own.
+pub struct Sender<M> {
+    unread: Arc<Mutex<Unread<M>>>,
+    arrived: Arc<Condvar>,
+    lane: usize,
 }
 
 /// A job's end of its channel. See the [module's documentation](self).
 pub struct JobChannel<M> {
-    shared: Arc<Shared<M>>,
-    lane: u64,
-    /// Turns an event of this job into what the queue receives.
+    sender: Sender<M>,
+    /// Holds an item for each unread message of output, and blocks when it is full.
+    output: SyncSender<()>,
     to_message: Arc<dyn Fn(Event) -> M + Send + Sync>,
-    phase: Cell<Phase>,
-    compiler: Compiler,
-    early: Cell<Option<EarlyStart>>,
+    has_metadata: Cell<bool>,
+    compiler: RefCell<Compiler>,
     /// Stands in for the rlib while the job runs.
-    hollow: RefCell<Option<Hollow>>,
+    hollow: Cell<Option<Hollow>>,
 }
 
 /// How the compiler of a job is run.
@@ -94,149 +97,71 @@ pub struct Compiler {
     pub gate: Option<Arc<Gate>>,
 }
 
-/// What a channel has announced of its job.
-#[derive(Clone, Copy, PartialEq)]
-enum Phase {
-    Started,
-    MetadataWritten,
-    Finished,
+struct Unread<M> {
+    /// In the order of arrival.
+    messages: VecDeque<Message<M>>,
+    has_signal: bool,
+    /// The lanes that accept messages. Receiving from one makes room for output.
+    open: HashMap<usize, Receiver<()>>,
+    lanes: usize,
 }
 
-struct Shared<M> {
-    lanes: Mutex<Lanes<M>>,
-    arrived: Condvar,
-    /// How much output of one job may be unread.
-    bound: usize,
-}
-
-struct Lanes<M> {
-    by_job: HashMap<u64, Lane<M>>,
-    notices: VecDeque<Arrival<M>>,
-    next_lane: u64,
-    /// Numbers what arrives, over all lanes.
-    next_arrival: u64,
-    /// The mailbox is gone.
-    closed: bool,
-}
-
-struct Arrival<M> {
-    number: u64,
-    message: M,
+struct Message<M> {
+    lane: usize,
     is_output: bool,
+    content: M,
 }
 
-struct Lane<M> {
-    unread: VecDeque<Arrival<M>>,
-    unread_output: usize,
-    /// How much of `unread`, from its front, a signal at its end takes along.
-    urgent: usize,
-    /// The end of the job was sent: nothing is accepted after that.
-    finished: bool,
-    /// The job's end is gone.
-    ended: bool,
-    room: Arc<Condvar>,
-}
-
-impl<M> Shared<M> {
-    /// Sends a signal on a lane. One that will never be received is dropped when the lock is released.
-    fn signal(&self, lane: u64, message: M) {
-        let undelivered = self.lock().push(lane, message, false);
-        drop(undelivered);
-        self.arrived.notify_one();
-    }
-
-    /// A panic while the lock is held leaves at worst one message out, so go on: the job that
-    /// panicked must still be able to send its end.
-    fn lock(&self) -> MutexGuard<'_, Lanes<M>> {
-        self.lanes.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-impl<M> Lanes<M> {
-    fn number(&mut self) -> u64 {
-        self.next_arrival += 1;
-        self.next_arrival
-    }
-
-    /// Returns the message if it will never be received: the caller drops it when the lock is released,
-    /// because it may hold a [`PermitSender`].
-    #[must_use]
-    fn push(&mut self, lane: u64, message: M, is_output: bool) -> Option<M> {
-        let number = self.number();
-        let Some(lane) = self.by_job.get_mut(&lane).filter(|lane| !lane.finished) else {
-            return Some(message);
-        };
-        lane.unread.push_back(Arrival {
-            number,
-            message,
-            is_output,
-        });
-        match is_output {
-            true => lane.unread_output += 1,
-            false => lane.urgent = lane.unread.len(),
+impl<M> Unread<M> {
+    /// Takes what is received next: every signal, with what its lane sent before it, or the oldest output.
+    fn take(&mut self) -> Vec<M> {
+        let mut taken = VecDeque::new();
+        if std::mem::take(&mut self.has_signal) {
+            let mut signalled = HashSet::new();
+            for message in std::mem::take(&mut self.messages).into_iter().rev() {
+                if !message.is_output {
+                    signalled.insert(message.lane);
+                }
+                if signalled.contains(&message.lane) {
+                    taken.push_front(message);
+                } else {
+                    self.messages.push_front(message);
+                }
+            }
+        } else {
+            taken.extend(self.messages.pop_front());
         }
-        None
-    }
-
-    /// Takes what is received next: every signal and what it takes along or, where there is none, the
-    /// oldest output.
-    fn take(&mut self, bound: usize) -> Vec<M> {
-        let mut taken: Vec<Arrival<M>> = self.notices.drain(..).collect();
-        for lane in self.by_job.values_mut() {
-            taken.extend(lane.take(lane.urgent, bound));
-        }
-        if taken.is_empty() {
-            let oldest = self
-                .by_job
-                .values_mut()
-                .filter(|lane| !lane.unread.is_empty())
-                .min_by_key(|lane| lane.unread[0].number);
-            if let Some(lane) = oldest {
-                taken.extend(lane.take(1, bound));
+        for message in taken.iter().filter(|message| message.is_output) {
+            if let Some(room) = self.open.get(&message.lane) {
+                let _ = room.try_recv();
             }
         }
-        self.by_job
-            .retain(|_, lane| !lane.ended || !lane.unread.is_empty());
-        taken.sort_unstable_by_key(|arrival| arrival.number);
-        taken.into_iter().map(|arrival| arrival.message).collect()
-    }
-}
-
-impl<M> Lane<M> {
-    fn take(&mut self, count: usize, bound: usize) -> Vec<Arrival<M>> {
-        let taken: Vec<_> = self.unread.drain(..count).collect();
-        self.urgent -= count.min(self.urgent);
-        self.unread_output -= taken.iter().filter(|arrival| arrival.is_output).count();
-        if self.unread_output < bound {
-            self.room.notify_all();
-        }
-        taken
+        taken.into_iter().map(|message| message.content).collect()
     }
 }
 
 impl<M> Mailbox<M> {
     /// Creates a mailbox in which each job may have `bound` messages of output unread, at least one.
     pub fn new(bound: usize) -> Self {
-        Mailbox {
-            shared: Arc::new(Shared {
-                lanes: Mutex::new(Lanes {
-                    by_job: HashMap::new(),
-                    notices: VecDeque::new(),
-                    next_lane: 0,
-                    next_arrival: 0,
-                    closed: false,
-                }),
-                arrived: Condvar::new(),
-                bound: bound.max(1),
-            }),
-        }
+        let unread = Unread {
+            messages: VecDeque::new(),
+            has_signal: false,
+            open: HashMap::new(),
+            lanes: 0,
+        };
+        let sender = Sender {
+            unread: Arc::new(Mutex::new(unread)),
+            arrived: Arc::default(),
+            lane: 0,
+        };
+        let bound = bound.max(1);
+        let (notices, _) = sender.open_lane(bound);
+        Mailbox { notices, bound }
     }
 
-    /// Returns what sends messages of no job to this mailbox.
-    pub fn notices(&self) -> Notices<M> {
-        Notices {
-            shared: Arc::clone(&self.shared),
-        }
+    /// Returns what sends messages of no job to this mailbox: that a token was acquired, for example.
+    pub fn notices(&self) -> Sender<M> {
+        self.notices.clone()
     }
 
     /// Opens the channel of a job. `to_message` makes of an event what the queue receives.
@@ -244,103 +169,105 @@ impl<M> Mailbox<M> {
         &self,
         to_message: impl Fn(Event) -> M + Send + Sync + 'static,
     ) -> JobChannel<M> {
-        let mut lanes = self.shared.lock();
-        let lane = lanes.next_lane;
-        lanes.next_lane += 1;
-        lanes.by_job.insert(
-            lane,
-            Lane {
-                unread: VecDeque::new(),
-                unread_output: 0,
-                urgent: 0,
-                finished: false,
-                ended: false,
-                room: Arc::new(Condvar::new()),
-            },
-        );
+        let (sender, output) = self.notices.open_lane(self.bound);
         JobChannel {
-            shared: Arc::clone(&self.shared),
-            lane,
+            sender,
+            output,
             to_message: Arc::new(to_message),
-            phase: Cell::new(Phase::Started),
-            compiler: Compiler::default(),
-            early: Cell::new(None),
-            hollow: RefCell::new(None),
+            has_metadata: Cell::new(false),
+            compiler: RefCell::default(),
+            hollow: Cell::default(),
         }
     }
 
     /// Receives without blocking: all signals, each with the output of the same job before it, or, where
     /// there is no signal, one message of output. Empty if nothing has arrived.
     pub fn try_pop_urgent(&self) -> Vec<M> {
-        self.shared.lock().take(self.shared.bound)
+        self.notices.unread().take()
     }
 
     /// Like [`try_pop_urgent`](Self::try_pop_urgent), but blocks until something arrives or
     /// `timeout` has passed; empty only in the latter case.
     pub fn pop_urgent(&self, timeout: Duration) -> Vec<M> {
-        let deadline = Instant::now() + timeout;
-        let mut lanes = self.shared.lock();
-        loop {
-            let taken = lanes.take(self.shared.bound);
-            let left = deadline.saturating_duration_since(Instant::now());
-            if !taken.is_empty() || left.is_zero() {
-                return taken;
-            }
-            (lanes, _) = self
-                .shared
-                .arrived
-                .wait_timeout(lanes, left)
-                .unwrap_or_else(PoisonError::into_inner);
-        }
+        let is_empty = |unread: &mut Unread<M>| unread.messages.is_empty();
+        let (mut unread, _) = (self.notices.arrived)
+            .wait_timeout_while(self.notices.unread(), timeout, is_empty)
+            .unwrap_or_else(PoisonError::into_inner);
+        unread.take()
     }
 }
 
 impl<M> Drop for Mailbox<M> {
     fn drop(&mut self) {
-        let mut lanes = self.shared.lock();
-        lanes.closed = true;
-        for lane in lanes.by_job.values() {
-            lane.room.notify_all();
-        }
-        let undelivered = (
-            std::mem::take(&mut lanes.notices),
-            std::mem::take(&mut lanes.by_job),
-        );
-        drop(lanes);
+        let mut unread = self.notices.unread();
+        let undelivered = std::mem::take(&mut unread.messages);
+        unread.open.clear();
+        drop(unread);
         drop(undelivered);
     }
 }
 
-impl<M> Notices<M> {
-    /// Sends `message` to the queue.
+impl<M> Sender<M> {
+    /// Sends a message that the queue can act on. Never blocks.
     pub fn push(&self, message: M) {
-        let mut lanes = self.shared.lock();
-        if lanes.closed {
+        self.send(message, false, false);
+    }
+
+    fn send(&self, content: M, is_output: bool, is_last: bool) {
+        let lane = self.lane;
+        let mut unread = self.unread();
+        if !unread.open.contains_key(&lane) {
+            // Release the lock before the message is dropped: it may hold a `PermitSender`.
+            drop(unread);
             return;
         }
-        let number = lanes.number();
-        lanes.notices.push_back(Arrival {
-            number,
-            message,
-            is_output: false,
+        if is_last {
+            unread.open.remove(&lane);
+        }
+        unread.has_signal |= !is_output;
+        unread.messages.push_back(Message {
+            lane,
+            is_output,
+            content,
         });
-        self.shared.arrived.notify_one();
+        drop(unread);
+        self.arrived.notify_one();
+    }
+
+    fn open_lane(&self, bound: usize) -> (Self, SyncSender<()>) {
+        let (output, room) = sync_channel(bound);
+        let mut unread = self.unread();
+        let lane = unread.lanes;
+        unread.lanes += 1;
+        unread.open.insert(lane, room);
+        let sender = Sender {
+            lane,
+            ..self.clone()
+        };
+        (sender, output)
+    }
+
+    /// A panic while the lock is held leaves at worst one message out, so go on: the job that
+    /// panicked must still be able to send its end.
+    fn unread(&self) -> MutexGuard<'_, Unread<M>> {
+        self.unread.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-impl<M> Clone for Notices<M> {
+impl<M> Clone for Sender<M> {
     fn clone(&self) -> Self {
-        Notices {
-            shared: Arc::clone(&self.shared),
+        Sender {
+            unread: Arc::clone(&self.unread),
+            arrived: Arc::clone(&self.arrived),
+            lane: self.lane,
         }
     }
 }
 
 impl<M> JobChannel<M> {
     /// Sets how the compiler of the job is run.
-    pub fn set_compiler(&mut self, mut compiler: Compiler) {
-        self.early = Cell::new(compiler.early.take());
-        self.compiler = compiler;
+    pub fn set_compiler(&mut self, compiler: Compiler) {
+        self.compiler = RefCell::new(compiler);
     }
 
     /// Puts a hollow rlib in the place of the one that the job makes, if a job may start early on it, until
@@ -351,9 +278,9 @@ impl<M> JobChannel<M> {
     ///
     /// Those of [`Hollow::write`]. Then dependents have to wait for the end of the job.
     pub fn write_hollow_rlib(&self, rmeta: &Path) -> io::Result<()> {
-        if let Some(gate) = &self.compiler.gate {
+        if let Some(gate) = &self.compiler.borrow().gate {
             let hollow = Hollow::write(rmeta, &rmeta.with_extension("rlib"), gate.dir())?;
-            *self.hollow.borrow_mut() = Some(hollow);
+            self.hollow.set(Some(hollow));
         }
         Ok(())
     }
@@ -374,35 +301,27 @@ impl<M> JobChannel<M> {
     where
         M: Send + 'static,
     {
-        let early = self.early.take().map(|early| (early, self.parking()));
-        let handle = self.compiler.handle.as_ref();
-        link_gate::run(rustc, early, handle, exec, on_stdout, on_stderr)
+        let early = self.compiler.borrow_mut().early.take();
+        let early = early.map(|early| (early, self.parking()));
+        let handle = self.compiler.borrow().handle.clone();
+        link_gate::run(rustc, early, handle.as_ref(), exec, on_stdout, on_stderr)
     }
 
     /// Sends a message that the queue can act on. Never blocks.
     pub fn push(&self, message: M) {
-        self.shared.signal(self.lane, message);
+        self.sender.push(message);
     }
 
     /// Sends a message for the terminal. Blocks while too much output of this job is unread.
     pub fn push_bounded(&self, message: M) {
-        let mut lanes = self.shared.lock();
-        while let Some(lane) = lanes.by_job.get(&self.lane)
-            && lane.unread_output >= self.shared.bound
-        {
-            let room = Arc::clone(&lane.room);
-            lanes = room.wait(lanes).unwrap_or_else(PoisonError::into_inner);
-        }
-        let undelivered = lanes.push(self.lane, message, true);
-        drop(lanes);
-        drop(undelivered);
-        self.shared.arrived.notify_one();
+        // An error says that the lane is closed: then the message is dropped, too.
+        let _ = self.output.send(());
+        self.sender.send(message, true, false);
     }
 
     /// Sends that the metadata of the job is written, once. Later calls do nothing.
     pub fn metadata_written(&self) {
-        if self.phase.get() == Phase::Started {
-            self.phase.set(Phase::MetadataWritten);
+        if !self.has_metadata.replace(true) {
             self.push((self.to_message)(Event::Metadata));
         }
     }
@@ -413,64 +332,40 @@ impl<M> JobChannel<M> {
     where
         M: Send + 'static,
     {
-        let shared = Arc::clone(&self.shared);
-        let to_message = Arc::clone(&self.to_message);
-        let lane = self.lane;
-        Parking::new(move |permit| shared.signal(lane, to_message(Event::Parked(permit))))
+        let (sender, to_message) = (self.sender.clone(), Arc::clone(&self.to_message));
+        Parking::new(move |permit| sender.push(to_message(Event::Parked(permit))))
     }
 
     /// Does the work of the job and sends its result, also if it panics.
     ///
     /// The panic is passed on to the caller.
     pub fn finish_with(&self, work: impl FnOnce() -> anyhow::Result<()>) {
-        /// Sends it when dropped, because a panic gives no other chance to.
-        struct FinishOnDrop<'a, M> {
-            channel: &'a JobChannel<M>,
-            result: Option<anyhow::Result<()>>,
-        }
-
-        impl<M> Drop for FinishOnDrop<'_, M> {
-            fn drop(&mut self) {
-                let result = self.result.take();
-                // After a success no hollow rlib is left when dependents may link.
-                let hollow = self.channel.hollow.take();
-                if let (Some(hollow), Some(gate)) = (hollow, &self.channel.compiler.gate)
-                    && !matches!(result, Some(Ok(())))
-                {
-                    gate.keep(hollow);
-                }
-                self.channel
-                    .finish(result.unwrap_or_else(|| Err(anyhow!("worker panicked"))));
+        match catch_unwind(AssertUnwindSafe(work)) {
+            Ok(result) => self.finish(result),
+            Err(panic) => {
+                self.finish(Err(anyhow!("worker panicked")));
+                resume_unwind(panic);
             }
         }
-
-        let mut on_drop = FinishOnDrop {
-            channel: self,
-            result: None,
-        };
-        on_drop.result = Some(work());
     }
 
     fn finish(&self, result: anyhow::Result<()>) {
-        if self.phase.replace(Phase::Finished) != Phase::Finished {
-            let message = (self.to_message)(Event::Finished(result));
-            let mut lanes = self.shared.lock();
-            let undelivered = lanes.push(self.lane, message, false);
-            if let Some(lane) = lanes.by_job.get_mut(&self.lane) {
-                lane.finished = true;
-            }
-            drop(lanes);
-            drop(undelivered);
-            self.shared.arrived.notify_one();
+        // After a success no hollow rlib is left when dependents may link.
+        if let (Some(hollow), Some(gate)) = (self.hollow.take(), &self.compiler.borrow().gate)
+            && result.is_err()
+        {
+            gate.keep(hollow);
         }
+        let message = (self.to_message)(Event::Finished(result));
+        self.sender.send(message, false, true);
     }
 }
 
 impl<M> Drop for JobChannel<M> {
     fn drop(&mut self) {
-        self.finish(Err(anyhow!("the job was dropped before it ran")));
-        if let Some(lane) = self.shared.lock().by_job.get_mut(&self.lane) {
-            lane.ended = true;
+        let is_open = self.sender.unread().open.contains_key(&self.sender.lane);
+        if is_open {
+            self.finish(Err(anyhow!("the job was dropped before it ran")));
         }
     }
 }
@@ -585,7 +480,7 @@ mod tests {
                 Err("the job was dropped before it ran".into())
             )]
         );
-        assert!(mailbox.shared.lock().by_job.is_empty());
+        assert_eq!(mailbox.notices.unread().open.len(), 1);
     }
 
     #[test]
