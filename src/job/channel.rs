@@ -1,7 +1,7 @@
 //! The messages of running jobs, and which of them the queue receives first.
 //!
-//! Each running job has a [`JobChannel`], which ends in the [`Mailbox`] of the thread that runs the queue.
-//! It sends two kinds of messages:
+//! Each running job has a [`JobChannel`] to the [`Mailbox`] of the queue's thread, for two kinds of
+//! messages:
 //!
 //! * **Signals** ([`push`](JobChannel::push), and each [`Event`]). The queue can act on them, so sending
 //!   one never blocks the job, and the queue receives them ahead of any other job's output.
@@ -16,10 +16,9 @@
 //!                                                          job 1: out; job 2: out; …
 //! ```
 //!
-//! The messages of one job stay in order: a signal takes along the output before it, so a warning still
-//! comes before the line that names the job which started because of it. A signal waits for no other job's
-//! output, so a job that floods the terminal delays no other job's dependents. All else is received in the
-//! order of arrival.
+//! The messages of one job stay in order: a signal takes along the output before it, so a warning comes
+//! before the line that names the job which started because of it. All else is received in the order of
+//! arrival.
 //!
 //! # What a channel guarantees
 //!
@@ -33,12 +32,12 @@
 //! Dropping the mailbox unblocks all jobs; what they send from then on is dropped.
 
 use std::cell::{Cell, RefCell};
-use std::collections::{HashMap, HashSet, VecDeque};
+use std::collections::{HashSet, VecDeque};
 use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::path::Path;
-use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::sync::mpsc::{Receiver, SendError, Sender, SyncSender, channel, sync_channel};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use anyhow::anyhow;
@@ -61,24 +60,32 @@ pub enum Event {
     Finished(anyhow::Result<()>),
 }
 
+/// Makes room for a message of output when one is received from it.
+type Room = Arc<Mutex<Receiver<()>>>;
+
 /// The queue's end of all channels.
 pub struct Mailbox<M> {
-    notices: Sender<M>,
+    sender: Sender<Message<M>>,
+    arrived: Receiver<Message<M>>,
+    /// In the order of arrival.
+    unread: RefCell<VecDeque<Message<M>>>,
+    lanes: Cell<usize>,
     bound: usize,
 }
 
-/// Sends messages on one lane. Those of no job, a token for example, have a lane of their own.
-pub struct Sender<M> {
-    unread: Arc<Mutex<Unread<M>>>,
-    arrived: Arc<Condvar>,
-    lane: usize,
+/// Sends the messages of one job, or of none, in order.
+pub struct Lane<M> {
+    id: usize,
+    /// `None` after the last message.
+    sender: Arc<Mutex<Option<Sender<Message<M>>>>>,
 }
 
 /// A job's end of its channel. See the [module's documentation](self).
 pub struct JobChannel<M> {
-    sender: Sender<M>,
-    /// Holds an item for each unread message of output, and blocks when it is full.
+    lane: Lane<M>,
+    /// Has an item for each message of output that is unread.
     output: SyncSender<()>,
+    room: Room,
     to_message: Arc<dyn Fn(Event) -> M + Send + Sync>,
     has_metadata: Cell<bool>,
     compiler: RefCell<Compiler>,
@@ -97,71 +104,41 @@ pub struct Compiler {
     pub gate: Option<Arc<Gate>>,
 }
 
-struct Unread<M> {
-    /// In the order of arrival.
-    messages: VecDeque<Message<M>>,
-    has_signal: bool,
-    /// The lanes that accept messages. Receiving from one makes room for output.
-    open: HashMap<usize, Receiver<()>>,
-    lanes: usize,
-}
-
 struct Message<M> {
     lane: usize,
-    is_output: bool,
-    content: M,
+    content: Option<M>,
+    /// Where output makes room when it is dropped. `None` for signals.
+    room: Option<Room>,
 }
 
-impl<M> Unread<M> {
-    /// Takes what is received next: every signal, with what its lane sent before it, or the oldest output.
-    fn take(&mut self) -> Vec<M> {
-        let mut taken = VecDeque::new();
-        if std::mem::take(&mut self.has_signal) {
-            let mut signalled = HashSet::new();
-            for message in std::mem::take(&mut self.messages).into_iter().rev() {
-                if !message.is_output {
-                    signalled.insert(message.lane);
-                }
-                if signalled.contains(&message.lane) {
-                    taken.push_front(message);
-                } else {
-                    self.messages.push_front(message);
-                }
-            }
-        } else {
-            taken.extend(self.messages.pop_front());
+impl<M> Drop for Message<M> {
+    fn drop(&mut self) {
+        if let Some(room) = &self.room {
+            let room = room.lock().unwrap_or_else(PoisonError::into_inner);
+            let _ = room.try_recv();
         }
-        for message in taken.iter().filter(|message| message.is_output) {
-            if let Some(room) = self.open.get(&message.lane) {
-                let _ = room.try_recv();
-            }
-        }
-        taken.into_iter().map(|message| message.content).collect()
     }
 }
 
 impl<M> Mailbox<M> {
     /// Creates a mailbox in which each job may have `bound` messages of output unread, at least one.
     pub fn new(bound: usize) -> Self {
-        let unread = Unread {
-            messages: VecDeque::new(),
-            has_signal: false,
-            open: HashMap::new(),
-            lanes: 0,
-        };
-        let sender = Sender {
-            unread: Arc::new(Mutex::new(unread)),
-            arrived: Arc::default(),
-            lane: 0,
-        };
-        let bound = bound.max(1);
-        let (notices, _) = sender.open_lane(bound);
-        Mailbox { notices, bound }
+        let (sender, arrived) = channel();
+        Mailbox {
+            sender,
+            arrived,
+            unread: RefCell::default(),
+            lanes: Cell::default(),
+            bound: bound.max(1),
+        }
     }
 
-    /// Returns what sends messages of no job to this mailbox: that a token was acquired, for example.
-    pub fn notices(&self) -> Sender<M> {
-        self.notices.clone()
+    /// Returns a lane for signals of no job: that a token was acquired, for example.
+    pub fn notices(&self) -> Lane<M> {
+        let id = self.lanes.get();
+        self.lanes.set(id + 1);
+        let sender = Arc::new(Mutex::new(Some(self.sender.clone())));
+        Lane { id, sender }
     }
 
     /// Opens the channel of a job. `to_message` makes of an event what the queue receives.
@@ -169,10 +146,11 @@ impl<M> Mailbox<M> {
         &self,
         to_message: impl Fn(Event) -> M + Send + Sync + 'static,
     ) -> JobChannel<M> {
-        let (sender, output) = self.notices.open_lane(self.bound);
+        let (output, room) = sync_channel(self.bound);
         JobChannel {
-            sender,
+            lane: self.notices(),
             output,
+            room: Arc::new(Mutex::new(room)),
             to_message: Arc::new(to_message),
             has_metadata: Cell::new(false),
             compiler: RefCell::default(),
@@ -180,87 +158,74 @@ impl<M> Mailbox<M> {
         }
     }
 
-    /// Receives without blocking: all signals, each with the output of the same job before it, or, where
-    /// there is no signal, one message of output. Empty if nothing has arrived.
+    /// Receives all signals, each with the output of the same job before it, or, if there is none, one
+    /// message of output. Does not block. Empty if nothing has arrived.
     pub fn try_pop_urgent(&self) -> Vec<M> {
-        self.notices.unread().take()
+        self.take(None)
     }
 
-    /// Like [`try_pop_urgent`](Self::try_pop_urgent), but blocks until something arrives or
-    /// `timeout` has passed; empty only in the latter case.
+    /// Like [`try_pop_urgent`](Self::try_pop_urgent), but blocks until something arrives or `timeout` has
+    /// passed.
     pub fn pop_urgent(&self, timeout: Duration) -> Vec<M> {
-        let is_empty = |unread: &mut Unread<M>| unread.messages.is_empty();
-        let (mut unread, _) = (self.notices.arrived)
-            .wait_timeout_while(self.notices.unread(), timeout, is_empty)
-            .unwrap_or_else(PoisonError::into_inner);
-        unread.take()
+        let taken = self.take(None);
+        if taken.is_empty() {
+            return self.take(self.arrived.recv_timeout(timeout).ok());
+        }
+        taken
+    }
+
+    fn take(&self, first_arrived: Option<Message<M>>) -> Vec<M> {
+        let mut unread = self.unread.borrow_mut();
+        let before = unread.len();
+        unread.extend(first_arrived.into_iter().chain(self.arrived.try_iter()));
+        let mut taken = VecDeque::new();
+        // No signal stays unread.
+        if unread.range(before..).all(|message| message.room.is_some()) {
+            taken.extend(unread.pop_front());
+        } else {
+            let mut signalled = HashSet::new();
+            for message in std::mem::take(&mut *unread).into_iter().rev() {
+                if message.room.is_none() {
+                    signalled.insert(message.lane);
+                }
+                if signalled.contains(&message.lane) {
+                    taken.push_front(message);
+                } else {
+                    unread.push_front(message);
+                }
+            }
+        }
+        (taken.into_iter())
+            .filter_map(|mut message| message.content.take())
+            .collect()
     }
 }
 
-impl<M> Drop for Mailbox<M> {
-    fn drop(&mut self) {
-        let mut unread = self.notices.unread();
-        let undelivered = std::mem::take(&mut unread.messages);
-        unread.open.clear();
-        drop(unread);
-        drop(undelivered);
-    }
-}
-
-impl<M> Sender<M> {
+impl<M> Lane<M> {
     /// Sends a message that the queue can act on. Never blocks.
     pub fn push(&self, message: M) {
-        self.send(message, false, false);
+        self.send(message, None);
     }
 
-    fn send(&self, content: M, is_output: bool, is_last: bool) {
-        let lane = self.lane;
-        let mut unread = self.unread();
-        if !unread.open.contains_key(&lane) {
-            // Release the lock before the message is dropped: it may hold a `PermitSender`.
-            drop(unread);
-            return;
-        }
-        if is_last {
-            unread.open.remove(&lane);
-        }
-        unread.has_signal |= !is_output;
-        unread.messages.push_back(Message {
-            lane,
-            is_output,
-            content,
-        });
-        drop(unread);
-        self.arrived.notify_one();
-    }
-
-    fn open_lane(&self, bound: usize) -> (Self, SyncSender<()>) {
-        let (output, room) = sync_channel(bound);
-        let mut unread = self.unread();
-        let lane = unread.lanes;
-        unread.lanes += 1;
-        unread.open.insert(lane, room);
-        let sender = Sender {
-            lane,
-            ..self.clone()
+    fn send(&self, content: M, room: Option<Room>) {
+        let message = self.message(content, room);
+        // What is not sent is dropped when the lock is released: it may hold a `PermitSender`.
+        let _unsent = match &*self.sender() {
+            Some(sender) => sender.send(message).err(),
+            None => Some(SendError(message)),
         };
-        (sender, output)
     }
 
-    /// A panic while the lock is held leaves at worst one message out, so go on: the job that
-    /// panicked must still be able to send its end.
-    fn unread(&self) -> MutexGuard<'_, Unread<M>> {
-        self.unread.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-impl<M> Clone for Sender<M> {
-    fn clone(&self) -> Self {
-        Sender {
-            unread: Arc::clone(&self.unread),
-            arrived: Arc::clone(&self.arrived),
-            lane: self.lane,
+    fn message(&self, content: M, room: Option<Room>) -> Message<M> {
+        Message {
+            lane: self.id,
+            content: Some(content),
+            room,
         }
+    }
+
+    fn sender(&self) -> MutexGuard<'_, Option<Sender<Message<M>>>> {
+        self.sender.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -270,9 +235,8 @@ impl<M> JobChannel<M> {
         self.compiler = RefCell::new(compiler);
     }
 
-    /// Puts a hollow rlib in the place of the one that the job makes, if a job may start early on it, until
-    /// the job ends. `rmeta` is the metadata, which has just been written. To be called before
-    /// [`metadata_written`](Self::metadata_written).
+    /// Puts a hollow rlib in the place of the one that the job makes, until it ends, if dependents may start
+    /// on it. `rmeta` is the metadata. To be called before [`metadata_written`](Self::metadata_written).
     ///
     /// # Errors
     ///
@@ -285,38 +249,15 @@ impl<M> JobChannel<M> {
         Ok(())
     }
 
-    /// Runs `rustc`, the compiler of the job, with `exec`. If the job was started early, this blocks
-    /// before the linker until the rlibs are ready. See [`link_gate::run`].
-    ///
-    /// # Errors
-    ///
-    /// Those of [`link_gate::run`].
-    pub fn run_compiler(
-        &self,
-        rustc: &ProcessBuilder,
-        exec: Exec<'_>,
-        on_stdout: OnLine<'_>,
-        on_stderr: OnLine<'_>,
-    ) -> anyhow::Result<()>
-    where
-        M: Send + 'static,
-    {
-        let early = self.compiler.borrow_mut().early.take();
-        let early = early.map(|early| (early, self.parking()));
-        let handle = self.compiler.borrow().handle.clone();
-        link_gate::run(rustc, early, handle.as_ref(), exec, on_stdout, on_stderr)
-    }
-
     /// Sends a message that the queue can act on. Never blocks.
     pub fn push(&self, message: M) {
-        self.sender.push(message);
+        self.lane.push(message);
     }
 
     /// Sends a message for the terminal. Blocks while too much output of this job is unread.
     pub fn push_bounded(&self, message: M) {
-        // An error says that the lane is closed: then the message is dropped, too.
         let _ = self.output.send(());
-        self.sender.send(message, true, false);
+        self.lane.send(message, Some(Arc::clone(&self.room)));
     }
 
     /// Sends that the metadata of the job is written, once. Later calls do nothing.
@@ -326,19 +267,7 @@ impl<M> JobChannel<M> {
         }
     }
 
-    /// Returns what parks this job. After its end it no longer does, and the permit is
-    /// [`Permit::Abort`](crate::permit::Permit::Abort).
-    fn parking(&self) -> Parking
-    where
-        M: Send + 'static,
-    {
-        let (sender, to_message) = (self.sender.clone(), Arc::clone(&self.to_message));
-        Parking::new(move |permit| sender.push(to_message(Event::Parked(permit))))
-    }
-
-    /// Does the work of the job and sends its result, also if it panics.
-    ///
-    /// The panic is passed on to the caller.
+    /// Does the work of the job and sends its result. Passes a panic on when it has sent it as an error.
     pub fn finish_with(&self, work: impl FnOnce() -> anyhow::Result<()>) {
         match catch_unwind(AssertUnwindSafe(work)) {
             Ok(result) => self.finish(result),
@@ -356,14 +285,47 @@ impl<M> JobChannel<M> {
         {
             gate.keep(hollow);
         }
-        let message = (self.to_message)(Event::Finished(result));
-        self.sender.send(message, false, true);
+        let event = (self.to_message)(Event::Finished(result));
+        let message = self.lane.message(event, None);
+        if let Some(sender) = self.lane.sender().take() {
+            let _ = sender.send(message);
+        }
+    }
+}
+
+impl<M: Send + 'static> JobChannel<M> {
+    /// [Runs](link_gate::run) `rustc`, the compiler of the job.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`link_gate::run`].
+    pub fn run_compiler(
+        &self,
+        rustc: &ProcessBuilder,
+        exec: Exec<'_>,
+        on_stdout: OnLine<'_>,
+        on_stderr: OnLine<'_>,
+    ) -> anyhow::Result<()> {
+        let early = self.compiler.borrow_mut().early.take();
+        let early = early.map(|early| (early, self.parking()));
+        let handle = self.compiler.borrow().handle.clone();
+        link_gate::run(rustc, early, handle.as_ref(), exec, on_stdout, on_stderr)
+    }
+
+    /// Returns what parks this job. After its end the permit is [`Abort`](crate::permit::Permit::Abort).
+    fn parking(&self) -> Parking {
+        let to_message = Arc::clone(&self.to_message);
+        let lane = Lane {
+            id: self.lane.id,
+            sender: Arc::clone(&self.lane.sender),
+        };
+        Parking::new(move |permit| lane.push(to_message(Event::Parked(permit))))
     }
 }
 
 impl<M> Drop for JobChannel<M> {
     fn drop(&mut self) {
-        let is_open = self.sender.unread().open.contains_key(&self.sender.lane);
+        let is_open = self.lane.sender().is_some();
         if is_open {
             self.finish(Err(anyhow!("the job was dropped before it ran")));
         }
@@ -480,7 +442,6 @@ mod tests {
                 Err("the job was dropped before it ran".into())
             )]
         );
-        assert_eq!(mailbox.notices.unread().open.len(), 1);
     }
 
     #[test]

@@ -19,7 +19,7 @@ pub mod notification;
 
 use crate::graph::Artifact;
 
-pub use channel::{Compiler, Event, JobChannel, Mailbox, Sender};
+pub use channel::{Compiler, Event, JobChannel, Lane, Mailbox};
 
 /// What kind of work a job does.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
