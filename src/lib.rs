@@ -3,16 +3,7 @@
 //! It decides which job runs next, what a running job has produced so far, and which message goes first.
 //! It is generic over the unit, so the same code runs under unit tests, property tests, in simulations and
 //! in the replacement `cargo`, whose patches (`patches/`) only call it.
-//!
-//! ```text
-//!  rustc's stderr                 one JobChannel per job            the queue's thread
-//! ┌──────────────┐  Notification  ┌──────────────────┐   Event    ┌─────────┐          ┌───────────┐
-//! │ {"artifact"… ├───────────────▶│ metadata, once,  ├───────────▶│ Mailbox ├─────────▶│ Scheduler │
-//! └──────────────┘                │ before finished  │            └─────────┘          └─────┬─────┘
-//!                                 └──────────────────┘                                       │
-//!                                          ▲                       Action                    │
-//!                                          └─────────────────────────────────────────────────┘
-//! ```
+//! `ARCHITECTURE.md` has the picture.
 
 pub mod config;
 pub mod descriptors;

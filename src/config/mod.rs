@@ -2,9 +2,9 @@
 
 mod pause_memory;
 
-use std::fmt;
-
-use serde::de::{Deserialize, Deserializer, Error, Unexpected, Visitor};
+use serde::de::{Deserialize, Deserializer, Error as _, Unexpected};
+use serde_untagged::UntaggedEnumVisitor;
+use serde_untagged::de::Error;
 
 pub use pause_memory::PauseMemory;
 
@@ -61,12 +61,22 @@ pub enum Usage {
 impl<'de> Deserialize<'de> for Pipelining {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         let expected = r#""off", "metadata", "link", true ("link") or false ("off")"#;
-        deserialize(deserializer, expected, |value| match value {
-            Unexpected::Str("off") | Unexpected::Bool(false) => Some(Pipelining::Off),
-            Unexpected::Str("metadata") => Some(Pipelining::Metadata),
-            Unexpected::Str("link") | Unexpected::Bool(true) => Some(Pipelining::Link),
-            _ => None,
-        })
+        UntaggedEnumVisitor::new()
+            .expecting(expected)
+            .bool(|on| {
+                Ok(if on {
+                    Pipelining::Link
+                } else {
+                    Pipelining::Off
+                })
+            })
+            .string(|name| match name {
+                "off" => Ok(Pipelining::Off),
+                "metadata" => Ok(Pipelining::Metadata),
+                "link" => Ok(Pipelining::Link),
+                _ => Err(Error::invalid_value(Unexpected::Str(name), &expected)),
+            })
+            .deserialize(deserializer)
     }
 }
 
@@ -82,61 +92,17 @@ pub enum Schedule {
 
 impl<'de> Deserialize<'de> for Schedule {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        // Not derived: Cargo names the key only in errors that come from a visitor.
         let expected = r#""critical-path" or "stock""#;
-        deserialize(deserializer, expected, |value| match value {
-            Unexpected::Str("critical-path") => Some(Schedule::CriticalPath),
-            Unexpected::Str("stock") => Some(Schedule::Stock),
-            _ => None,
-        })
-    }
-}
-
-/// Reads a value with `parse`. Errors say what is `expected`. They come from a visitor, because Cargo names
-/// the key only in those.
-fn deserialize<'de, D: Deserializer<'de>, T>(
-    deserializer: D,
-    expected: &str,
-    parse: fn(Unexpected<'_>) -> Option<T>,
-) -> Result<T, D::Error> {
-    struct Values<'a, T> {
-        expected: &'a str,
-        parse: fn(Unexpected<'_>) -> Option<T>,
-    }
-
-    impl<T> Visitor<'_> for Values<'_, T> {
-        type Value = T;
-
-        fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-            f.write_str(self.expected)
-        }
-
-        fn visit_str<E: Error>(self, value: &str) -> Result<T, E> {
-            self.visit(Unexpected::Str(value))
-        }
-
-        fn visit_bool<E: Error>(self, value: bool) -> Result<T, E> {
-            self.visit(Unexpected::Bool(value))
-        }
-
-        fn visit_u64<E: Error>(self, value: u64) -> Result<T, E> {
-            self.visit(Unexpected::Unsigned(value))
-        }
-
-        fn visit_i64<E: Error>(self, value: i64) -> Result<T, E> {
-            self.visit(Unexpected::Signed(value))
-        }
-    }
-
-    impl<T> Values<'_, T> {
-        fn visit<E: Error>(self, value: Unexpected<'_>) -> Result<T, E> {
-            (self.parse)(value).ok_or_else(|| match value {
-                Unexpected::Str(_) | Unexpected::Signed(..0) => E::invalid_value(value, &self),
-                _ => E::invalid_type(value, &self),
+        UntaggedEnumVisitor::new()
+            .expecting(expected)
+            .string(|name| match name {
+                "critical-path" => Ok(Schedule::CriticalPath),
+                "stock" => Ok(Schedule::Stock),
+                _ => Err(Error::invalid_value(Unexpected::Str(name), &expected)),
             })
-        }
+            .deserialize(deserializer)
     }
-
-    deserializer.deserialize_any(Values { expected, parse })
 }
 
 #[cfg(test)]

@@ -1,6 +1,8 @@
 //! The value of `build.pause-memory`.
 
-use serde::de::{Deserialize, Deserializer, Unexpected};
+use serde::de::{Deserialize, Deserializer, Error as _, Unexpected};
+use serde_untagged::UntaggedEnumVisitor;
+use serde_untagged::de::Error;
 
 /// How much memory the compilers that are paused may hold together, the value of Cargo's
 /// `build.pause-memory`.
@@ -32,8 +34,9 @@ impl PauseMemory {
         let Some(number) = text.strip_suffix('%') else {
             return size(text).map(PauseMemory::Bytes);
         };
-        let percent = integer(number)?.try_into().ok()?;
-        (percent <= 100).then_some(PauseMemory::Percent(percent))
+        let percent = number.parse().ok().filter(|percent| *percent <= 100)?;
+        let is_signed = number.starts_with('+');
+        (!is_signed).then_some(PauseMemory::Percent(percent))
     }
 }
 
@@ -52,7 +55,7 @@ fn size(text: &str) -> Option<u64> {
     let (number, unit) = text.split_at(number_len);
     let unit = unit.strip_prefix(' ').unwrap_or(unit);
     let factor: u128 = match unit.to_ascii_lowercase().as_str() {
-        "" => return integer(number),
+        "" => return number.parse().ok(),
         "b" => 1,
         "kb" => 1_000,
         "mb" => 1_000_000,
@@ -66,26 +69,24 @@ fn size(text: &str) -> Option<u64> {
     if tenth.len() != 1 {
         return None;
     }
-    let tenths = u128::from(integer(whole)?) * 10 + u128::from(integer(tenth)?);
+    let tenths = u128::from(whole.parse::<u64>().ok()?) * 10 + tenth.parse::<u128>().ok()?;
     Some(u64::try_from(tenths * factor / 10).unwrap_or(u64::MAX))
-}
-
-/// Digits, and nothing else.
-fn integer(text: &str) -> Option<u64> {
-    let all_digits = text.bytes().all(|byte| byte.is_ascii_digit());
-    text.parse().ok().filter(|_| all_digits)
 }
 
 impl<'de> Deserialize<'de> for PauseMemory {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         let expected = "a size (a number of bytes, or one with B, kB, MB, GB, kiB, MiB or GiB, as in \
             \"2GiB\"), or a percentage of the available memory, \"0%\" to \"100%\"";
-        super::deserialize(deserializer, expected, |value| match value {
-            Unexpected::Str(text) => PauseMemory::parse(text),
-            Unexpected::Unsigned(bytes) => Some(PauseMemory::Bytes(bytes)),
-            Unexpected::Signed(bytes) => bytes.try_into().ok().map(PauseMemory::Bytes),
-            _ => None,
-        })
+        let invalid = |value: Unexpected<'_>| Error::invalid_value(value, &expected);
+        UntaggedEnumVisitor::new()
+            .expecting(expected)
+            .string(|text| PauseMemory::parse(text).ok_or_else(|| invalid(Unexpected::Str(text))))
+            .u64(|bytes| Ok(PauseMemory::Bytes(bytes)))
+            .i64(|bytes| match u64::try_from(bytes) {
+                Ok(bytes) => Ok(PauseMemory::Bytes(bytes)),
+                Err(_) => Err(invalid(Unexpected::Signed(bytes))),
+            })
+            .deserialize(deserializer)
     }
 }
 

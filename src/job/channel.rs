@@ -60,7 +60,7 @@ pub enum Event {
     Finished(anyhow::Result<()>),
 }
 
-/// Makes room for a message of output when one is received from it.
+/// Receiving from it makes room for a message of output.
 type Room = Arc<Mutex<Receiver<()>>>;
 
 /// The queue's end of all channels.
@@ -107,7 +107,7 @@ pub struct Compiler {
 struct Message<M> {
     lane: usize,
     content: Option<M>,
-    /// Where output makes room when it is dropped. `None` for signals.
+    /// Output makes room when it is dropped. `None` for signals.
     room: Option<Room>,
 }
 
@@ -133,7 +133,7 @@ impl<M> Mailbox<M> {
         }
     }
 
-    /// Returns a lane for signals of no job: that a token was acquired, for example.
+    /// Opens a lane, by itself for signals of no job: that a token was acquired, for example.
     pub fn notices(&self) -> Lane<M> {
         let id = self.lanes.get();
         self.lanes.set(id + 1);
@@ -204,24 +204,26 @@ impl<M> Mailbox<M> {
 impl<M> Lane<M> {
     /// Sends a message that the queue can act on. Never blocks.
     pub fn push(&self, message: M) {
-        self.send(message, None);
+        self.send(message, None, false);
     }
 
-    fn send(&self, content: M, room: Option<Room>) {
-        let message = self.message(content, room);
-        // What is not sent is dropped when the lock is released: it may hold a `PermitSender`.
-        let _unsent = match &*self.sender() {
-            Some(sender) => sender.send(message).err(),
-            None => Some(SendError(message)),
-        };
-    }
-
-    fn message(&self, content: M, room: Option<Room>) -> Message<M> {
-        Message {
+    fn send(&self, content: M, room: Option<Room>, is_last: bool) {
+        let message = Message {
             lane: self.id,
             content: Some(content),
             room,
+        };
+        let mut sender = self.sender();
+        let unsent = match &*sender {
+            Some(sender) => sender.send(message).err(),
+            None => Some(SendError(message)),
+        };
+        if is_last {
+            *sender = None;
         }
+        // In this order: the message may hold a `PermitSender`.
+        drop(sender);
+        drop(unsent);
     }
 
     fn sender(&self) -> MutexGuard<'_, Option<Sender<Message<M>>>> {
@@ -257,7 +259,8 @@ impl<M> JobChannel<M> {
     /// Sends a message for the terminal. Blocks while too much output of this job is unread.
     pub fn push_bounded(&self, message: M) {
         let _ = self.output.send(());
-        self.lane.send(message, Some(Arc::clone(&self.room)));
+        let room = Some(Arc::clone(&self.room));
+        self.lane.send(message, room, false);
     }
 
     /// Sends that the metadata of the job is written, once. Later calls do nothing.
@@ -285,11 +288,8 @@ impl<M> JobChannel<M> {
         {
             gate.keep(hollow);
         }
-        let event = (self.to_message)(Event::Finished(result));
-        let message = self.lane.message(event, None);
-        if let Some(sender) = self.lane.sender().take() {
-            let _ = sender.send(message);
-        }
+        let message = (self.to_message)(Event::Finished(result));
+        self.lane.send(message, None, true);
     }
 }
 

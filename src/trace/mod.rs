@@ -231,9 +231,9 @@ impl<U> Trace<U> {
         let reason = is_cutoff.then_some("cutoff");
         let mut leave = |outcome, next| self.leave_lane(at, id, outcome, reason, next);
         match (transition.from, transition.to) {
-            (Ready, Fresh) => self.start(at, id, Phase::Replay, unit, needs()),
-            (Ready, Frontend) => {
+            (Ready, Frontend | Fresh) => {
                 let phase = match kind {
+                    _ if transition.to == Fresh => Phase::Replay,
                     Kind::ScriptRun => Phase::Run,
                     Kind::Library => Phase::Frontend,
                     Kind::Other => Phase::Compile,
