@@ -2,6 +2,8 @@
 //!
 //! Several things bound it at once: the machine, and each control group that the process is in, directly
 //! or through one above. Linux tells all of them; on other systems nothing is known.
+//!
+//! All reads are of a handful of files that the kernel makes up; they do not block.
 
 use std::fmt;
 use std::io;
@@ -9,54 +11,18 @@ use std::path::{Path, PathBuf};
 
 type Read = Box<dyn Fn(&Path) -> io::Result<String> + Send + Sync>;
 
-/// How many bytes of memory are available to this process, before something has to be swapped out or
+/// Returns how many bytes are available to this process before something has to be swapped out or
 /// killed. `None` if that is not known, as on other systems than Linux.
-///
-/// Reads a handful of files that the kernel makes up; it does not block.
 pub fn available() -> Option<u64> {
     Bounds::of_this_process().available()
 }
 
 /// What bounds the memory of a process.
 pub(crate) struct Bounds {
-    /// The control groups that it is in, from its own up to the root of those that can be seen.
-    groups: Vec<Group>,
+    /// The directories of its control groups, from its own up to the root of those that can be seen.
+    groups: Vec<PathBuf>,
     read: Read,
 }
-
-/// A control group that may bound memory.
-#[derive(Debug)]
-struct Group {
-    dir: PathBuf,
-    files: &'static Files,
-}
-
-/// What is called how in one version of control groups.
-#[derive(Debug)]
-struct Files {
-    /// Where the groups are mounted.
-    root: &'static str,
-    limit: &'static str,
-    used: &'static str,
-    /// What of it the kernel gives up first, in `memory.stat`.
-    reclaimable: &'static str,
-}
-
-/// As the kernel's `Documentation/admin-guide/cgroup-v1/memory.rst` has it.
-const VERSION_1: Files = Files {
-    root: "/sys/fs/cgroup/memory",
-    limit: "memory.limit_in_bytes",
-    used: "memory.usage_in_bytes",
-    reclaimable: "total_inactive_file",
-};
-
-/// As the kernel's `Documentation/admin-guide/cgroup-v2.rst` has it.
-const VERSION_2: Files = Files {
-    root: "/sys/fs/cgroup",
-    limit: "memory.max",
-    used: "memory.current",
-    reclaimable: "inactive_file",
-};
 
 /// One of the bounds. In bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -71,38 +37,49 @@ impl Bounds {
     }
 
     /// `read` has the text of a file.
-    pub fn reading(read: Read) -> Self {
+    fn reading(read: Read) -> Self {
         let own = read(Path::new("/proc/self/cgroup")).unwrap_or_default();
-        Bounds {
-            groups: groups(&own).collect(),
-            read,
-        }
+        let groups = groups(&own).collect();
+        Bounds { groups, read }
     }
 
-    /// The bounds that there are now: the machine's, as `/proc/meminfo` has it, and that of each control
-    /// group that has one. Those that are not known are left out.
-    ///
-    /// Reads a handful of files that the kernel makes up; it does not block.
+    /// Returns the bounds as they are now: the machine's, and that of each control group that has one.
+    /// Leaves out those that are not known.
     pub fn now(&self) -> impl Iterator<Item = Bound> {
-        let machine = (self.read)(Path::new("/proc/meminfo"));
-        let machine = machine.ok().as_deref().and_then(machine_bound);
-        let groups = self.groups.iter().filter_map(|group| self.group(group));
-        machine.into_iter().chain(groups)
+        let groups = self.groups.iter().filter_map(|dir| self.group(dir));
+        self.machine().into_iter().chain(groups)
     }
 
     fn available(&self) -> Option<u64> {
         self.now().map(|bound| bound.available).min()
     }
 
-    fn group(&self, Group { dir, files }: &Group) -> Option<Bound> {
-        let read = |name| (self.read)(&dir.join(name)).ok();
-        // Where there is no limit, it is the word "max", or more than any machine has.
-        let all = read(files.limit)?.trim().parse().ok()?;
-        let used: u64 = read(files.used)?.trim().parse().ok()?;
-        let reclaimable = field(&read("memory.stat")?, files.reclaimable)?;
-        let used = used.saturating_sub(reclaimable);
+    /// Reads `/proc/meminfo` (proc_meminfo(5)).
+    fn machine(&self) -> Option<Bound> {
+        let meminfo = (self.read)(Path::new("/proc/meminfo")).ok()?;
         Some(Bound {
-            available: u64::saturating_sub(all, used),
+            available: kib_field(&meminfo, "MemAvailable:")?,
+            all: kib_field(&meminfo, "MemTotal:")?,
+        })
+    }
+
+    /// Reads the files of a control group, called as in version 2 (the kernel's
+    /// `Documentation/admin-guide/cgroup-v2.rst`) or in version 1 (`cgroup-v1/memory.rst` there).
+    fn group(&self, dir: &Path) -> Option<Bound> {
+        let read = |name| (self.read)(&dir.join(name)).ok();
+        let (all, used, reclaimable) = if let Some(limit) = read("memory.max") {
+            (limit, read("memory.current")?, "inactive_file")
+        } else {
+            let limit = read("memory.limit_in_bytes")?;
+            (limit, read("memory.usage_in_bytes")?, "total_inactive_file")
+        };
+        // Where there is no limit, it is the word "max", or more than any machine has.
+        let all: u64 = all.trim().parse().ok()?;
+        let used: u64 = used.trim().parse().ok()?;
+        // The kernel gives it up first.
+        let reclaimable = field(&read("memory.stat")?, reclaimable)?;
+        Some(Bound {
+            available: all.saturating_sub(used.saturating_sub(reclaimable)),
             all,
         })
     }
@@ -110,22 +87,12 @@ impl Bounds {
 
 impl fmt::Debug for Bounds {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Bounds")
-            .field("groups", &self.groups)
-            .finish_non_exhaustive()
+        f.debug_struct("Bounds").finish_non_exhaustive()
     }
 }
 
-/// Reads `/proc/meminfo` (proc_meminfo(5)).
-fn machine_bound(meminfo: &str) -> Option<Bound> {
-    Some(Bound {
-        available: kib_field(meminfo, "MemAvailable:")?,
-        all: kib_field(meminfo, "MemTotal:")?,
-    })
-}
-
 /// Reads the number after a name at the beginning of a line, where it counts what `/proc` calls kB.
-/// Answers in bytes.
+/// Returns bytes.
 pub(crate) fn kib_field(text: &str, name: &str) -> Option<u64> {
     field(text, name)?.checked_mul(1024)
 }
@@ -137,23 +104,21 @@ fn field(text: &str, name: &str) -> Option<u64> {
     line.next()?.parse().ok()
 }
 
-/// Reads from `/proc/self/cgroup` (cgroups(7)) which groups may bound memory.
-fn groups(text: &str) -> impl Iterator<Item = Group> {
+/// Reads from `/proc/self/cgroup` (cgroups(7)) the directories of groups that may bound memory.
+fn groups(text: &str) -> impl Iterator<Item = PathBuf> {
     let own = text.lines().filter_map(|line| {
-        let mut fields = line.splitn(3, ':');
-        let (_, controllers, path) = (fields.next()?, fields.next()?, fields.next()?);
-        let files = match controllers {
-            "" => &VERSION_2,
-            _ if controllers.split(',').any(|it| it == "memory") => &VERSION_1,
+        let mut fields = line.splitn(3, ':').skip(1);
+        let (controllers, path) = (fields.next()?, fields.next()?);
+        let root = match controllers {
+            "" => "/sys/fs/cgroup",
+            _ if controllers.split(',').any(|it| it == "memory") => "/sys/fs/cgroup/memory",
             _ => return None,
         };
-        Some((Path::new(path), files))
+        Some((root, Path::new(path)))
     });
-    own.flat_map(|(own, files)| {
-        own.ancestors().map(move |group| Group {
-            dir: Path::new(files.root).join(group.strip_prefix("/").unwrap_or(group)),
-            files,
-        })
+    own.flat_map(|(root, own)| {
+        let groups = own.ancestors();
+        groups.map(move |group| Path::new(root).join(group.strip_prefix("/").unwrap_or(group)))
     })
 }
 
@@ -182,7 +147,7 @@ mod tests {
     );
 
     #[test]
-    fn nothing_is_known() {
+    fn damaged_meminfo_is_unknown() {
         assert_eq!(bounds_in(&[]).available(), None);
         for unknown in [
             "",
@@ -197,7 +162,7 @@ mod tests {
     }
 
     #[test]
-    fn the_machine_in_bytes() {
+    fn machine_in_bytes() {
         let bounds = bounds_in(&[MEMINFO]);
         let machine = Bound {
             available: 4000 * 1024,
@@ -208,7 +173,7 @@ mod tests {
 
     /// The tightest is not always the innermost.
     #[test]
-    fn the_tightest_bound_counts() {
+    fn tightest_bound_counts() {
         let bounds = |outer: &str| {
             bounds_in(&[
                 MEMINFO,
@@ -235,7 +200,7 @@ mod tests {
     }
 
     #[test]
-    fn the_first_version_of_control_groups() {
+    fn control_groups_version_1() {
         let bounds = |limit: &str| {
             bounds_in(&[
                 MEMINFO,
@@ -263,7 +228,7 @@ mod tests {
     }
 
     #[test]
-    fn this_machine_can_be_read() {
+    fn reads_this_machine() {
         assert_eq!(available().is_some(), cfg!(target_os = "linux"));
     }
 }

@@ -229,7 +229,7 @@ fn list(executable: &Path, further: &[&str]) -> Result<BTreeSet<String>> {
 fn write_settings(tests: &Path, args: &Args) -> Result<()> {
     let mut settings = String::new();
     if let Some(mode) = args.mode {
-        settings += &format!("pipelining = \"{mode}\"\n");
+        settings += &format!("pipelining = \"{}\"\n", mode.name());
     }
     if args.no_early_cutoff {
         settings += "early-cutoff = false\n";

@@ -1,26 +1,25 @@
-//! How much memory may be paused: the value of `build.pause-memory`.
+//! The value of `build.pause-memory`.
 
-use std::fmt;
-
-use serde::de;
+use serde::de::{Deserialize, Deserializer, Error as _, Unexpected};
+use serde_untagged::UntaggedEnumVisitor;
+use serde_untagged::de::Error;
 
 /// How much memory the compilers that are paused may hold together, the value of Cargo's
 /// `build.pause-memory`.
 ///
-/// As a configuration value it is a size, a number of bytes or one with a unit (`"2GiB"`, `"500 MB"`),
-/// or a percentage (`"25%"`) of the memory that is available when the build begins. With nothing, as
-/// in `0` or `"0%"`, no compiler is paused.
+/// A size, a number of bytes or one with a unit (`"2GiB"`, `"500 MB"`), or a percentage (`"25%"`) of the
+/// memory that is available when the build begins. With `0` or `"0%"` no compiler is paused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum PauseMemory {
-    /// So many bytes.
+    /// A number of bytes.
     Bytes(u64),
-    /// So many hundredths, 100 at most, of what is available.
+    /// A percentage of what is available, at most 100.
     Percent(u8),
 }
 
 impl PauseMemory {
-    /// So many bytes, where so many are [`available`](crate::memory::available). A share of what is
-    /// not known is nothing.
+    /// Returns the bytes where this many are [`available`](crate::memory::available): none of an unknown
+    /// number.
     pub fn bytes(self, available: Option<u64>) -> u64 {
         match self {
             PauseMemory::Bytes(bytes) => bytes,
@@ -32,19 +31,16 @@ impl PauseMemory {
     }
 
     fn parse(text: &str) -> Option<Self> {
-        match text.strip_suffix('%') {
-            Some(number) => {
-                let percent = integer(number)?;
-                let percent = u8::try_from(percent).ok().filter(|it| *it <= 100)?;
-                Some(PauseMemory::Percent(percent))
-            }
-            None => size(text).map(PauseMemory::Bytes),
-        }
+        let Some(number) = text.strip_suffix('%') else {
+            return size(text).map(PauseMemory::Bytes);
+        };
+        let percent = number.parse().ok().filter(|percent| *percent <= 100)?;
+        let is_signed = number.starts_with('+');
+        (!is_signed).then_some(PauseMemory::Percent(percent))
     }
 }
 
 impl Default for PauseMemory {
-    /// A quarter.
     fn default() -> Self {
         PauseMemory::Percent(25)
     }
@@ -59,7 +55,7 @@ fn size(text: &str) -> Option<u64> {
     let (number, unit) = text.split_at(number_len);
     let unit = unit.strip_prefix(' ').unwrap_or(unit);
     let factor: u128 = match unit.to_ascii_lowercase().as_str() {
-        "" => return integer(number),
+        "" => return number.parse().ok(),
         "b" => 1,
         "kb" => 1_000,
         "mb" => 1_000_000,
@@ -69,52 +65,28 @@ fn size(text: &str) -> Option<u64> {
         "gib" => 1 << 30,
         _ => return None,
     };
-    let (whole, tenth) = match number.split_once('.') {
-        Some((whole, tenth)) if tenth.len() == 1 => (whole, tenth),
-        Some(_) => return None,
-        None => (number, "0"),
-    };
-    let tenths = u128::from(integer(whole)?) * 10 + u128::from(integer(tenth)?);
+    let (whole, tenth) = number.split_once('.').unwrap_or((number, "0"));
+    if tenth.len() != 1 {
+        return None;
+    }
+    let tenths = u128::from(whole.parse::<u64>().ok()?) * 10 + tenth.parse::<u128>().ok()?;
     Some(u64::try_from(tenths * factor / 10).unwrap_or(u64::MAX))
 }
 
-/// Digits, and nothing else.
-fn integer(text: &str) -> Option<u64> {
-    let all_digits = text.bytes().all(|byte| byte.is_ascii_digit());
-    text.parse().ok().filter(|_| all_digits)
-}
-
-impl<'de> de::Deserialize<'de> for PauseMemory {
-    fn deserialize<D: de::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        struct Visitor;
-
-        impl de::Visitor<'_> for Visitor {
-            type Value = PauseMemory;
-
-            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str(
-                    "a size (a number of bytes, or one with B, kB, MB, GB, kiB, MiB or GiB, as in \
-                     \"2GiB\"), or a percentage of the available memory, \"0%\" to \"100%\"",
-                )
-            }
-
-            fn visit_str<E: de::Error>(self, value: &str) -> Result<PauseMemory, E> {
-                PauseMemory::parse(value)
-                    .ok_or_else(|| E::invalid_value(de::Unexpected::Str(value), &self))
-            }
-
-            fn visit_u64<E: de::Error>(self, bytes: u64) -> Result<PauseMemory, E> {
-                Ok(PauseMemory::Bytes(bytes))
-            }
-
-            fn visit_i64<E: de::Error>(self, bytes: i64) -> Result<PauseMemory, E> {
-                let bytes = u64::try_from(bytes)
-                    .map_err(|_| E::invalid_value(de::Unexpected::Signed(bytes), &self))?;
-                Ok(PauseMemory::Bytes(bytes))
-            }
-        }
-
-        deserializer.deserialize_any(Visitor)
+impl<'de> Deserialize<'de> for PauseMemory {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let expected = "a size (a number of bytes, or one with B, kB, MB, GB, kiB, MiB or GiB, as in \
+            \"2GiB\"), or a percentage of the available memory, \"0%\" to \"100%\"";
+        let invalid = |value: Unexpected<'_>| Error::invalid_value(value, &expected);
+        UntaggedEnumVisitor::new()
+            .expecting(expected)
+            .string(|text| PauseMemory::parse(text).ok_or_else(|| invalid(Unexpected::Str(text))))
+            .u64(|bytes| Ok(PauseMemory::Bytes(bytes)))
+            .i64(|bytes| match u64::try_from(bytes) {
+                Ok(bytes) => Ok(PauseMemory::Bytes(bytes)),
+                Err(_) => Err(invalid(Unexpected::Signed(bytes))),
+            })
+            .deserialize(deserializer)
     }
 }
 
@@ -153,7 +125,7 @@ mod tests {
         assert_eq!(parse("0"), Ok(Bytes(0)));
         assert_eq!(parse("1024"), Ok(Bytes(1024)));
         let signed = serde::de::value::I64Deserializer::<serde::de::value::Error>::new(7);
-        assert_eq!(de::Deserialize::deserialize(signed), Ok(Bytes(7)));
+        assert_eq!(Deserialize::deserialize(signed), Ok(Bytes(7)));
     }
 
     #[test]
@@ -165,7 +137,7 @@ mod tests {
     }
 
     #[test]
-    fn anything_else_says_what_would_be_right() {
+    fn errors_name_the_valid_values() {
         for wrong in [
             r#""""#,
             r#""GiB""#,
@@ -205,7 +177,7 @@ mod tests {
     }
 
     #[test]
-    fn a_share_of_the_unknown_is_nothing() {
+    fn share_of_available_memory() {
         assert_eq!(Percent(25).bytes(Some(4_000_000_001)), 1_000_000_000);
         assert_eq!(Percent(100).bytes(Some(u64::MAX)), u64::MAX);
         assert_eq!(Percent(0).bytes(Some(u64::MAX)), 0);

@@ -1,10 +1,10 @@
 //! The messages of running jobs, and which of them the queue receives first.
 //!
-//! Each running job has a [`JobChannel`] of its own, which ends in the [`Mailbox`] of the thread that runs
-//! the queue. The job sends two kinds of messages:
+//! Each running job has a [`JobChannel`] to the [`Mailbox`] of the queue's thread, for two kinds of
+//! messages:
 //!
-//! * **Signals** ([`push`](JobChannel::push), and the [`Event`]s of its life). The queue can act on them,
-//!   so sending one never blocks the job, and the queue receives them ahead of any other job's output.
+//! * **Signals** ([`push`](JobChannel::push), and each [`Event`]). The queue can act on them, so sending
+//!   one never blocks the job, and the queue receives them ahead of any other job's output.
 //! * **Output** ([`push_bounded`](JobChannel::push_bounded)): lines for the terminal. A job that has
 //!   [`bound`](Mailbox::new) of them unread blocks until one is taken, which bounds memory and holds up no
 //!   other job.
@@ -16,29 +16,29 @@
 //!                                                          job 1: out; job 2: out; …
 //! ```
 //!
-//! The messages of one job stay in order: a signal takes along the output before it, so a warning still
-//! comes before the line that names the job which started because of it. Among jobs, a signal waits for
-//! no output but its own job's; a job that floods the terminal with 100,000 warnings therefore delays no
-//! other job's dependents. All else is received in the order of arrival.
+//! The messages of one job stay in order: a signal takes along the output before it, so a warning comes
+//! before the line that names the job which started because of it. All else is received in the order of
+//! arrival.
 //!
 //! # What a channel guarantees
 //!
 //! The queue receives [`Event::Finished`] of each channel exactly once and last, also when the job panics
-//! or is dropped before it ran; and [`Event::Metadata`] at most once, and before it.
+//! or is dropped before it ran; and [`Event::Metadata`] at most once.
 //!
 //! # Blocking
 //!
 //! Only [`push_bounded`](JobChannel::push_bounded), [`run_compiler`](JobChannel::run_compiler) and
-//! [`Mailbox::pop_urgent`] block. A job that runs on the thread of the queue must not call the first two:
-//! the queue is what would let it go on. Dropping the mailbox unblocks all jobs; what they send from then
-//! on is dropped.
+//! [`Mailbox::pop_urgent`] block. A job that runs on the thread of the queue must not call the first two.
+//! Dropping the mailbox unblocks all jobs; what they send from then on is dropped.
 
 use std::cell::{Cell, RefCell};
-use std::collections::{HashMap, VecDeque};
+use std::collections::{HashSet, VecDeque};
 use std::io;
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::path::Path;
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
-use std::time::{Duration, Instant};
+use std::sync::mpsc::{Receiver, SendError, Sender, SyncSender, channel, sync_channel};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use anyhow::anyhow;
 use cargo_util::ProcessBuilder;
@@ -60,27 +60,37 @@ pub enum Event {
     Finished(anyhow::Result<()>),
 }
 
+/// Receiving from it makes room for a message of output.
+type Room = Arc<Mutex<Receiver<()>>>;
+
 /// The queue's end of all channels.
 pub struct Mailbox<M> {
-    shared: Arc<Shared<M>>,
+    sender: Sender<Message<M>>,
+    arrived: Receiver<Message<M>>,
+    /// In the order of arrival.
+    unread: RefCell<VecDeque<Message<M>>>,
+    lanes: Cell<usize>,
+    bound: usize,
 }
 
-/// Sends messages of no job: that a token was acquired, for example. Never blocks.
-pub struct Notices<M> {
-    shared: Arc<Shared<M>>,
+/// Sends the messages of one job, or of none, in order.
+pub struct Lane<M> {
+    id: usize,
+    /// `None` after the last message.
+    sender: Arc<Mutex<Option<Sender<Message<M>>>>>,
 }
 
 /// A job's end of its channel. See the [module's documentation](self).
 pub struct JobChannel<M> {
-    shared: Arc<Shared<M>>,
-    lane: u64,
-    /// Turns an event of this job into what the queue receives.
+    lane: Lane<M>,
+    /// Has an item for each message of output that is unread.
+    output: SyncSender<()>,
+    room: Room,
     to_message: Arc<dyn Fn(Event) -> M + Send + Sync>,
-    phase: Cell<Phase>,
-    compiler: Compiler,
-    early: Cell<Option<EarlyStart>>,
+    has_metadata: Cell<bool>,
+    compiler: RefCell<Compiler>,
     /// Stands in for the rlib while the job runs.
-    hollow: RefCell<Option<Hollow>>,
+    hollow: Cell<Option<Hollow>>,
 }
 
 /// How the compiler of a job is run.
@@ -94,149 +104,41 @@ pub struct Compiler {
     pub gate: Option<Arc<Gate>>,
 }
 
-/// What a channel has announced of its job.
-#[derive(Clone, Copy, PartialEq)]
-enum Phase {
-    Started,
-    MetadataWritten,
-    Finished,
+struct Message<M> {
+    lane: usize,
+    content: Option<M>,
+    /// Output makes room when it is dropped. `None` for signals.
+    room: Option<Room>,
 }
 
-struct Shared<M> {
-    lanes: Mutex<Lanes<M>>,
-    arrived: Condvar,
-    /// How much output of one job may be unread.
-    bound: usize,
-}
-
-struct Lanes<M> {
-    by_job: HashMap<u64, Lane<M>>,
-    notices: VecDeque<Arrival<M>>,
-    next_lane: u64,
-    /// Numbers what arrives, over all lanes.
-    next_arrival: u64,
-    /// The mailbox is gone.
-    closed: bool,
-}
-
-struct Arrival<M> {
-    number: u64,
-    message: M,
-    is_output: bool,
-}
-
-struct Lane<M> {
-    unread: VecDeque<Arrival<M>>,
-    unread_output: usize,
-    /// How much of `unread`, from its front, a signal at its end takes along.
-    urgent: usize,
-    /// The end of the job was sent: nothing is accepted after that.
-    finished: bool,
-    /// The job's end is gone.
-    ended: bool,
-    room: Arc<Condvar>,
-}
-
-impl<M> Shared<M> {
-    /// Sends a signal on a lane. One that will never be received is dropped when the lock is released.
-    fn signal(&self, lane: u64, message: M) {
-        let undelivered = self.lock().push(lane, message, false);
-        drop(undelivered);
-        self.arrived.notify_one();
-    }
-
-    /// A panic while the lock is held leaves at worst one message out, so go on: the job that
-    /// panicked must still be able to send its end.
-    fn lock(&self) -> MutexGuard<'_, Lanes<M>> {
-        self.lanes.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-impl<M> Lanes<M> {
-    fn number(&mut self) -> u64 {
-        self.next_arrival += 1;
-        self.next_arrival
-    }
-
-    /// Returns the message if it will never be received: the caller drops it when the lock is released,
-    /// because it may hold a [`PermitSender`].
-    #[must_use]
-    fn push(&mut self, lane: u64, message: M, is_output: bool) -> Option<M> {
-        let number = self.number();
-        let Some(lane) = self.by_job.get_mut(&lane).filter(|lane| !lane.finished) else {
-            return Some(message);
-        };
-        lane.unread.push_back(Arrival {
-            number,
-            message,
-            is_output,
-        });
-        match is_output {
-            true => lane.unread_output += 1,
-            false => lane.urgent = lane.unread.len(),
+impl<M> Drop for Message<M> {
+    fn drop(&mut self) {
+        if let Some(room) = &self.room {
+            let room = room.lock().unwrap_or_else(PoisonError::into_inner);
+            let _ = room.try_recv();
         }
-        None
-    }
-
-    /// Takes what is received next: every signal and what it takes along or, where there is none, the
-    /// oldest output.
-    fn take(&mut self, bound: usize) -> Vec<M> {
-        let mut taken: Vec<Arrival<M>> = self.notices.drain(..).collect();
-        for lane in self.by_job.values_mut() {
-            taken.extend(lane.take(lane.urgent, bound));
-        }
-        if taken.is_empty() {
-            let oldest = self
-                .by_job
-                .values_mut()
-                .filter(|lane| !lane.unread.is_empty())
-                .min_by_key(|lane| lane.unread[0].number);
-            if let Some(lane) = oldest {
-                taken.extend(lane.take(1, bound));
-            }
-        }
-        self.by_job
-            .retain(|_, lane| !lane.ended || !lane.unread.is_empty());
-        taken.sort_unstable_by_key(|arrival| arrival.number);
-        taken.into_iter().map(|arrival| arrival.message).collect()
-    }
-}
-
-impl<M> Lane<M> {
-    fn take(&mut self, count: usize, bound: usize) -> Vec<Arrival<M>> {
-        let taken: Vec<_> = self.unread.drain(..count).collect();
-        self.urgent -= count.min(self.urgent);
-        self.unread_output -= taken.iter().filter(|arrival| arrival.is_output).count();
-        if self.unread_output < bound {
-            self.room.notify_all();
-        }
-        taken
     }
 }
 
 impl<M> Mailbox<M> {
     /// Creates a mailbox in which each job may have `bound` messages of output unread, at least one.
     pub fn new(bound: usize) -> Self {
+        let (sender, arrived) = channel();
         Mailbox {
-            shared: Arc::new(Shared {
-                lanes: Mutex::new(Lanes {
-                    by_job: HashMap::new(),
-                    notices: VecDeque::new(),
-                    next_lane: 0,
-                    next_arrival: 0,
-                    closed: false,
-                }),
-                arrived: Condvar::new(),
-                bound: bound.max(1),
-            }),
+            sender,
+            arrived,
+            unread: RefCell::default(),
+            lanes: Cell::default(),
+            bound: bound.max(1),
         }
     }
 
-    /// Returns what sends messages of no job to this mailbox.
-    pub fn notices(&self) -> Notices<M> {
-        Notices {
-            shared: Arc::clone(&self.shared),
-        }
+    /// Opens a lane, by itself for signals of no job: that a token was acquired, for example.
+    pub fn notices(&self) -> Lane<M> {
+        let id = self.lanes.get();
+        self.lanes.set(id + 1);
+        let sender = Arc::new(Mutex::new(Some(self.sender.clone())));
+        Lane { id, sender }
     }
 
     /// Opens the channel of a job. `to_message` makes of an event what the queue receives.
@@ -244,122 +146,155 @@ impl<M> Mailbox<M> {
         &self,
         to_message: impl Fn(Event) -> M + Send + Sync + 'static,
     ) -> JobChannel<M> {
-        let mut lanes = self.shared.lock();
-        let lane = lanes.next_lane;
-        lanes.next_lane += 1;
-        lanes.by_job.insert(
-            lane,
-            Lane {
-                unread: VecDeque::new(),
-                unread_output: 0,
-                urgent: 0,
-                finished: false,
-                ended: false,
-                room: Arc::new(Condvar::new()),
-            },
-        );
+        let (output, room) = sync_channel(self.bound);
         JobChannel {
-            shared: Arc::clone(&self.shared),
-            lane,
+            lane: self.notices(),
+            output,
+            room: Arc::new(Mutex::new(room)),
             to_message: Arc::new(to_message),
-            phase: Cell::new(Phase::Started),
-            compiler: Compiler::default(),
-            early: Cell::new(None),
-            hollow: RefCell::new(None),
+            has_metadata: Cell::new(false),
+            compiler: RefCell::default(),
+            hollow: Cell::default(),
         }
     }
 
-    /// Receives without blocking: all signals, each with the output of the same job before it, or, where
-    /// there is no signal, one message of output. Empty if nothing has arrived.
+    /// Receives all signals, each with the output of the same job before it, or, if there is none, one
+    /// message of output. Does not block. Empty if nothing has arrived.
     pub fn try_pop_urgent(&self) -> Vec<M> {
-        self.shared.lock().take(self.shared.bound)
+        self.take(None)
     }
 
-    /// Like [`try_pop_urgent`](Self::try_pop_urgent), but blocks until something arrives or
-    /// `timeout` has passed; empty only in the latter case.
+    /// Like [`try_pop_urgent`](Self::try_pop_urgent), but blocks until something arrives or `timeout` has
+    /// passed.
     pub fn pop_urgent(&self, timeout: Duration) -> Vec<M> {
-        let deadline = Instant::now() + timeout;
-        let mut lanes = self.shared.lock();
-        loop {
-            let taken = lanes.take(self.shared.bound);
-            let left = deadline.saturating_duration_since(Instant::now());
-            if !taken.is_empty() || left.is_zero() {
-                return taken;
+        let taken = self.take(None);
+        if taken.is_empty() {
+            return self.take(self.arrived.recv_timeout(timeout).ok());
+        }
+        taken
+    }
+
+    fn take(&self, first_arrived: Option<Message<M>>) -> Vec<M> {
+        let mut unread = self.unread.borrow_mut();
+        let before = unread.len();
+        unread.extend(first_arrived.into_iter().chain(self.arrived.try_iter()));
+        let mut taken = VecDeque::new();
+        // No signal stays unread.
+        if unread.range(before..).all(|message| message.room.is_some()) {
+            taken.extend(unread.pop_front());
+        } else {
+            let mut signalled = HashSet::new();
+            for message in std::mem::take(&mut *unread).into_iter().rev() {
+                if message.room.is_none() {
+                    signalled.insert(message.lane);
+                }
+                if signalled.contains(&message.lane) {
+                    taken.push_front(message);
+                } else {
+                    unread.push_front(message);
+                }
             }
-            (lanes, _) = self
-                .shared
-                .arrived
-                .wait_timeout(lanes, left)
-                .unwrap_or_else(PoisonError::into_inner);
         }
+        (taken.into_iter())
+            .filter_map(|mut message| message.content.take())
+            .collect()
     }
 }
 
-impl<M> Drop for Mailbox<M> {
-    fn drop(&mut self) {
-        let mut lanes = self.shared.lock();
-        lanes.closed = true;
-        for lane in lanes.by_job.values() {
-            lane.room.notify_all();
-        }
-        let undelivered = (
-            std::mem::take(&mut lanes.notices),
-            std::mem::take(&mut lanes.by_job),
-        );
-        drop(lanes);
-        drop(undelivered);
-    }
-}
-
-impl<M> Notices<M> {
-    /// Sends `message` to the queue.
+impl<M> Lane<M> {
+    /// Sends a message that the queue can act on. Never blocks.
     pub fn push(&self, message: M) {
-        let mut lanes = self.shared.lock();
-        if lanes.closed {
-            return;
-        }
-        let number = lanes.number();
-        lanes.notices.push_back(Arrival {
-            number,
-            message,
-            is_output: false,
-        });
-        self.shared.arrived.notify_one();
+        self.send(message, None, false);
     }
-}
 
-impl<M> Clone for Notices<M> {
-    fn clone(&self) -> Self {
-        Notices {
-            shared: Arc::clone(&self.shared),
+    fn send(&self, content: M, room: Option<Room>, is_last: bool) {
+        let message = Message {
+            lane: self.id,
+            content: Some(content),
+            room,
+        };
+        let mut sender = self.sender();
+        let unsent = match &*sender {
+            Some(sender) => sender.send(message).err(),
+            None => Some(SendError(message)),
+        };
+        if is_last {
+            *sender = None;
         }
+        // In this order: the message may hold a `PermitSender`.
+        drop(sender);
+        drop(unsent);
+    }
+
+    fn sender(&self) -> MutexGuard<'_, Option<Sender<Message<M>>>> {
+        self.sender.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 impl<M> JobChannel<M> {
     /// Sets how the compiler of the job is run.
-    pub fn set_compiler(&mut self, mut compiler: Compiler) {
-        self.early = Cell::new(compiler.early.take());
-        self.compiler = compiler;
+    pub fn set_compiler(&mut self, compiler: Compiler) {
+        self.compiler = RefCell::new(compiler);
     }
 
-    /// Puts a hollow rlib in the place of the one that the job makes, if a job may start early on it, until
-    /// the job ends. `rmeta` is the metadata, which has just been written. To be called before
-    /// [`metadata_written`](Self::metadata_written).
+    /// Puts a hollow rlib in the place of the one that the job makes, until it ends, if dependents may start
+    /// on it. `rmeta` is the metadata. To be called before [`metadata_written`](Self::metadata_written).
     ///
     /// # Errors
     ///
     /// Those of [`Hollow::write`]. Then dependents have to wait for the end of the job.
     pub fn write_hollow_rlib(&self, rmeta: &Path) -> io::Result<()> {
-        if let Some(gate) = &self.compiler.gate {
+        if let Some(gate) = &self.compiler.borrow().gate {
             let hollow = Hollow::write(rmeta, &rmeta.with_extension("rlib"), gate.dir())?;
-            *self.hollow.borrow_mut() = Some(hollow);
+            self.hollow.set(Some(hollow));
         }
         Ok(())
     }
 
-    /// Runs `rustc`, the compiler of the job, with `exec`. If the job was started early, this blocks
-    /// before the linker until the rlibs are ready. See [`link_gate::run`].
+    /// Sends a message that the queue can act on. Never blocks.
+    pub fn push(&self, message: M) {
+        self.lane.push(message);
+    }
+
+    /// Sends a message for the terminal. Blocks while too much output of this job is unread.
+    pub fn push_bounded(&self, message: M) {
+        let _ = self.output.send(());
+        let room = Some(Arc::clone(&self.room));
+        self.lane.send(message, room, false);
+    }
+
+    /// Sends that the metadata of the job is written, once. Later calls do nothing.
+    pub fn metadata_written(&self) {
+        if !self.has_metadata.replace(true) {
+            self.push((self.to_message)(Event::Metadata));
+        }
+    }
+
+    /// Does the work of the job and sends its result. Passes a panic on when it has sent it as an error.
+    pub fn finish_with(&self, work: impl FnOnce() -> anyhow::Result<()>) {
+        match catch_unwind(AssertUnwindSafe(work)) {
+            Ok(result) => self.finish(result),
+            Err(panic) => {
+                self.finish(Err(anyhow!("worker panicked")));
+                resume_unwind(panic);
+            }
+        }
+    }
+
+    fn finish(&self, result: anyhow::Result<()>) {
+        // After a success no hollow rlib is left when dependents may link.
+        if let (Some(hollow), Some(gate)) = (self.hollow.take(), &self.compiler.borrow().gate)
+            && result.is_err()
+        {
+            gate.keep(hollow);
+        }
+        let message = (self.to_message)(Event::Finished(result));
+        self.lane.send(message, None, true);
+    }
+}
+
+impl<M: Send + 'static> JobChannel<M> {
+    /// [Runs](link_gate::run) `rustc`, the compiler of the job.
     ///
     /// # Errors
     ///
@@ -370,107 +305,29 @@ impl<M> JobChannel<M> {
         exec: Exec<'_>,
         on_stdout: OnLine<'_>,
         on_stderr: OnLine<'_>,
-    ) -> anyhow::Result<()>
-    where
-        M: Send + 'static,
-    {
-        let early = self.early.take().map(|early| (early, self.parking()));
-        let handle = self.compiler.handle.as_ref();
-        link_gate::run(rustc, early, handle, exec, on_stdout, on_stderr)
+    ) -> anyhow::Result<()> {
+        let early = self.compiler.borrow_mut().early.take();
+        let early = early.map(|early| (early, self.parking()));
+        let handle = self.compiler.borrow().handle.clone();
+        link_gate::run(rustc, early, handle.as_ref(), exec, on_stdout, on_stderr)
     }
 
-    /// Sends a message that the queue can act on. Never blocks.
-    pub fn push(&self, message: M) {
-        self.shared.signal(self.lane, message);
-    }
-
-    /// Sends a message for the terminal. Blocks while too much output of this job is unread.
-    pub fn push_bounded(&self, message: M) {
-        let mut lanes = self.shared.lock();
-        while let Some(lane) = lanes.by_job.get(&self.lane)
-            && lane.unread_output >= self.shared.bound
-        {
-            let room = Arc::clone(&lane.room);
-            lanes = room.wait(lanes).unwrap_or_else(PoisonError::into_inner);
-        }
-        let undelivered = lanes.push(self.lane, message, true);
-        drop(lanes);
-        drop(undelivered);
-        self.shared.arrived.notify_one();
-    }
-
-    /// Sends that the metadata of the job is written, once. Later calls do nothing.
-    pub fn metadata_written(&self) {
-        if self.phase.get() == Phase::Started {
-            self.phase.set(Phase::MetadataWritten);
-            self.push((self.to_message)(Event::Metadata));
-        }
-    }
-
-    /// Returns what parks this job. After its end it no longer does, and the permit is
-    /// [`Permit::Abort`](crate::permit::Permit::Abort).
-    fn parking(&self) -> Parking
-    where
-        M: Send + 'static,
-    {
-        let shared = Arc::clone(&self.shared);
+    /// Returns what parks this job. After its end the permit is [`Abort`](crate::permit::Permit::Abort).
+    fn parking(&self) -> Parking {
         let to_message = Arc::clone(&self.to_message);
-        let lane = self.lane;
-        Parking::new(move |permit| shared.signal(lane, to_message(Event::Parked(permit))))
-    }
-
-    /// Does the work of the job and sends its result, also if it panics.
-    ///
-    /// The panic is passed on to the caller.
-    pub fn finish_with(&self, work: impl FnOnce() -> anyhow::Result<()>) {
-        /// Sends it when dropped, because a panic gives no other chance to.
-        struct FinishOnDrop<'a, M> {
-            channel: &'a JobChannel<M>,
-            result: Option<anyhow::Result<()>>,
-        }
-
-        impl<M> Drop for FinishOnDrop<'_, M> {
-            fn drop(&mut self) {
-                let result = self.result.take();
-                // After a success no hollow rlib is left when dependents may link.
-                let hollow = self.channel.hollow.take();
-                if let (Some(hollow), Some(gate)) = (hollow, &self.channel.compiler.gate)
-                    && !matches!(result, Some(Ok(())))
-                {
-                    gate.keep(hollow);
-                }
-                self.channel
-                    .finish(result.unwrap_or_else(|| Err(anyhow!("worker panicked"))));
-            }
-        }
-
-        let mut on_drop = FinishOnDrop {
-            channel: self,
-            result: None,
+        let lane = Lane {
+            id: self.lane.id,
+            sender: Arc::clone(&self.lane.sender),
         };
-        on_drop.result = Some(work());
-    }
-
-    fn finish(&self, result: anyhow::Result<()>) {
-        if self.phase.replace(Phase::Finished) != Phase::Finished {
-            let message = (self.to_message)(Event::Finished(result));
-            let mut lanes = self.shared.lock();
-            let undelivered = lanes.push(self.lane, message, false);
-            if let Some(lane) = lanes.by_job.get_mut(&self.lane) {
-                lane.finished = true;
-            }
-            drop(lanes);
-            drop(undelivered);
-            self.shared.arrived.notify_one();
-        }
+        Parking::new(move |permit| lane.push(to_message(Event::Parked(permit))))
     }
 }
 
 impl<M> Drop for JobChannel<M> {
     fn drop(&mut self) {
-        self.finish(Err(anyhow!("the job was dropped before it ran")));
-        if let Some(lane) = self.shared.lock().by_job.get_mut(&self.lane) {
-            lane.ended = true;
+        let is_open = self.lane.sender().is_some();
+        if is_open {
+            self.finish(Err(anyhow!("the job was dropped before it ran")));
         }
     }
 }
@@ -585,7 +442,6 @@ mod tests {
                 Err("the job was dropped before it ran".into())
             )]
         );
-        assert!(mailbox.shared.lock().by_job.is_empty());
     }
 
     #[test]

@@ -1,4 +1,4 @@
-//! One job: where it is in its life, its channel to the queue, and how its compiler runs.
+//! The states of a job, and its channel to the queue.
 //!
 //! ```text
 //!            dependencies                               paused ┌─────────▶ Paused
@@ -19,7 +19,7 @@ pub mod notification;
 
 use crate::graph::Artifact;
 
-pub use channel::{Compiler, Event, JobChannel, Mailbox, Notices};
+pub use channel::{Compiler, Event, JobChannel, Lane, Mailbox};
 
 /// What kind of work a job does.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -33,10 +33,10 @@ pub enum Kind {
     Other,
 }
 
-/// A job has changed its state.
+/// A change of a job's state.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Transition {
-    /// The number of the job, in the order in which jobs were added to the plan.
+    /// The number of the job in the plan.
     pub job: usize,
     /// The state before.
     pub from: State,
@@ -55,19 +55,17 @@ pub enum State {
     Ready,
     /// It runs, and has produced nothing yet.
     Frontend,
-    /// It runs, its metadata is written, and dependents that need no more than that may start.
+    /// It runs, and its metadata is written.
     Codegen,
-    /// Its metadata is written and its compiler is stopped, because a job of higher priority runs in its
-    /// place.
+    /// Its metadata is written, and its compiler is stopped in favour of a job of higher priority.
     Paused,
-    /// It started early, has compiled, and waits with an idle compiler until it may link.
+    /// It started early, has compiled, and waits for a permit to link.
     Parked,
     /// It was parked and links.
     Linking,
-    /// Its inputs are up to date, so the outputs of an earlier build stand. It only replays the messages
-    /// of that build and puts its outputs where users look for them.
+    /// It is up to date, and replays the messages of an earlier build.
     Fresh,
-    /// It has ended well: all outputs are ready.
+    /// All outputs are ready.
     Done,
     /// It will never produce what it has not produced so far.
     Failed(Cause),
@@ -85,8 +83,7 @@ pub enum Cause {
 }
 
 impl State {
-    /// Whether a job in this state may go to `next`: the arrows of the picture in the
-    /// [module's documentation](self).
+    /// True for the arrows of the picture in the [module's documentation](self).
     pub fn may_become(self, next: State) -> bool {
         use State::*;
         matches!(
@@ -109,7 +106,7 @@ impl State {
         )
     }
 
-    /// Whether a job in this state runs, on a slot and a token of its own.
+    /// True if the job holds a slot and a token.
     pub fn is_running(self) -> bool {
         matches!(
             self,
@@ -117,7 +114,7 @@ impl State {
         )
     }
 
-    /// Returns what a job in this state has produced.
+    /// Returns the last artifact that the job has produced.
     pub fn produced(self) -> Option<Artifact> {
         match self {
             State::Codegen | State::Paused => Some(Artifact::Metadata),
@@ -132,7 +129,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn only_a_pause_leads_back() {
+    fn only_paused_jobs_go_back() {
         use State::*;
         let onwards = [
             Waiting,

@@ -1,24 +1,22 @@
 //! rustc's artifact notifications.
 //!
-//! With `--json=artifacts` rustc says on its stderr, one JSON object a line, which files it has
-//! written (`emit_artifact_notification` in rustc's `compiler/rustc_errors/src/json.rs`):
+//! With `--json=artifacts` rustc names each file that it has written on its stderr, one JSON object a line
+//! (`emit_artifact_notification` in rustc's `compiler/rustc_errors/src/json.rs`):
 //!
 //! ```text
 //! {"$message_type":"artifact","artifact":"/…/deps/libfoo-0123.rmeta","emit":"metadata"}
 //! ```
 //!
-//! The line about the metadata comes after the file is complete and before code generation starts,
-//! which is what lets dependents start early. It decides when other jobs start, so it counts only
-//! if it is about the very file that they will read. Whatever else arrives on that pipe, from rustc,
-//! from a wrapper around it, or from a program that either has started, is at worst ignored; then
-//! the dependents start when the job ends.
+//! rustc names the metadata when the file is complete and before code generation starts. The line starts
+//! other jobs, so it counts only if it names the very file that they will read. Anything else on that pipe,
+//! from rustc, a wrapper or a program that either runs, is ignored; then dependents start when the job ends.
 
 use std::borrow::Cow;
 use std::path::Path;
 
 use serde::Deserialize;
 
-/// rustc says that it has written a file.
+/// The name of a file that rustc has written.
 #[derive(Debug, Deserialize)]
 pub struct Notification<'a> {
     /// Absent before rust-lang/rust#115691 (2023).
@@ -31,8 +29,7 @@ pub struct Notification<'a> {
 }
 
 impl<'a> Notification<'a> {
-    /// Reads a line of rustc's stderr, or of what a wrapper made of it. `None` if the line is
-    /// anything else than a notification.
+    /// Reads a line of stderr. `None` if it is no notification.
     pub fn parse(line: &'a str) -> Option<Self> {
         let notification: Self = serde_json::from_str(line).ok()?;
         match notification.message_type.as_deref() {
@@ -41,10 +38,10 @@ impl<'a> Notification<'a> {
         }
     }
 
-    /// Whether this says that `rmeta`, the metadata file of one unit, is written.
+    /// True if this names `rmeta`, the metadata file of a unit.
     ///
-    /// File names are compared, not whole paths: they hold the unit's own hash, and a wrapper may
-    /// see the same directory under another name.
+    /// Compares file names, not whole paths: they hold the unit's own hash, and a wrapper may see the same
+    /// directory under another name.
     pub fn is_metadata(&self, rmeta: &Path) -> bool {
         self.emit.as_deref().is_none_or(|emit| emit == "metadata")
             && rmeta.extension().is_some_and(|it| it == "rmeta")
@@ -64,7 +61,7 @@ mod tests {
     }
 
     #[test]
-    fn the_lines_of_rustc() {
+    fn recognizes_only_the_units_metadata() {
         for (line, is) in [
             // Since rust-lang/rust#115691, as captured from 1.95.
             (
@@ -112,7 +109,7 @@ mod tests {
     }
 
     #[test]
-    fn a_unit_without_metadata_is_never_announced() {
+    fn other_outputs_announce_no_metadata() {
         let line = r#"{"artifact":"deps/foo-0123","emit":"link"}"#;
         let notification = Notification::parse(line).unwrap();
         assert!(!notification.is_metadata(Path::new("deps/foo-0123")));
@@ -135,7 +132,7 @@ mod tests {
     proptest! {
         /// Never a panic; and never true for a line that does not name the file.
         #[test]
-        fn any_line_is_at_worst_ignored(line in damaged_line()) {
+        fn damaged_lines_are_ignored(line in damaged_line()) {
             if is_metadata(&line) == Some(true) {
                 prop_assert!(line.contains("libfoo-0123456789abcdef.rmeta"), "{}", line);
             }

@@ -86,7 +86,7 @@ use crate::graph::{Artifact, Graph, Need};
 use crate::job::{Cause, Compiler, State, Transition};
 use crate::link_gate::EarlyStarts;
 use crate::permit::{Permit, PermitSender};
-use crate::trace::{Observed, Trace};
+use crate::trace::Trace;
 use estimate::Correction;
 use measure::Measurements;
 use node::{Candidate, Condition, Missing, Node, Tally};
@@ -436,13 +436,14 @@ impl<U: Clone + Eq + Hash, J> Scheduler<U, J> {
         let ended = (self.measurements).observe(transition, self.nodes[id].work.link);
         if let Some(trace) = &mut self.trace {
             let node = &self.nodes[id];
-            let observed = Observed {
-                unit: &node.unit,
-                kind: node.kind,
-                is_conditional: node.is_conditional,
-                needs: || self.graph.needs.of(id).collect(),
-            };
-            trace.observe(transition, observed);
+            let needs = || self.graph.needs.of(id).collect();
+            trace.observe(
+                transition,
+                &node.unit,
+                node.kind,
+                node.is_conditional,
+                needs,
+            );
         }
         if let Some((phase, took)) = ended {
             self.learn(id, phase, took);

@@ -2,17 +2,14 @@
 //!
 //! The format is Chrome's Trace Event Format in its array form, one event a line, which Perfetto
 //! (<https://ui.perfetto.dev>) and speedscope open. Each event overwrites the bracket that closes
-//! the array and writes a new one, so the file is complete JSON at every moment, whatever becomes
-//! of cargo.
+//! the array and writes a new one, so the file is complete JSON at every moment.
 //!
 //! # Fields
 //!
 //! Times (`ts`) are in µs since the build began. `pid` is always 1. `tid` is the lane, which a
-//! `thread_name` event names: each job slot is one, counted from 1, and parked jobs, which hold no
-//! slot, are in lanes of their own, counted from 1001, as are paused ones, counted from 2001. A job that
-//! parks or is paused leaves its slot for such a lane, and that for any free slot when it goes on, so it
-//! has up to three `unit` slices; every other job has one. The first has all fields, the last
-//! the outcome of the job.
+//! `thread_name` event names: job slots count from 1, parked jobs from 1001, paused ones from 2001. A job
+//! that parks or is paused leaves its slot for such a lane, and that for any free slot when it goes on, so
+//! it has several `unit` slices. The first has all fields, the last the outcome of the job.
 //!
 //! ```text
 //!   slot 1     [ serde_derive: compile ][ syn: codegen      ]
@@ -25,24 +22,23 @@
 //! | --- | --- | --- | --- |
 //! | `unit` | `B` | package and version | `job`, `unit`, `package`, `version`, `target`, `kind`, `mode`, `waited_for` |
 //! | `unit` | `B` | the same, of a job that leaves its lane for this one | `job`, `unit` |
-//! | `unit` | `E` | the same | `job`, `unit`, `outcome`: an [`Outcome`], and a [`Reason`] as `reason` if there is one; `parked`, `linking`, `paused` and `continued` go on in another lane |
+//! | `unit` | `E` | the same | `job`, `unit`, `outcome`: an [`Outcome`]; `reason`: `cutoff` after an early cutoff; `parked`, `linking`, `paused` and `continued` go on in another lane |
 //! | `phase` | `B`, `E` | a [`Phase`]: `frontend`, `codegen`, `compile`, `paused`, `parked`, `link`, `run` or `replay` | `job`, `unit` |
 //! | `artifact` | `i` | an [`Artifact`]: `metadata` or `all` | `job`, `unit` |
 //! | `tokens` | `C` | `tokens in use` | `tokens`: how many jobs run, each on one jobserver token or on cargo's own |
 //!
-//! `job` numbers the jobs of one build in the order in which they start; `unit` is the number of
-//! the unit in the order in which the build's plan has them, the same from build to build as long as the
-//! plan is.
-//! `waited_for` lists the units whose `metadata` was enough, those that had to be finished before the
-//! job linked (`all_to_link`; before it started, if it never parked), and those that had to be
-//! finished before it started (`all`). Each `unit` slice holds its phases, one after the other without a gap. What still ran
-//! when cargo was killed has a `B` and no `E`.
+//! `job` numbers the jobs of one build in the order in which they start, `unit` in the order of the
+//! build's plan. `waited_for` lists the units whose `metadata` was enough, those that had to be finished
+//! before the job linked (`all_to_link`; before it started, if it never parked), and those that had to be
+//! finished before it started (`all`). Each `unit` slice holds its phases, one after the other without a
+//! gap. What still ran when cargo was killed has a `B` and no `E`.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
 use anyhow::Context as _;
 use serde::{Deserialize, Serialize};
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use crate::graph::{Artifact, Need};
 use crate::job::{Cause, Kind, State, Transition};
@@ -94,15 +90,7 @@ pub enum Outcome {
     Failed,
 }
 
-/// Why a job does something else than was planned.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Reason {
-    /// A dependency was rebuilt and came out so that no input of the unit has changed: early cutoff.
-    Cutoff,
-}
-
-/// How a unit is called in a trace.
+/// The names of a unit in a trace.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Description {
     /// The name of the package.
@@ -131,18 +119,17 @@ pub struct WaitedFor {
 
 impl FromIterator<(usize, Need)> for WaitedFor {
     fn from_iter<I: IntoIterator<Item = (usize, Need)>>(needs: I) -> Self {
-        let mut waited_for = WaitedFor::default();
-        for (unit, need) in needs {
-            match need {
-                Need::MetadataToStart => waited_for.metadata.push(unit),
-                Need::AllToLink => waited_for.all_to_link.push(unit),
-                Need::AllToStart => waited_for.all.push(unit),
-            }
+        let mut needs: Vec<_> = needs.into_iter().collect();
+        needs.sort_unstable();
+        let of = |need| {
+            let units = needs.iter().filter(|(_, other)| *other == need);
+            units.map(|(unit, _)| *unit).collect()
+        };
+        WaitedFor {
+            metadata: of(Need::MetadataToStart),
+            all_to_link: of(Need::AllToLink),
+            all: of(Need::AllToStart),
         }
-        waited_for.metadata.sort_unstable();
-        waited_for.all_to_link.sort_unstable();
-        waited_for.all.sort_unstable();
-        waited_for
     }
 }
 
@@ -156,46 +143,38 @@ pub struct Trace<U> {
     /// When the first transition was. µs of the build's clock.
     began: Option<u64>,
     started: u32,
-    slots: Lanes,
-    parked: Lanes,
-    paused: Lanes,
+    /// By unit.
+    running: BTreeMap<usize, Running>,
+    named_lanes: BTreeSet<usize>,
     output: Output,
 }
 
-/// What an observer is told of a job besides its transition.
-pub(crate) struct Observed<'a, U, N> {
-    pub unit: &'a U,
-    pub kind: Kind,
-    /// Its inputs were compared, because it was not known whether it is up to date.
-    pub is_conditional: bool,
-    /// What it needs of which jobs.
-    pub needs: N,
-}
-
-/// Lanes of one sort, and the job in each.
-#[derive(Debug)]
-struct Lanes {
-    name: &'static str,
-    first_tid: usize,
-    jobs: Vec<Option<Running>>,
-}
-
-#[derive(Debug)]
+/// A job between its start and its end. Serialized, it is the `args` of an event.
+#[derive(Debug, Serialize)]
 struct Running {
-    /// In the order in which jobs start.
+    #[serde(skip)]
+    name: String,
+    #[serde(skip)]
+    phase: Phase,
+    #[serde(skip)]
+    tid: usize,
     job: u32,
     unit: usize,
-    name: String,
-    phase: Phase,
-    tid: usize,
-    reason: Option<Reason>,
+    #[serde(flatten)]
+    description: Option<Description>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    waited_for: Option<WaitedFor>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    outcome: Option<Outcome>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    reason: Option<&'static str>,
 }
 
 #[derive(Serialize)]
-struct Event<'a, Args> {
-    name: &'a str,
+struct Event<Name, Args> {
+    name: Name,
     #[serde(skip_serializing_if = "Option::is_none")]
-    cat: Option<&'a str>,
+    cat: Option<&'static str>,
     ph: char,
     ts: u64,
     pid: u32,
@@ -206,32 +185,13 @@ struct Event<'a, Args> {
     args: Args,
 }
 
-#[derive(Serialize)]
-struct StartArgs {
-    job: u32,
-    unit: usize,
-    #[serde(flatten)]
-    description: Description,
-    waited_for: WaitedFor,
-}
-
-#[derive(Serialize)]
-struct JobArgs {
-    job: u32,
-    unit: usize,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    outcome: Option<Outcome>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    reason: Option<Reason>,
-}
-
 impl<U> Trace<U> {
     /// Begins a trace. Replaces a file at `path` and makes the directories above it. `describe` names a
     /// unit. `None` if `path` is `/dev/null`.
     ///
-    /// While another cargo is writing to the file, it is left alone, and [`finish`](Trace::finish) returns
-    /// an error: a build script that runs cargo passes its environment on, and must neither destroy the
-    /// trace of the build that it is part of nor fail over it.
+    /// Leaves the file alone while another cargo writes to it; then [`finish`](Trace::finish) returns an
+    /// error. A build script that runs cargo passes its environment on, and must neither destroy the trace
+    /// of its own build nor fail over it.
     ///
     /// # Errors
     ///
@@ -241,47 +201,54 @@ impl<U> Trace<U> {
             return Ok(None);
         }
         let output = Output::create(path).with_context(|| {
-            format!(
-                "failed to create `{}`, set by `build.trace`",
-                path.display()
-            )
+            let path = path.display();
+            format!("failed to create `{path}`, set by `build.trace`")
         })?;
-        let lanes = |name, first_tid| Lanes {
-            name,
-            first_tid,
-            jobs: Vec::new(),
-        };
         Ok(Some(Trace {
             describe,
             began: None,
             started: 0,
-            slots: lanes("slot", 1),
-            parked: lanes("parked", 1001),
-            paused: lanes("paused", 2001),
+            running: BTreeMap::new(),
+            named_lanes: BTreeSet::new(),
             output,
         }))
     }
 
-    /// Writes what a transition begins and ends.
-    pub(crate) fn observe<N: FnOnce() -> WaitedFor>(
+    /// Writes what a transition of the job of `unit` begins and ends. A job `is_conditional` if its inputs
+    /// were compared. `needs` lists what it needs of which jobs.
+    pub(crate) fn observe(
         &mut self,
         transition: Transition,
-        job: Observed<'_, U, N>,
+        unit: &U,
+        kind: Kind,
+        is_conditional: bool,
+        needs: impl FnOnce() -> WaitedFor,
     ) {
         use State::*;
         let Transition { job: id, at, .. } = transition;
         let at = at.saturating_sub(*self.began.get_or_insert(at));
+        let is_cutoff = is_conditional && transition.from == Fresh;
+        let reason = is_cutoff.then_some("cutoff");
+        let mut leave = |outcome, next| self.leave_lane(at, id, outcome, reason, next);
         match (transition.from, transition.to) {
-            (Ready, Frontend | Fresh) => self.start(at, id, transition.to == Fresh, job),
+            (Ready, Frontend | Fresh) => {
+                let phase = match kind {
+                    _ if transition.to == Fresh => Phase::Replay,
+                    Kind::ScriptRun => Phase::Run,
+                    Kind::Library => Phase::Frontend,
+                    Kind::Other => Phase::Compile,
+                };
+                self.start(at, id, phase, unit, needs());
+            }
             (Frontend, Codegen) => self.metadata_written(at, id),
-            (Frontend, Parked) => self.move_lane(at, id, Outcome::Parked, Phase::Parked),
-            (Parked, Linking) => self.move_lane(at, id, Outcome::Linking, Phase::Link),
-            (Codegen, Paused) => self.move_lane(at, id, Outcome::Paused, Phase::Paused),
-            (Paused, Codegen) => self.move_lane(at, id, Outcome::Continued, Phase::Codegen),
-            (Fresh, Done) => self.end(at, id, Outcome::Fresh),
-            (_, Done) => self.end(at, id, Outcome::Done),
-            (_, Failed(Cause::Own)) => self.end(at, id, Outcome::Failed),
-            (Parked, Failed(_)) => self.end(at, id, Outcome::Aborted),
+            (Frontend, Parked) => leave(Outcome::Parked, Some(Phase::Parked)),
+            (Parked, Linking) => leave(Outcome::Linking, Some(Phase::Link)),
+            (Codegen, Paused) => leave(Outcome::Paused, Some(Phase::Paused)),
+            (Paused, Codegen) => leave(Outcome::Continued, Some(Phase::Codegen)),
+            (Fresh, Done) => leave(Outcome::Fresh, None),
+            (_, Done) => leave(Outcome::Done, None),
+            (_, Failed(Cause::Own)) => leave(Outcome::Failed, None),
+            (Parked, Failed(_)) => leave(Outcome::Aborted, None),
             _ => {}
         }
     }
@@ -298,146 +265,106 @@ impl<U> Trace<U> {
         })
     }
 
-    fn start<N: FnOnce() -> WaitedFor>(
-        &mut self,
-        at: u64,
-        unit: usize,
-        is_fresh: bool,
-        job: Observed<'_, U, N>,
-    ) {
-        let phase = match job.kind {
-            _ if is_fresh => Phase::Replay,
-            Kind::ScriptRun => Phase::Run,
-            Kind::Library => Phase::Frontend,
-            Kind::Other => Phase::Compile,
-        };
-        let description = (self.describe)(job.unit);
-        let running = Running {
-            job: self.started,
-            unit,
+    fn start(&mut self, at: u64, id: usize, phase: Phase, unit: &U, waited_for: WaitedFor) {
+        let description = (self.describe)(unit);
+        let job = Running {
             name: format!("{} v{}", description.package, description.version),
             phase,
             tid: 0,
-            reason: (is_fresh && job.is_conditional).then_some(Reason::Cutoff),
+            job: self.started,
+            unit: id,
+            description: Some(description),
+            waited_for: Some(waited_for),
+            outcome: None,
+            reason: None,
         };
         self.started += 1;
-        let args = StartArgs {
-            job: running.job,
-            unit,
-            description,
-            waited_for: (job.needs)(),
-        };
-        self.enter_lane(at, running, args);
+        self.enter_lane(at, job);
     }
 
     fn metadata_written(&mut self, at: u64, unit: usize) {
-        let Some(mut running) = self.slots.take(unit) else {
+        let Some(mut job) = self.running.remove(&unit) else {
             return;
         };
-        self.emit_artifact(at, &running, Artifact::Metadata);
-        if running.phase == Phase::Frontend {
-            self.emit_phase(at, &running, 'E');
-            running.phase = Phase::Codegen;
-            self.emit_phase(at, &running, 'B');
+        self.emit(at, &job, Artifact::Metadata, "artifact", 'i');
+        if job.phase == Phase::Frontend {
+            self.emit(at, &job, job.phase, "phase", 'E');
+            job.phase = Phase::Codegen;
+            self.emit(at, &job, job.phase, "phase", 'B');
         }
-        let lane = running.tid - self.slots.first_tid;
-        self.slots.jobs[lane] = Some(running);
+        self.running.insert(unit, job);
     }
 
-    /// The job goes on in a lane of another sort, with `phase`.
-    fn move_lane(&mut self, at: u64, unit: usize, outcome: Outcome, phase: Phase) {
-        let Some(running) = self.leave_lane(unit) else {
+    fn enter_lane(&mut self, at: u64, mut job: Running) {
+        let (name, first) = match job.phase {
+            Phase::Parked => ("parked", 1001),
+            Phase::Paused => ("paused", 2001),
+            _ => ("slot", 1),
+        };
+        job.tid = first;
+        while self.running.values().any(|other| other.tid == job.tid) {
+            job.tid += 1;
+        }
+        if self.named_lanes.insert(job.tid) {
+            let name = format!("{name} {}", job.tid - first + 1);
+            self.append(
+                at,
+                "thread_name",
+                None,
+                'M',
+                job.tid,
+                json!({ "name": name }),
+            );
+        }
+        self.emit(at, &job, &job.name, "unit", 'B');
+        (job.description, job.waited_for) = (None, None);
+        self.emit(at, &job, job.phase, "phase", 'B');
+        self.running.insert(job.unit, job);
+        self.append_tokens(at);
+    }
+
+    /// The job goes on in another lane with the phase `next`, if there is one.
+    fn leave_lane(
+        &mut self,
+        at: u64,
+        unit: usize,
+        outcome: Outcome,
+        reason: Option<&'static str>,
+        next: Option<Phase>,
+    ) {
+        let Some(mut job) = self.running.remove(&unit) else {
             return;
         };
-        self.emit_end(at, &running, outcome);
-        let args = running.args();
-        self.enter_lane(at, Running { phase, ..running }, args);
-    }
-
-    fn end(&mut self, at: u64, unit: usize, outcome: Outcome) {
-        let Some(running) = self.leave_lane(unit) else {
-            return;
-        };
-        self.emit_end(at, &running, outcome);
-        self.emit_tokens(at);
-    }
-
-    fn leave_lane(&mut self, unit: usize) -> Option<Running> {
-        let mut lanes = [&mut self.slots, &mut self.parked, &mut self.paused].into_iter();
-        lanes.find_map(|lanes| lanes.take(unit))
-    }
-
-    fn enter_lane(&mut self, at: u64, mut running: Running, args: impl Serialize) {
-        let lanes = self.lanes_of(running.phase);
-        let free = lanes.jobs.iter().position(Option::is_none);
-        let lane = free.unwrap_or(lanes.jobs.len());
-        running.tid = lanes.first_tid + lane;
-        if free.is_none() {
-            lanes.jobs.push(None);
-            let args = serde_json::json!({ "name": format!("{} {}", lanes.name, lane + 1) });
-            self.emit(at, "thread_name", None, 'M', running.tid, args);
-        }
-        self.emit(at, &running.name, Some("unit"), 'B', running.tid, args);
-        self.emit_phase(at, &running, 'B');
-        let lanes = self.lanes_of(running.phase);
-        lanes.jobs[lane] = Some(running);
-        self.emit_tokens(at);
-    }
-
-    fn lanes_of(&mut self, phase: Phase) -> &mut Lanes {
-        match phase {
-            Phase::Parked => &mut self.parked,
-            Phase::Paused => &mut self.paused,
-            _ => &mut self.slots,
-        }
-    }
-
-    fn emit_end(&mut self, at: u64, running: &Running, outcome: Outcome) {
-        self.emit_phase(at, running, 'E');
+        self.emit(at, &job, job.phase, "phase", 'E');
         if matches!(outcome, Outcome::Done | Outcome::Fresh) {
-            self.emit_artifact(at, running, Artifact::All);
+            self.emit(at, &job, Artifact::All, "artifact", 'i');
         }
-        let args = JobArgs {
-            outcome: Some(outcome),
-            reason: running.reason,
-            ..running.args()
-        };
-        self.emit(at, &running.name, Some("unit"), 'E', running.tid, args);
+        (job.outcome, job.reason) = (Some(outcome), reason);
+        self.emit(at, &job, &job.name, "unit", 'E');
+        if let Some(phase) = next {
+            (job.outcome, job.phase) = (None, phase);
+            self.enter_lane(at, job);
+        } else {
+            self.append_tokens(at);
+        }
     }
 
-    fn emit_phase(&mut self, at: u64, running: &Running, ph: char) {
-        let name = match running.phase {
-            Phase::Frontend => "frontend",
-            Phase::Codegen => "codegen",
-            Phase::Compile => "compile",
-            Phase::Paused => "paused",
-            Phase::Parked => "parked",
-            Phase::Link => "link",
-            Phase::Run => "run",
-            Phase::Replay => "replay",
-        };
-        self.emit(at, name, Some("phase"), ph, running.tid, running.args());
+    fn emit(&mut self, at: u64, job: &Running, name: impl Serialize, cat: &'static str, ph: char) {
+        self.append(at, name, Some(cat), ph, job.tid, job);
     }
 
-    fn emit_artifact(&mut self, at: u64, running: &Running, artifact: Artifact) {
-        let name = match artifact {
-            Artifact::Metadata => "metadata",
-            Artifact::All => "all",
-        };
-        self.emit(at, name, Some("artifact"), 'i', running.tid, running.args());
+    fn append_tokens(&mut self, at: u64) {
+        let holds_slot = |job: &&Running| !matches!(job.phase, Phase::Parked | Phase::Paused);
+        let tokens = self.running.values().filter(holds_slot).count();
+        let args = json!({ "tokens": tokens });
+        self.append(at, "tokens in use", Some("tokens"), 'C', 1, args);
     }
 
-    fn emit_tokens(&mut self, at: u64) {
-        let tokens = self.slots.jobs.iter().flatten().count();
-        let args = serde_json::json!({ "tokens": tokens });
-        self.emit(at, "tokens in use", Some("tokens"), 'C', 1, args);
-    }
-
-    fn emit(
+    fn append(
         &mut self,
         ts: u64,
-        name: &str,
-        cat: Option<&str>,
+        name: impl Serialize,
+        cat: Option<&'static str>,
         ph: char,
         tid: usize,
         args: impl Serialize,
@@ -452,25 +379,6 @@ impl<U> Trace<U> {
             s: (ph == 'i').then_some('t'),
             args,
         });
-    }
-}
-
-impl Lanes {
-    fn take(&mut self, unit: usize) -> Option<Running> {
-        self.jobs
-            .iter_mut()
-            .find_map(|lane| lane.take_if(|running| running.unit == unit))
-    }
-}
-
-impl Running {
-    fn args(&self) -> JobArgs {
-        JobArgs {
-            job: self.job,
-            unit: self.unit,
-            outcome: None,
-            reason: None,
-        }
     }
 }
 

@@ -21,7 +21,7 @@ impl Output {
         if let Some(parent) = path.parent() {
             fs::create_dir_all(parent)?;
         }
-        // Opening a named pipe would block, and what is written is written over later.
+        // Opening a named pipe would block, and a device cannot be rewritten.
         if fs::metadata(path).is_ok_and(|it| !it.is_file() && !it.is_dir()) {
             return Err(io::Error::other("not a regular file"));
         }
@@ -30,24 +30,26 @@ impl Output {
             .create(true)
             .truncate(false)
             .open(path)?;
+        let error = match file.try_lock() {
+            Err(TryLockError::WouldBlock) => {
+                Some(io::Error::other("another cargo is writing to it"))
+            }
+            Err(TryLockError::Error(e)) if e.kind() != io::ErrorKind::Unsupported => {
+                return Err(e);
+            }
+            // A file system without locks: no other process can be noticed.
+            Err(TryLockError::Error(_)) | Ok(()) => None,
+        };
         let mut output = Output {
             path: path.to_owned(),
             file,
             next_event: 0,
-            error: None,
+            error,
         };
-        match output.file.try_lock() {
-            Ok(()) => {}
-            Err(TryLockError::WouldBlock) => {
-                output.error = Some(io::Error::other("another cargo is writing to it"));
-                return Ok(output);
-            }
-            // A file system without locks: no other process can be noticed.
-            Err(TryLockError::Error(e)) if e.kind() == io::ErrorKind::Unsupported => {}
-            Err(TryLockError::Error(e)) => return Err(e),
+        if output.error.is_none() {
+            output.file.set_len(0)?;
+            output.write(b"[".to_vec())?;
         }
-        output.file.set_len(0)?;
-        output.write(b"[\n]\n", 1)?;
         Ok(output)
     }
 
@@ -56,35 +58,28 @@ impl Output {
             return;
         }
         let is_first = self.next_event == 1;
-        let separator: &[u8] = if is_first { b"\n" } else { b",\n" };
-        let mut text = separator.to_vec();
+        let mut text = if is_first { "\n" } else { ",\n" }.as_bytes().to_vec();
         let written = serde_json::to_writer(&mut text, event)
             .map_err(io::Error::from)
-            .and_then(|()| {
-                let event_len = text.len();
-                text.extend_from_slice(b"\n]\n");
-                self.write(&text, event_len as u64)
-            });
+            .and_then(|()| self.write(text));
         self.error = written.err();
     }
 
-    /// Writes the end of the array after the last event again, where a full disk has let only the
-    /// beginning of another one be written. It was there, so there is room for it.
-    fn close(&mut self) -> io::Result<()> {
+    /// Writes `text` over the end of the array, and the end again. On a full disk it writes only the end,
+    /// which was there, so there is room for it.
+    fn write(&mut self, mut text: Vec<u8>) -> io::Result<()> {
         const END: &[u8] = b"\n]\n";
-        self.file.seek(SeekFrom::Start(self.next_event))?;
-        self.file.write_all(END)?;
-        self.file.set_len(self.next_event + END.len() as u64)
-    }
-
-    /// Writes `text` over the end of the file. Its first `event_len` bytes stay.
-    fn write(&mut self, text: &[u8], event_len: u64) -> io::Result<()> {
-        self.file.seek(SeekFrom::Start(self.next_event))?;
-        if let Err(e) = self.file.write_all(text) {
-            self.close()?;
+        let begin = self.next_event;
+        let next_event = begin + text.len() as u64;
+        text.extend_from_slice(END);
+        self.file.seek(SeekFrom::Start(begin))?;
+        if let Err(e) = self.file.write_all(&text) {
+            self.file.seek(SeekFrom::Start(begin))?;
+            self.file.write_all(END)?;
+            self.file.set_len(begin + END.len() as u64)?;
             return Err(e);
         }
-        self.next_event += event_len;
+        self.next_event = next_event;
         Ok(())
     }
 }

@@ -28,20 +28,15 @@ fn go(trace: &mut Build, (unit, package, kind): (usize, &'static str, Kind), sta
             to: pair[1],
             at: 7,
         };
-        let job = Observed {
-            unit: &package,
-            kind,
-            is_conditional: package == "conditional",
-            needs: || {
-                let needs = [
-                    (7, Need::AllToStart),
-                    (9, Need::AllToLink),
-                    (4, Need::MetadataToStart),
-                ];
-                needs.into_iter().collect()
-            },
-        };
-        trace.observe(transition, job);
+        let needs = [
+            (7, Need::AllToStart),
+            (9, Need::AllToLink),
+            (4, Need::MetadataToStart),
+        ];
+        let is_conditional = package == "conditional";
+        trace.observe(transition, &package, kind, is_conditional, || {
+            needs.into_iter().collect()
+        });
     }
 }
 
@@ -111,7 +106,7 @@ fn only_regular_files_are_written() {
 }
 
 #[test]
-fn replaces_an_older_trace_but_not_one_that_is_being_written() {
+fn older_trace_is_replaced_unless_locked() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("trace.json");
     std::fs::write(
@@ -139,7 +134,7 @@ fn replaces_an_older_trace_but_not_one_that_is_being_written() {
 }
 
 #[test]
-fn a_path_that_cannot_be_a_file() {
+fn directory_is_an_error() {
     let dir = tempfile::tempdir().unwrap();
     let error = create(dir.path()).unwrap_err();
     let expected = format!(

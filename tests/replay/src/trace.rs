@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use std::path::Path;
 
 use anyhow::{Context, Result, bail};
-use cargo_pipelining::trace::{Outcome, Phase, Reason, WaitedFor};
+use cargo_pipelining::trace::{Outcome, Phase, WaitedFor};
 use fs_err as fs;
 use serde::Deserialize;
 use serde::de::IntoDeserializer;
@@ -51,7 +51,7 @@ pub struct UnitRun {
     /// How its last slice ended.
     pub outcome: Option<Outcome>,
     /// Why it did something else than was planned.
-    pub reason: Option<Reason>,
+    pub reason: Option<String>,
 }
 
 /// One phase of a unit.
@@ -97,7 +97,7 @@ struct Args {
     mode: String,
     waited_for: WaitedFor,
     outcome: Option<Outcome>,
-    reason: Option<Reason>,
+    reason: Option<String>,
     tokens: u64,
 }
 

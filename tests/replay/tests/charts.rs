@@ -159,7 +159,7 @@ fn check(graph: &Graph, jobs: u64, expected: impl IntoData) {
     let mut charts = String::new();
     for mode in [Pipelining::Off, Pipelining::Metadata, Pipelining::Link] {
         let chart = graph.chart(&Settings::new(jobs, mode, Schedule::Stock), measured);
-        write!(charts, "{mode}\n{chart}").unwrap();
+        write!(charts, "{}\n{chart}", mode.name()).unwrap();
     }
     assert_data_eq!(charts, expected.raw());
 }
