@@ -1,6 +1,6 @@
 //! The units of one build and what they need of each other. It has no state.
 
-use std::fmt;
+use std::iter;
 use std::ops::Range;
 
 use serde::{Deserialize, Serialize};
@@ -47,40 +47,6 @@ impl Need {
     }
 }
 
-/// Why jobs and their needs are no graph that can be built. All are mistakes of the caller.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum GraphError<U> {
-    /// The same unit was added twice.
-    Duplicate(U),
-    /// A unit needs one that was never added.
-    Unknown {
-        /// The unit that has the edge.
-        dependent: U,
-        /// The unit at its other end.
-        dependency: U,
-    },
-    /// These units need each other in a circle, or need one that does.
-    Cycle(Vec<U>),
-}
-
-impl<U: fmt::Debug> fmt::Display for GraphError<U> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            GraphError::Duplicate(unit) => write!(f, "{unit:?} was queued twice"),
-            GraphError::Unknown {
-                dependent,
-                dependency,
-            } => write!(
-                f,
-                "{dependent:?} needs {dependency:?}, which was never queued"
-            ),
-            GraphError::Cycle(units) => write!(f, "a cycle in the job graph among {units:?}"),
-        }
-    }
-}
-
-impl<U: fmt::Debug> std::error::Error for GraphError<U> {}
-
 /// The needs of all jobs, seen from both ends. A job is known by its number.
 #[derive(Clone, Debug, Default)]
 pub struct Graph {
@@ -126,24 +92,10 @@ impl Graph {
     /// Cargo has always used.
     ///
     /// Takes one bit for each pair of jobs while it runs, 12 MB for 10,000 of them.
-    pub fn count_dependents(&self) -> Vec<u32> {
-        let len = self.dependents.len();
-        let words = len.div_ceil(64);
-        let mut reached = vec![0u64; words * len];
-        let mut counts = vec![0; len];
-        for &id in self.dependencies_first.iter().rev() {
-            let mut row = vec![0u64; words];
-            row[id / 64] |= 1 << (id % 64);
-            for (dependent, _) in self.dependents.of(id) {
-                let of_dependent = &reached[dependent * words..][..words];
-                for (word, more) in row.iter_mut().zip(of_dependent) {
-                    *word |= more;
-                }
-            }
-            counts[id] = row.iter().map(|word| word.count_ones()).sum();
-            reached[id * words..][..words].copy_from_slice(&row);
-        }
-        counts
+    pub(crate) fn count_dependents(&self) -> Vec<u32> {
+        let count = |row: &[u64]| row.iter().map(|word| word.count_ones()).sum();
+        let dependents_first = self.dependencies_first.iter().rev();
+        self.dependents.reachable(dependents_first, count)
     }
 }
 
@@ -159,14 +111,6 @@ pub struct Edges {
 }
 
 impl Edges {
-    /// Makes room for this many jobs.
-    pub fn with_capacity(jobs: usize) -> Self {
-        Edges {
-            all: Vec::with_capacity(jobs),
-            ends: Vec::with_capacity(jobs),
-        }
-    }
-
     /// Adds the next job and its edges.
     ///
     /// # Panics
@@ -180,13 +124,8 @@ impl Edges {
     }
 
     /// Returns the number of jobs.
-    pub fn len(&self) -> usize {
+    pub(crate) fn len(&self) -> usize {
         self.ends.len()
-    }
-
-    /// Whether there is no job.
-    pub fn is_empty(&self) -> bool {
-        self.ends.is_empty()
     }
 
     /// Returns the edges of one job.
@@ -209,7 +148,7 @@ impl Edges {
 
     /// Returns the same edges, seen from their other ends. Those of a job are in the order of the jobs
     /// there.
-    pub fn reversed(&self) -> Self {
+    pub(crate) fn reversed(&self) -> Self {
         let mut ends = vec![0; self.len()];
         for (other, _) in &self.all {
             ends[*other as usize] += 1;
@@ -228,9 +167,32 @@ impl Edges {
         }
         Edges { all, ends }
     }
+
+    /// Returns for each job what `sum` makes of the jobs that its edges lead to, directly or not, and
+    /// itself: a set with one bit for each job. `order` has each job behind those.
+    pub(crate) fn reachable<'a, T: Clone + Default>(
+        &self,
+        order: impl Iterator<Item = &'a usize>,
+        sum: impl Fn(&[u64]) -> T,
+    ) -> Vec<T> {
+        let mut rows = vec![Vec::new(); self.len()];
+        let mut sums = vec![T::default(); self.len()];
+        for &id in order {
+            let mut row = vec![0u64; self.len().div_ceil(64)];
+            row[id / 64] |= 1 << (id % 64);
+            for (other, _) in self.of(id) {
+                for (word, more) in iter::zip(&mut row, &rows[other]) {
+                    *word |= more;
+                }
+            }
+            sums[id] = sum(&row);
+            rows[id] = row;
+        }
+        sums
+    }
 }
 
-/// Returns the number of a job, or of some jobs, as small as it is kept.
+/// Converts the number of a job to the size in which it is stored.
 ///
 /// # Panics
 ///

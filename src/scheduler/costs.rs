@@ -21,7 +21,7 @@
 use std::collections::HashMap;
 use std::hash::Hash;
 use std::path::{Path, PathBuf};
-use std::{array, fs, io};
+use std::{fs, io};
 
 use anyhow::Context as _;
 use cargo_util::paths;
@@ -125,7 +125,7 @@ impl<U: Clone + Eq + Hash> KnownCosts<U> {
             };
             self.keys.insert(unit.clone(), key);
             match costs.get(&key) {
-                Some(measured) => Estimate::Measured(measured.or(Work::default())),
+                Some(measured) => Estimate::Measured(measured.work()),
                 None => Estimate::Guessed(guess(kind(unit))),
             }
         });
@@ -185,17 +185,23 @@ fn parse(bytes: &[u8]) -> Option<Vec<(Key, Measured)>> {
     let (words, _) = records.as_chunks();
     let words: Vec<u64> = words.iter().map(|word| u64::from_le_bytes(*word)).collect();
     let (records, _) = words.as_chunks();
-    let costs = records.iter().map(|&[key, phases @ ..]: &[u64; 4]| {
-        let phases = phases.map(|us| (us != UNKNOWN).then_some(us));
-        (Key(key), Measured::from_array(phases))
+    let costs = records.iter().map(|&[key, frontend, codegen, link]| {
+        let [frontend, codegen, link] =
+            [frontend, codegen, link].map(|us| (us != UNKNOWN).then_some(us));
+        let measured = Measured {
+            frontend,
+            codegen,
+            link,
+        };
+        (Key(key), measured)
     });
     Some(costs.collect())
 }
 
 fn to_bytes(costs: impl Iterator<Item = (Key, Measured)>) -> Vec<u8> {
-    let words = costs.flat_map(|(Key(key), measured)| {
-        let [frontend, codegen, link] = measured.to_array().map(|us| us.unwrap_or(UNKNOWN));
-        [key, frontend, codegen, link]
+    let words = costs.flat_map(|(Key(key), it)| {
+        let phases = [it.frontend, it.codegen, it.link].map(|us| us.unwrap_or(UNKNOWN));
+        [[key].as_slice(), &phases].concat()
     });
     let records: Vec<u8> = words.flat_map(u64::to_le_bytes).collect();
     [MAGIC, blake3::hash(&records).as_bytes(), &records].concat()
@@ -221,13 +227,17 @@ fn record(path: &Path, mut measured: HashMap<Key, Measured>) -> anyhow::Result<(
     write().with_context(|| format!("failed to write build costs to `{}`", path.display()))
 }
 
-/// The mean of both, phase by phase: the influence of an outlier is halved by each later build.
+/// Returns the mean of both, phase by phase: each later build halves the influence of an outlier.
 fn average(old: Measured, new: Measured) -> Measured {
-    let (old, new) = (old.to_array(), new.to_array());
-    Measured::from_array(array::from_fn(|phase| match (old[phase], new[phase]) {
+    let mean = |old: Option<u64>, new: Option<u64>| match (old, new) {
         (Some(old), Some(new)) => Some(old.midpoint(new)),
         (old, new) => new.or(old),
-    }))
+    };
+    Measured {
+        frontend: mean(old.frontend, new.frontend),
+        codegen: mean(old.codegen, new.codegen),
+        link: mean(old.link, new.link),
+    }
 }
 
 #[cfg(test)]
@@ -252,7 +262,11 @@ mod tests {
     };
 
     fn measured(frontend: u64) -> Measured {
-        Measured::from_array([Some(frontend), None, Some(0)])
+        Measured {
+            frontend: Some(frontend),
+            codegen: None,
+            link: Some(0),
+        }
     }
 
     #[test]
@@ -297,9 +311,16 @@ mod tests {
         record(&path, [(Key(2), measured(7))].into()).unwrap();
         let unchanged = [(Key(2), measured(7)), (Key(1), measured(100))];
         assert_eq!(read(&path).unwrap(), unchanged);
-        let new = Measured::from_array([Some(200), Some(9), None]);
+        let new = Measured {
+            frontend: Some(200),
+            codegen: Some(9),
+            link: None,
+        };
         record(&path, [(Key(1), new)].into()).unwrap();
-        let average = Measured::from_array([Some(150), Some(9), Some(0)]);
+        let average = Measured {
+            codegen: Some(9),
+            ..measured(150)
+        };
         let averaged = [(Key(1), average), (Key(2), measured(7))];
         assert_eq!(read(&path).unwrap(), averaged);
     }

@@ -1,7 +1,7 @@
 //! Decides which job runs next.
 //!
-//! Jobs and their needs are collected in a [`Plan`]. The [`Scheduler`] is told what happens to the jobs
-//! that run, and returns what to do:
+//! Jobs and their needs are collected in a [`Plan`]. The [`Scheduler`] receives events of the jobs that run,
+//! and returns actions:
 //!
 //! ```text
 //!   events                                              actions
@@ -18,16 +18,15 @@
 //!
 //! # Early starts
 //!
-//! What a job links it needs only when it links: until then metadata is enough. An edge
-//! [`AllToLink`](Need::AllToLink) says so. A job whose missing outputs are all of that kind can start
-//! *early*, if there is room for it ([`EarlyStarts`]): it compiles, parks before its linker, and gets its
-//! permit once all outputs are ready and a slot is free. A job that is not started early starts when all
-//! outputs are ready, as without these edges.
+//! An edge [`AllToLink`](Need::AllToLink) stands for what a job needs only when it links: until then
+//! metadata is enough. A job whose missing outputs are all of that kind can start *early*, if there is room
+//! for it ([`EarlyStarts`]): it compiles, parks before its linker, and gets its permit once all outputs are
+//! ready and a slot is free. Otherwise it starts when all outputs are ready.
 //!
 //! # Pauses
 //!
 //! Once its metadata is written, the rest of a job holds up only links. If there is no slot for a job of
-//! higher priority, its compiler is [paused](Scheduler::pause_codegen). [`pausing`] has the rule.
+//! higher priority, its compiler is [paused](Scheduler::pause_codegen). [`pauses`] has the rule.
 //!
 //! # Early cutoff
 //!
@@ -49,22 +48,19 @@
 //!                             │
 //!   how long is the rest?   priority the longest path to the end of the build
 //!                             │
-//!   afterwards              summary  how soon it could have been done
+//!   afterwards              limit    how soon it could have been done
 //! ```
 
 mod clock;
 pub mod costs;
 pub mod estimate;
 pub mod guess;
-mod limit;
-mod measure;
+pub mod limit;
 mod node;
-mod pauses;
-pub mod pausing;
+pub mod pauses;
 mod plan;
 mod priority;
 mod ready;
-mod source_size;
 mod summary;
 
 use std::collections::{BinaryHeap, HashMap, VecDeque};
@@ -72,13 +68,12 @@ use std::hash::Hash;
 
 pub use clock::Clock;
 pub use costs::KnownCosts;
-pub use estimate::{Estimate, Measured, Phase, Work};
-pub use limit::{Done, Step};
+pub use estimate::{Estimate, Measured, Work};
+pub use guess::{native_source_size, source_size};
+pub use node::Node;
 pub use pauses::Pauses;
-pub use plan::{Plan, Planned};
-pub use priority::{Priority, priorities};
-pub use source_size::{native_source_size, source_size};
-pub use summary::{Section, SectionKind, Summary};
+pub use plan::Plan;
+pub use summary::{Section, Summary};
 
 use crate::config::Schedule;
 use crate::freshness::Verdict;
@@ -88,8 +83,7 @@ use crate::link_gate::EarlyStarts;
 use crate::permit::{Permit, PermitSender};
 use crate::trace::{Observed, Trace};
 use estimate::Correction;
-use measure::Measurements;
-use node::{Candidate, Condition, Missing, Node, Tally};
+use node::{Candidate, Tally, Turn};
 
 /// What a build is scheduled with. By default nothing starts early, is paused or is recorded.
 #[derive(Debug)]
@@ -124,14 +118,12 @@ impl<U> Default for Settings<U> {
 /// The work of a unit, as the caller has it.
 pub trait Task {
     /// Whether the unit is up to date: then the job only replays the messages of an earlier build.
-    fn is_fresh(&self) -> bool;
-}
-
-impl Task for () {
     fn is_fresh(&self) -> bool {
         false
     }
 }
+
+impl Task for () {}
 
 /// What the caller has to do [next](Scheduler::next).
 #[derive(Debug)]
@@ -175,14 +167,16 @@ pub struct ToCompare<'a, U, J> {
 /// metadata of a job that never started, are mistakes of the caller and panic.
 #[derive(Debug)]
 pub struct Scheduler<U, J> {
+    settings: Settings<U>,
     nodes: Vec<Node<U>>,
     /// Each is taken when it starts.
     jobs: Vec<Option<J>>,
-    missing: Vec<Missing>,
     ids: HashMap<U, usize>,
     graph: Graph,
-    schedule: Schedule,
-    clock: Clock,
+    /// How many needs of each job are not satisfied, and how many of them keep it from starting. Kept apart
+    /// from the nodes: most often others are missing, and nothing else has to be looked at.
+    missing: Vec<u32>,
+    missing_to_start: Vec<u32>,
     /// Sums over all nodes, kept by `change`.
     tally: Tally,
     /// Jobs whose turn it is. Those that no longer are what they were when they came here are skipped.
@@ -194,22 +188,11 @@ pub struct Scheduler<U, J> {
     /// How often a report came that can unblock jobs.
     unblocked: u32,
     is_stopping: bool,
-    learned: Learned,
-    measurements: Measurements,
-    early: EarlyStarts,
-    pauses: Pauses,
-    costs: Option<KnownCosts<U>>,
-    trace: Option<Trace<U>>,
-}
-
-/// What this build has shown about guesses.
-#[derive(Debug)]
-struct Learned {
     correction: Correction,
-    has_guesses: bool,
     phases_ended: usize,
-    /// How many phases end before jobs are ranked again.
-    first_ranked_anew: usize,
+    /// When the plan was sealed, in µs.
+    began: u64,
+    transitions: Vec<Transition>,
 }
 
 impl<U: Clone + Eq + Hash, J> Scheduler<U, J> {
@@ -230,7 +213,7 @@ impl<U: Clone + Eq + Hash, J> Scheduler<U, J> {
         }
         let wanted = self.tally.running + self.tally.runnable;
         let early = self.tally.ready_early;
-        if slots < wanted + early && self.early.allow(self.tally.early) {
+        if slots < wanted + early && self.settings.early.allow(self.tally.early) {
             return wanted + early;
         }
         wanted
@@ -243,7 +226,7 @@ impl<U: Clone + Eq + Hash, J> Scheduler<U, J> {
 
     /// Returns why no more jobs start early, once, after one could not be held at its linker.
     pub fn newly_given_up(&mut self) -> Option<&'static str> {
-        self.early.newly_given_up()
+        self.settings.early.newly_given_up()
     }
 
     /// The job has written its metadata and goes on, or has ended well and so produced everything.
@@ -263,7 +246,7 @@ impl<U: Clone + Eq + Hash, J> Scheduler<U, J> {
             }
             Artifact::All => {
                 self.set(id, State::Done);
-                self.pauses.ended(id);
+                self.settings.pauses.ended(id);
             }
         }
         let is_new = |wanted| Some(wanted) > before && wanted <= artifact;
@@ -282,23 +265,21 @@ impl<U: Clone + Eq + Hash, J> Scheduler<U, J> {
 
     /// One need of the job is satisfied altogether.
     fn satisfied(&mut self, id: usize) {
-        let missing = &mut self.missing[id].altogether;
-        *missing -= 1;
-        if *missing > 0 {
-            return;
-        }
-        self.change(id, |node| node.all_ready = true);
-        if self.nodes[id].started_early && self.nodes[id].state == State::Frontend {
-            self.measurements.all_ready(id, self.clock.now());
+        self.missing[id] -= 1;
+        if self.missing[id] == 0 {
+            self.change(id, |node| node.all_ready = true);
+            let node = &mut self.nodes[id];
+            if node.started_early && node.state == State::Frontend {
+                node.ran_ahead = Some(self.settings.clock.now().saturating_sub(node.since));
+            }
         }
     }
 
     /// One need of the job no longer keeps it from starting. Returns whether that makes it ready.
     fn satisfied_to_start(&mut self, id: usize) -> bool {
-        let missing = &mut self.missing[id].to_start;
-        *missing -= 1;
+        self.missing_to_start[id] -= 1;
         // A job that can start, but never link, has failed and stays so.
-        let is_ready = *missing == 0 && self.nodes[id].state == State::Waiting;
+        let is_ready = self.missing_to_start[id] == 0 && self.nodes[id].state == State::Waiting;
         if is_ready {
             self.set(id, State::Ready);
         }
@@ -337,7 +318,7 @@ impl<U: Clone + Eq + Hash, J> Scheduler<U, J> {
         let id = self.ids[unit];
         let produced = self.nodes[id].state.produced();
         self.set(id, State::Failed(Cause::Own));
-        self.pauses.ended(id);
+        self.settings.pauses.ended(id);
         let dependents = self.waiting_dependents(id, produced);
         self.lose(dependents);
     }
@@ -390,7 +371,7 @@ impl<U: Clone + Eq + Hash, J> Scheduler<U, J> {
             return None;
         }
         while let Some(&id) = self.to_compare.front()
-            && self.nodes[id].turn() != node::Turn::Comparable
+            && self.nodes[id].turn() != Turn::Comparable
         {
             self.to_compare.pop_front();
         }
@@ -407,11 +388,11 @@ impl<U: Clone + Eq + Hash, J> Scheduler<U, J> {
     pub fn compared(&mut self, unit: &U, verdict: Verdict) {
         let id = self.ids[unit];
         self.to_compare.retain(|&other| other != id);
-        let condition = match verdict {
-            Verdict::SameMetadata => Condition::ToLink,
-            Verdict::Changed | Verdict::Unchanged => Condition::None,
+        let to_compare = match verdict {
+            Verdict::SameMetadata => Some(Artifact::All),
+            Verdict::Changed | Verdict::Unchanged => None,
         };
-        self.change(id, |node| node.condition = condition);
+        self.change(id, |node| node.to_compare = to_compare);
     }
 
     /// The one place where a state changes.
@@ -431,10 +412,11 @@ impl<U: Clone + Eq + Hash, J> Scheduler<U, J> {
             job: id,
             from: last,
             to: next,
-            at: self.clock.now(),
+            at: self.settings.clock.now(),
         };
-        let ended = (self.measurements).observe(transition, self.nodes[id].work.link);
-        if let Some(trace) = &mut self.trace {
+        self.transitions.push(transition);
+        let ended = self.nodes[id].observe(transition);
+        if let Some(trace) = &mut self.settings.trace {
             let node = &self.nodes[id];
             let observed = Observed {
                 unit: &node.unit,
@@ -452,10 +434,9 @@ impl<U: Clone + Eq + Hash, J> Scheduler<U, J> {
     /// Changes a job, keeps the sums over all jobs, and puts it into the queue in which it waits.
     fn change(&mut self, id: usize, change: impl FnOnce(&mut Node<U>)) {
         let node = &mut self.nodes[id];
-        let turn = node.turn();
-        self.tally -= node.tally();
+        let (turn, tally) = (node.turn(), node.tally());
         change(node);
-        self.tally += node.tally();
+        self.tally.replace(&tally, &node.tally());
         if node.turn() != turn {
             self.enqueue(id);
         }
@@ -469,7 +450,7 @@ impl<U: Clone + Eq + Hash, J> Scheduler<U, J> {
     ///
     /// If the file cannot be written, unless an error about it was returned before.
     pub fn record_costs(&mut self) -> anyhow::Result<()> {
-        match &self.costs {
+        match &self.settings.costs {
             Some(costs) => costs.record(self.measured()),
             None => Ok(()),
         }
@@ -481,7 +462,7 @@ impl<U: Clone + Eq + Hash, J> Scheduler<U, J> {
     ///
     /// The first error in writing it.
     pub fn finish_trace(&mut self) -> anyhow::Result<()> {
-        self.trace.take().map_or(Ok(()), Trace::finish)
+        self.settings.trace.take().map_or(Ok(()), Trace::finish)
     }
 }
 

@@ -3,12 +3,12 @@
 use std::collections::BinaryHeap;
 use std::hash::Hash;
 
-use super::estimate::{Correction, Estimate, Phase, Work, scaled};
-use super::node::{Candidate, Node, Turn};
-use super::priority::{Priority, priorities};
-use super::{Action, Learned, Scheduler, Start, Task, pausing};
+use super::estimate::{Estimate, Phase, Phases, Work, scaled};
+use super::node::{Candidate, Turn};
+use super::priority::priorities;
+use super::{Action, Scheduler, Start, Task};
 use crate::config::Schedule;
-use crate::graph::small;
+use crate::graph::{Need, small};
 use crate::job::{Compiler, Kind, State};
 use crate::link_gate::EarlyStart;
 use crate::permit::Permit;
@@ -28,17 +28,6 @@ const MOST_COUNTED: usize = 4_096;
 /// By what factor an estimate of codegen is corrected at most when the frontend has ended.
 const MOST_WRONG: u64 = 4;
 
-impl Learned {
-    pub(super) fn new(has_guesses: bool, jobs: usize) -> Self {
-        Learned {
-            correction: Correction::default(),
-            has_guesses,
-            phases_ended: 0,
-            first_ranked_anew: FIRST_RANKED_ANEW.max(jobs / FIRST_RANKED_ANEW),
-        }
-    }
-}
-
 impl<U: Clone + Eq + Hash, J: Task> Scheduler<U, J> {
     /// Picks the next action and carries out the engine's part of it. `None` if no job can run on the
     /// `slots` of the caller.
@@ -53,7 +42,7 @@ impl<U: Clone + Eq + Hash, J: Task> Scheduler<U, J> {
         let unit = self.nodes[id].unit.clone();
         Some(match self.nodes[id].state {
             State::Paused => {
-                self.pauses.resume(id);
+                self.settings.pauses.resume(id);
                 self.set(id, State::Codegen);
                 Action::Resume(unit)
             }
@@ -83,20 +72,22 @@ impl<U: Clone + Eq + Hash, J: Task> Scheduler<U, J> {
         self.nodes[id].started_early = is_early;
         self.set(id, State::Frontend);
         let node = &self.nodes[id];
+        let early = &mut self.settings.early;
         let mut compiler = Compiler::default();
-        if node.is_linked {
+        let mut dependents = self.graph.dependents.of(id);
+        if dependents.any(|(_, need)| need == Need::AllToLink) {
             // If it cannot be opened, its dependents wait for the end of the job.
-            compiler.gate = self.early.open().cloned();
+            compiler.gate = early.open().cloned();
         }
         if is_early {
             compiler.early =
-                (self.early.gate().zip(node.linker.as_ref())).map(|(gate, linker)| EarlyStart {
+                (early.gate().zip(node.linker.as_ref())).map(|(gate, linker)| EarlyStart {
                     gate: gate.clone(),
                     linker: linker.clone(),
                 });
         }
         if node.kind == Kind::Library {
-            compiler.handle = self.pauses.handle(id);
+            compiler.handle = self.settings.pauses.handle(id);
         }
         Start {
             unit,
@@ -109,23 +100,19 @@ impl<U: Clone + Eq + Hash, J: Task> Scheduler<U, J> {
     /// Stops the compiler of a job that has just written its metadata, if no slot is free and a job of
     /// higher priority can have its slot. `has_token` tells whether another token could be had at once.
     ///
-    /// [`pausing`] has the rule.
+    /// [`pauses`](super::pauses) has the rule.
     pub fn pause_codegen(&mut self, slots: usize, has_token: impl Fn() -> bool) {
         for id in std::mem::take(&mut self.metadata_written) {
+            let node = &self.nodes[id];
             if self.tally.running < slots
-                || self.nodes[id].state != State::Codegen
-                || self.tally.paused >= self.pauses.places()
-                || !pausing::is_worth_a_place(
-                    self.nodes[id].work.codegen,
-                    self.tally.codegen_left,
-                    self.pauses.places(),
-                )
+                || node.state != State::Codegen
+                || !(self.settings.pauses).have_place(&self.tally, node.work.codegen)
             {
                 continue;
             }
             let own = self.priority(id);
             let is_higher = self.highest().peek().is_some_and(|it| it.priority > own);
-            if is_higher && !has_token() && self.pauses.pause(id) {
+            if is_higher && !has_token() && self.settings.pauses.pause(id) {
                 self.set(id, State::Paused);
             }
         }
@@ -135,21 +122,19 @@ impl<U: Clone + Eq + Hash, J: Task> Scheduler<U, J> {
 impl<U: Clone + Eq + Hash, J> Scheduler<U, J> {
     /// Returns the heap whose top is the job of the highest priority, if any job can run.
     fn highest(&mut self) -> &mut BinaryHeap<Candidate> {
-        let goes_on = |node: &Node<U>| !self.is_stopping || node.state == State::Paused;
-        while let Some(candidate) = self.runnable.peek()
-            && let node = &self.nodes[candidate.id()]
-            && !(node.turn() == Turn::Runnable && goes_on(node))
-        {
-            self.runnable.pop();
-        }
-        while let Some(candidate) = self.ready_early.peek()
-            && let node = &self.nodes[candidate.id()]
-            && !(node.turn() == Turn::Early && goes_on(node))
-        {
-            self.ready_early.pop();
+        for (heap, turn) in [
+            (&mut self.runnable, Turn::Runnable),
+            (&mut self.ready_early, Turn::Early),
+        ] {
+            while let Some(candidate) = heap.peek()
+                && let node = &self.nodes[candidate.id()]
+                && (node.turn() != turn || self.is_stopping && node.state != State::Paused)
+            {
+                heap.pop();
+            }
         }
         let is_early_higher = self.ready_early.peek() > self.runnable.peek();
-        if is_early_higher && self.early.allow(self.tally.early) {
+        if is_early_higher && self.settings.early.allow(self.tally.early) {
             &mut self.ready_early
         } else {
             &mut self.runnable
@@ -169,17 +154,13 @@ impl<U: Clone + Eq + Hash, J> Scheduler<U, J> {
 
     /// Returns the priority of what the job would do next, as far as differences matter.
     fn priority(&self, id: usize) -> u32 {
-        let Priority {
-            start,
-            codegen,
-            link,
-        } = self.nodes[id].priority;
-        let priority = match self.nodes[id].state {
-            State::Codegen | State::Paused => codegen,
-            State::Parked => link,
-            _ => start,
+        let node = &self.nodes[id];
+        let priority = match node.state {
+            State::Codegen | State::Paused => node.priority.codegen,
+            State::Parked => node.priority.link,
+            _ => node.priority.frontend,
         };
-        let noticeable = match self.schedule {
+        let noticeable = match self.settings.schedule {
             Schedule::Stock => priority,
             Schedule::CriticalPath => priority / NOTICEABLE,
         };
@@ -189,15 +170,14 @@ impl<U: Clone + Eq + Hash, J> Scheduler<U, J> {
     /// Corrects estimates by a phase of a job that has ended, and now and then ranks all jobs again.
     pub(super) fn learn(&mut self, id: usize, phase: Phase, took: u64) {
         if let Estimate::Guessed(guess) = self.nodes[id].estimate {
-            self.learned.correction.note(phase, guess.of(phase), took);
+            self.correction.note(phase, guess.of(phase), took);
         }
         if phase == Phase::Frontend {
             self.correct_codegen(id, took);
         }
-        self.learned.phases_ended += 1;
-        if self.learned.has_guesses
-            && self.learned.phases_ended >= self.learned.first_ranked_anew
-            && self.learned.phases_ended.is_power_of_two()
+        self.phases_ended += 1;
+        if self.phases_ended.is_power_of_two()
+            && self.phases_ended >= FIRST_RANKED_ANEW.max(self.nodes.len() / FIRST_RANKED_ANEW)
         {
             self.rank_anew();
         }
@@ -212,7 +192,7 @@ impl<U: Clone + Eq + Hash, J> Scheduler<U, J> {
         let least = work.codegen / MOST_WRONG;
         let most = work.codegen.saturating_mul(MOST_WRONG);
         let codegen = scaled(work.codegen, frontend, work.frontend).clamp(least, most);
-        let is_critical_path = self.schedule == Schedule::CriticalPath;
+        let is_critical_path = self.settings.schedule == Schedule::CriticalPath;
         self.change(id, |node| {
             node.work = Work { codegen, ..work };
             if is_critical_path {
@@ -221,14 +201,18 @@ impl<U: Clone + Eq + Hash, J> Scheduler<U, J> {
         });
     }
 
-    /// Ranks all jobs by what is known by now.
+    /// Ranks all jobs again where costs are guessed, by what is known by now.
     fn rank_anew(&mut self) {
+        let is_guessed = |estimate| matches!(estimate, Estimate::Guessed(_));
+        if !self.nodes.iter().any(|node| is_guessed(node.estimate)) {
+            return;
+        }
         for id in 0..self.nodes.len() {
             let node = &self.nodes[id];
             if let (Estimate::Guessed(guess), State::Waiting | State::Ready) =
                 (node.estimate, node.state)
             {
-                let work = self.learned.correction.apply(guess);
+                let work = self.correction.apply(guess);
                 self.change(id, |node| node.work = work);
             }
         }
@@ -240,16 +224,16 @@ impl<U: Clone + Eq + Hash, J> Scheduler<U, J> {
     }
 
     fn ranked_anew(&self, heap: BinaryHeap<Candidate>) -> BinaryHeap<Candidate> {
-        let mut candidates = heap.into_vec();
-        for candidate in &mut candidates {
-            candidate.priority = self.priority(candidate.id());
-        }
-        candidates.into()
+        let candidates = heap.into_iter().map(|candidate| Candidate {
+            priority: self.priority(candidate.id()),
+            ..candidate
+        });
+        candidates.collect()
     }
 
     pub(super) fn count_dependents(&mut self) {
-        let is_exact = self.schedule == Schedule::Stock || self.nodes.len() <= MOST_COUNTED;
-        let counts = if is_exact {
+        let is_stock = self.settings.schedule == Schedule::Stock;
+        let counts = if is_stock || self.nodes.len() <= MOST_COUNTED {
             self.graph.count_dependents()
         } else {
             let direct = |id| small(self.graph.dependents.of(id).len());
@@ -262,21 +246,18 @@ impl<U: Clone + Eq + Hash, J> Scheduler<U, J> {
 
     /// Works out the priority of each job.
     pub(super) fn rank(&mut self) {
-        let priorities = match self.schedule {
-            Schedule::Stock => (self.nodes.iter())
-                .map(|node| Priority {
-                    start: node.dependents.into(),
+        if self.settings.schedule == Schedule::Stock {
+            for node in &mut self.nodes {
+                node.priority = Phases {
+                    frontend: node.dependents.into(),
                     codegen: node.dependents.into(),
                     // What is parked has done its work, and holds memory until it has linked.
                     link: u64::MAX,
-                })
-                .collect(),
-            Schedule::CriticalPath => priorities(
-                |id| self.nodes[id].work,
-                |id| self.graph.dependents.of(id),
-                &self.graph.dependencies_first,
-            ),
-        };
+                };
+            }
+            return;
+        }
+        let priorities = priorities(&self.graph, |id| self.nodes[id].work);
         for (node, priority) in std::iter::zip(&mut self.nodes, priorities) {
             node.priority = priority;
         }

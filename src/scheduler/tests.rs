@@ -4,7 +4,6 @@ use std::sync::atomic::Ordering::Relaxed;
 use std::sync::mpsc::{Receiver, channel};
 
 use super::*;
-use crate::graph::GraphError;
 use crate::link_gate::HeldLinker;
 use Need::{AllToLink, AllToStart, MetadataToStart};
 
@@ -580,9 +579,9 @@ fn phases_are_measured_without_pauses() {
     ];
     assert_eq!(queue.measured().collect::<Vec<_>>(), expected);
 
-    let section = |unit, kind, start: u64, end: u64| Section {
+    let section = |unit, name, start: u64, end: u64| Section {
         unit,
-        kind,
+        name,
         start: start * SECOND,
         end: end * SECOND,
     };
@@ -600,9 +599,9 @@ fn phases_are_measured_without_pauses() {
             gated_links: 1,
             ran_ahead: 5 * SECOND,
             sections: vec![
-                section("core", SectionKind::Paused, 5, 110),
-                section("bin", SectionKind::Parked, 110, 1_117),
-                section("bin", SectionKind::Link, 1_117, 1_121),
+                section("core", "paused", 5, 110),
+                section("bin", "parked", 110, 1_117),
+                section("bin", "link", 1_117, 1_121),
             ],
             unchanged: Vec::new(),
         }
@@ -636,27 +635,24 @@ fn metadata_of_a_job_that_never_started() {
 
 #[test]
 fn plans_that_cannot_run() {
-    let settings = || settings(Schedule::Stock);
-    let mut twice = Plan::default();
-    twice.add("a", (), []);
-    twice.add("a", (), []);
-    let error = twice.seal(settings()).unwrap_err();
-    assert_eq!(error, GraphError::Duplicate("a"));
-
-    let mut unknown = Plan::default();
-    unknown.add("a", (), [("b", AllToStart)]);
-    assert_eq!(
-        unknown.seal(settings()).unwrap_err(),
-        GraphError::Unknown {
-            dependent: "a",
-            dependency: "b"
+    type Jobs<'a> = &'a [(&'static str, &'a [(&'static str, Need)])];
+    let error = |jobs: Jobs<'_>| {
+        let mut plan = Plan::default();
+        for (unit, needs) in jobs {
+            plan.add(*unit, (), needs.iter().copied());
         }
+        let sealed = plan.seal(settings(Schedule::Stock));
+        sealed.unwrap_err().to_string()
+    };
+    assert_eq!(error(&[("a", &[]), ("a", &[])]), r#""a" was queued twice"#);
+    assert_eq!(
+        error(&[("a", &[("b", AllToStart)])]),
+        r#""a" needs "b", which was never queued"#
     );
-
-    let mut cycle = Plan::default();
-    cycle.add("a", (), [("b", MetadataToStart)]);
-    cycle.add("b", (), [("a", AllToStart)]);
-    cycle.add("c", (), []);
-    let error = cycle.seal(settings()).unwrap_err();
-    assert_eq!(error, GraphError::Cycle(vec!["a", "b"]));
+    let cycle = error(&[
+        ("a", &[("b", MetadataToStart)]),
+        ("b", &[("a", AllToStart)]),
+        ("c", &[]),
+    ]);
+    assert_eq!(cycle, r#"a cycle in the job graph among ["a", "b"]"#);
 }
