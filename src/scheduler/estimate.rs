@@ -3,8 +3,7 @@
 /// A part of a job that takes time.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Phase {
-    /// Until the metadata is written, or until the last object if none is; all of the run of a build
-    /// script.
+    /// Until the metadata is written, or the last object if none is; all of the run of a build script.
     Frontend,
     /// A compiler from there until its last object.
     Codegen,
@@ -58,7 +57,7 @@ impl Measured {
 pub enum Estimate {
     /// Measured in an earlier build of such a unit.
     Measured(Work),
-    /// Guessed from what is known without compiling. At best, it is right in proportion to other guesses.
+    /// Guessed without compiling. At best, it is right in proportion to other guesses.
     Guessed(Work),
 }
 

@@ -1,14 +1,12 @@
 //! What a unit probably costs that was never built.
 //!
 //! The figures come from recorded builds of some hundred crates. The cost of a crate grows with the square
-//! root of its source, roughly: larger crates have more that nobody uses. For libraries nine in ten are
-//! within a factor of three of their frontend, and of six of their codegen. Build scripts that compile a
-//! large library in C matter most: often they take longer than any crate, and all that needs them waits. Of
-//! ten such, seven are within a factor of four; the others find the library on the system, or have much
-//! source that is only for other systems.
+//! root of its source, roughly: larger crates have more that nobody uses. Nine in ten libraries are within a
+//! factor of three of their frontend, and of six of their codegen. Build scripts that compile a large library
+//! in C matter most: often they take longer than any crate. Seven of ten such are within a factor of four;
+//! the others find the library on the system, or have much source for other systems.
 //!
-//! That is no more than an order of magnitude, but it is known before anything is compiled, and the
-//! build itself [corrects](super::estimate::Correction) how far guesses are off as a whole.
+//! The build itself [corrects](super::estimate::Correction) how far guesses are off as a whole.
 
 use std::ffi::OsStr;
 use std::fs;
@@ -55,15 +53,12 @@ pub fn guess(kind: Kind) -> Work {
     }
 }
 
-/// How many directory entries are read at most: what is known by then says enough.
+/// How many directory entries are read at most: their size says enough.
 const MAX_ENTRIES: usize = 4_000;
 
-/// Estimates the size, in bytes, of the source files of the crate with this root. Only rustc knows which
-/// files it reads.
-///
-/// Those are the root and, where its name is one that claims a directory (`lib.rs`, or `main.rs` of
-/// a package without a library), all `.rs` files below its directory; otherwise the directory
-/// beside it that has its name, for its modules.
+/// Estimates the size, in bytes, of the source files of the crate with this root: of all `.rs` files in the
+/// directory of `lib.rs`, or `main.rs` of a package without a library; otherwise of the root and the
+/// directory beside it that has its name, for its modules.
 ///
 /// Files that cannot be read count 0. Blocks as long as it takes to list the directories.
 pub fn source_size(root: &Path) -> u64 {
@@ -81,27 +76,23 @@ pub fn source_size(root: &Path) -> u64 {
     }
 }
 
-/// Returns the size, in bytes, of all that a build script could have compiled by a C compiler: C, C++,
-/// Objective-C and assembly in the package with this root, which may be much more than it compiles.
+/// Returns the size, in bytes, of all C, C++, Objective-C and assembly in the package with this root, which
+/// may be much more than its build script compiles.
 ///
-/// Packages within the package, a directory `target`, hidden files and files that cannot be read count 0.
-/// Blocks as long as it takes to list the directories.
+/// Packages within the package, a directory `target`, hidden directories and files that cannot be read count
+/// 0. Blocks as long as it takes to list the directories.
 pub fn native_source_size(package: &Path) -> u64 {
-    const EXTENSIONS: [&str; 8] = ["asm", "c", "cc", "cpp", "cxx", "m", "mm", "s"];
+    const NATIVE: [&str; 8] = ["asm", "c", "cc", "cpp", "cxx", "m", "mm", "s"];
     let is_own = |dir: &Path| {
         let name = dir.file_name().unwrap_or_default();
         let is_hidden = name.as_encoded_bytes().starts_with(b".");
         !is_hidden && name != "target" && !dir.join("Cargo.toml").exists()
     };
-    let is_native = |extension: &OsStr| {
-        let mut extensions = EXTENSIONS.iter();
-        extensions.any(|it| extension.eq_ignore_ascii_case(it))
-    };
+    let is_native = |extension: &OsStr| NATIVE.iter().any(|it| extension.eq_ignore_ascii_case(it));
     size_below(package, is_own, is_native)
 }
 
-/// Returns the size of all files below a directory that have such an extension, in the directories that
-/// `enters` allows.
+/// Returns the size of the files below a directory whose extension `counts`.
 fn size_below(dir: &Path, enters: impl Fn(&Path) -> bool, counts: impl Fn(&OsStr) -> bool) -> u64 {
     let mut unvisited = vec![dir.to_path_buf()];
     let mut size = 0;

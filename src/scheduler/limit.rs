@@ -1,7 +1,6 @@
 //! How soon a build could be done at all.
 //!
-//! A phase neither begins before what must come before it, nor does the build end before what must come
-//! after it. So at the beginning and end of each phase, any schedule takes at least
+//! At the beginning and at the end of each phase, any schedule takes at least
 //!
 //! ```text
 //!   all work that must be done before this point, divided among the slots
@@ -11,10 +10,8 @@
 //!     + all work that cannot be done before it, divided among the slots
 //! ```
 //!
-//! The greatest of these bounds is the limit. Those at the beginning and end of the build are its longest
-//! path and all its work, divided among the slots. Others count where a build is narrow: one program that
-//! is linked from everything and takes long to optimize, or one library whose metadata everything waits
-//! for.
+//! The greatest of these bounds is the limit: of the whole build, its longest path or its work divided among
+//! the slots; where it is narrow, another. For example, everything waits for the metadata of one library.
 //!
 //! On a path, each phase begins as soon as what it reads is ready:
 //!
@@ -35,7 +32,6 @@ use crate::graph::{Artifact, Edges, Graph, Need};
 /// Takes nine bits for each pair of units, and time in proportion to that.
 pub fn limit(graph: &Graph, works: &[Work], at_best: &[Work], slots: u64) -> u64 {
     let graph = phases(graph);
-    let order = &graph.dependencies_first;
     let (works, times) = (by_phase(works), by_phase(at_best));
     let sum = |row: &[u64]| {
         let is_in = |phase: &usize| row[phase / 64] & (1 << (phase % 64)) != 0;
@@ -46,33 +42,29 @@ pub fn limit(graph: &Graph, works: &[Work], at_best: &[Work], slots: u64) -> u64
     let all = works
         .iter()
         .fold(0, |sum: u64, work| sum.saturating_add(*work));
-    let before = graph.needs.reachable(order.iter(), sum);
-    let from_here = longest_paths(&graph.dependents, order.iter().rev(), &times);
-    let bounds_before = (0..works.len())
-        .map(|phase| bound(before[phase].saturating_sub(works[phase]), from_here[phase]));
-    let after = graph.dependents.reachable(order.iter().rev(), sum);
-    let to_here = longest_paths(&graph.needs, order.iter(), &times);
-    let bounds_after = (0..works.len())
-        .map(|phase| bound(after[phase].saturating_sub(works[phase]), to_here[phase]));
-    let bounds = bounds_before.chain(bounds_after);
-    bounds.fold(bound(all, 0), u64::max)
+    let mut limit = bound(all, 0);
+    let forwards = (&graph.dependents, &graph.dependents_first());
+    let backwards = (&graph.needs, &graph.dependencies_first);
+    for (one, other) in [(forwards, backwards), (backwards, forwards)] {
+        let reachable = one.0.reachable(one.1, sum);
+        let paths = longest_paths(other.0, other.1, &times);
+        for (phase, work) in works.iter().enumerate() {
+            limit = limit.max(bound(reachable[phase].saturating_sub(*work), paths[phase]));
+        }
+    }
+    limit
 }
 
-/// Returns the longest chain of phases, first to last, if a phase never waits for a slot: units, and for
-/// how long it leads through each.
+/// Returns the longest path, first to last, if no phase waits for a slot: units, and the µs in each.
 pub fn longest_path(graph: &Graph, at_best: &[Work]) -> Vec<(usize, u64)> {
     let first = graph.dependencies_first.iter();
     let graph = phases(graph);
     let times = by_phase(at_best);
-    let from_here = longest_paths(
-        &graph.dependents,
-        graph.dependencies_first.iter().rev(),
-        &times,
-    );
+    let left = longest_paths(&graph.dependents, &graph.dependents_first(), &times);
     let mut path: Vec<(usize, u64)> = Vec::new();
     let mut next = first
         .map(|unit| number(*unit, Phase::Frontend))
-        .max_by_key(|phase| from_here[*phase]);
+        .max_by_key(|phase| left[*phase]);
     while let Some(phase) = next {
         let unit = phase / 3;
         match path.last_mut() {
@@ -80,7 +72,7 @@ pub fn longest_path(graph: &Graph, at_best: &[Work]) -> Vec<(usize, u64)> {
             _ => path.push((unit, times[phase])),
         }
         let dependents = graph.dependents.of(phase).map(|(phase, _)| phase);
-        next = dependents.max_by_key(|phase| (from_here[*phase], phase / 3 == unit));
+        next = dependents.max_by_key(|phase| (left[*phase], phase / 3 == unit));
     }
     path
 }
@@ -121,11 +113,7 @@ fn phases(graph: &Graph) -> Graph {
 
 /// Returns how long the longest path is that `edges` lead from each phase, itself included. `order` has
 /// each phase behind those that its edges lead to.
-fn longest_paths<'a>(
-    edges: &Edges,
-    order: impl Iterator<Item = &'a usize>,
-    times: &[u64],
-) -> Vec<u64> {
+fn longest_paths(edges: &Edges, order: &[usize], times: &[u64]) -> Vec<u64> {
     let mut paths = vec![0; times.len()];
     for &phase in order {
         let longest = edges.of(phase).map(|(other, _)| paths[other]).max();

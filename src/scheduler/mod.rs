@@ -1,7 +1,6 @@
 //! Decides which job runs next.
 //!
-//! Jobs and their needs are collected in a [`Plan`]. The [`Scheduler`] receives events of the jobs that run,
-//! and returns actions:
+//! A [`Plan`] collects jobs and their needs. The [`Scheduler`] receives events and returns actions:
 //!
 //! ```text
 //!   events                                              actions
@@ -13,20 +12,19 @@
 //!                              measurements, trace, costs
 //! ```
 //!
-//! A caller, whether Cargo, a simulation or a test, drives it in one loop: while
-//! [`next`](Scheduler::next) returns an action it carries that out, then it waits for an event.
+//! The caller drives it in one loop: it carries out the actions that [`next`](Scheduler::next) returns until
+//! there is none, then waits for an event.
 //!
 //! # Early starts
 //!
-//! An edge [`AllToLink`](Need::AllToLink) stands for what a job needs only when it links: until then
-//! metadata is enough. A job whose missing outputs are all of that kind can start *early*, if there is room
-//! for it ([`EarlyStarts`]): it compiles, parks before its linker, and gets its permit once all outputs are
-//! ready and a slot is free. Otherwise it starts when all outputs are ready.
+//! A job whose missing outputs are all [`AllToLink`](Need::AllToLink) can start *early*, if there is room for
+//! it ([`EarlyStarts`]): it compiles, parks before its linker, and gets its permit once all outputs are ready
+//! and a slot is free. Otherwise it starts when all outputs are ready.
 //!
 //! # Pauses
 //!
-//! Once its metadata is written, the rest of a job holds up only links. If there is no slot for a job of
-//! higher priority, its compiler is [paused](Scheduler::pause_codegen). [`pauses`] has the rule.
+//! A job that has written its metadata holds up only links. If a job of higher priority has no slot, the
+//! compiler is [paused](Scheduler::pause_codegen). [`pauses`] has the rule.
 //!
 //! # Early cutoff
 //!
@@ -36,20 +34,13 @@
 //!
 //! # Jobs without metadata
 //!
-//! A job that ends well has produced everything, so [`Artifact::All`] satisfies edges on the metadata as
-//! well. A compiler that never announces its metadata (a check, an old wrapper, a fresh job) holds up its
-//! dependents until it ends, and cannot strand them.
+//! [`Artifact::All`] satisfies edges on the metadata as well. So a compiler that never announces its metadata
+//! (a check, an old wrapper, a fresh job) holds up its dependents until it ends, and cannot strand them.
 //!
 //! # Priorities
 //!
-//! ```text
-//!   what does a job cost?   costs    measured in earlier builds
-//!                           guess    from what is known without compiling
-//!                             │
-//!   how long is the rest?   priority the longest path to the end of the build
-//!                             │
-//!   afterwards              limit    how soon it could have been done
-//! ```
+//! The priority of a job is the longest path from it to the end of the build, by costs that were measured in
+//! earlier builds ([`costs`]) or are guessed ([`guess`]). Afterwards, [`limit`] tells the best possible time.
 
 mod clock;
 pub mod costs;
@@ -65,6 +56,7 @@ mod summary;
 
 use std::collections::{BinaryHeap, HashMap, VecDeque};
 use std::hash::Hash;
+use std::sync::Arc;
 
 pub use clock::Clock;
 pub use costs::KnownCosts;
@@ -117,7 +109,7 @@ impl<U> Default for Settings<U> {
 
 /// The work of a unit, as the caller has it.
 pub trait Task {
-    /// Whether the unit is up to date: then the job only replays the messages of an earlier build.
+    /// Whether the unit is up to date, so that the job only replays the messages of an earlier build.
     fn is_fresh(&self) -> bool {
         false
     }
@@ -138,10 +130,9 @@ pub enum Action<U, J> {
 
 /// A job that starts.
 #[derive(Debug)]
+#[expect(missing_docs, reason = "the unit and its job need none")]
 pub struct Start<U, J> {
-    /// The unit whose job it is.
     pub unit: U,
-    /// The job.
     pub job: J,
     /// Whether outputs that it links are not ready. It then [parks](Scheduler::parked) before it links.
     pub is_early: bool,
@@ -151,20 +142,18 @@ pub struct Start<U, J> {
 
 /// A job whose inputs have to be [compared](Scheduler::next_to_compare).
 #[derive(Debug)]
+#[expect(missing_docs, reason = "the unit and its job need none")]
 pub struct ToCompare<'a, U, J> {
-    /// The unit whose job it is.
     pub unit: &'a U,
-    /// The job.
     pub job: &'a mut J,
     /// Whether the outputs that it links are ready, too.
     pub all_ready: bool,
 }
 
-/// Knows the state of every job of a build, and decides which job runs next.
+/// Keeps the state of every job of a build, and decides which job runs next.
 ///
-/// The caller reports what happened in the order in which it happened; each report costs time in
-/// proportion to the edges that it satisfies. Reports that no run of a job could lead to, such as the
-/// metadata of a job that never started, are mistakes of the caller and panic.
+/// The caller reports events in the order in which they happened; each report takes time in proportion to
+/// the edges that it satisfies. Impossible events, such as the metadata of a job that never started, panic.
 #[derive(Debug)]
 pub struct Scheduler<U, J> {
     settings: Settings<U>,
@@ -172,14 +161,15 @@ pub struct Scheduler<U, J> {
     /// Each is taken when it starts.
     jobs: Vec<Option<J>>,
     ids: HashMap<U, usize>,
-    graph: Graph,
-    /// How many needs of each job are not satisfied, and how many of them keep it from starting. Kept apart
-    /// from the nodes: most often others are missing, and nothing else has to be looked at.
+    /// Shared only so that it can be read while jobs change.
+    graph: Arc<Graph>,
+    /// How many needs of each job are not satisfied, and how many of them keep it from starting. Not in the
+    /// nodes, as most often nothing else of a job has to be read.
     missing: Vec<u32>,
     missing_to_start: Vec<u32>,
     /// Sums over all nodes, kept by `change`.
     tally: Tally,
-    /// Jobs whose turn it is. Those that no longer are what they were when they came here are skipped.
+    /// Jobs whose [`Turn`] it is. Those whose turn has changed since they came here are skipped.
     runnable: BinaryHeap<Candidate>,
     ready_early: BinaryHeap<Candidate>,
     to_compare: VecDeque<usize>,
@@ -206,17 +196,18 @@ impl<U: Clone + Eq + Hash, J> Scheduler<U, J> {
         self.tally.running
     }
 
-    /// Returns how many slots could be used, given that the caller has this many.
+    /// Returns how many slots could be used when the caller has `slots`.
     pub fn wanted_slots(&self, slots: usize) -> usize {
         if self.is_stopping {
             return self.tally.running + self.tally.paused;
         }
         let wanted = self.tally.running + self.tally.runnable;
-        let early = self.tally.ready_early;
-        if slots < wanted + early && self.settings.early.allow(self.tally.early) {
-            return wanted + early;
+        let with_early = wanted + self.tally.ready_early;
+        if slots < with_early && self.settings.early.allow(self.tally.early) {
+            with_early
+        } else {
+            wanted
         }
-        wanted
     }
 
     /// Returns the state of the job of `unit`, or `None` for a unit that was never added.
@@ -230,7 +221,7 @@ impl<U: Clone + Eq + Hash, J> Scheduler<U, J> {
     }
 
     /// The job has written its metadata and goes on, or has ended well and so produced everything.
-    /// Returns the units that became ready by it, if only to start early.
+    /// Returns the units that this makes ready, if only to start early.
     pub fn produced(&mut self, unit: &U, artifact: Artifact) -> Vec<&U> {
         let id = self.ids[unit];
         assert!(
@@ -251,13 +242,19 @@ impl<U: Clone + Eq + Hash, J> Scheduler<U, J> {
         }
         let is_new = |wanted| Some(wanted) > before && wanted <= artifact;
         let mut unblocked = Vec::new();
-        for edge in self.graph.dependents.range(id) {
-            let (dependent, need) = self.graph.dependents.get(edge);
+        let graph = Arc::clone(&self.graph);
+        for (dependent, need) in graph.dependents.of(id) {
             if is_new(need.artifact()) {
                 self.satisfied(dependent);
             }
-            if is_new(need.to_start()) && self.satisfied_to_start(dependent) {
-                unblocked.push(dependent);
+            if is_new(need.to_start()) {
+                let missing = &mut self.missing_to_start[dependent];
+                *missing -= 1;
+                // A job that can start, but never link, has failed and stays so.
+                if *missing == 0 && self.nodes[dependent].state == State::Waiting {
+                    self.set(dependent, State::Ready);
+                    unblocked.push(dependent);
+                }
             }
         }
         unblocked.iter().map(|&id| &self.nodes[id].unit).collect()
@@ -275,22 +272,10 @@ impl<U: Clone + Eq + Hash, J> Scheduler<U, J> {
         }
     }
 
-    /// One need of the job no longer keeps it from starting. Returns whether that makes it ready.
-    fn satisfied_to_start(&mut self, id: usize) -> bool {
-        self.missing_to_start[id] -= 1;
-        // A job that can start, but never link, has failed and stays so.
-        let is_ready = self.missing_to_start[id] == 0 && self.nodes[id].state == State::Waiting;
-        if is_ready {
-            self.set(id, State::Ready);
-        }
-        is_ready
-    }
-
     /// The job, started early, has compiled and waits for `permit`. It is aborted if an output that it
     /// links will never be ready, or if the build stops.
     ///
-    /// A job parks a second time if its compiler has ended without having linked. If it has been let link
-    /// by then, it has its slot and gets the permit at once.
+    /// A job whose compiler has ended without linking parks again. If it had a permit, it gets one at once.
     pub fn parked(&mut self, unit: &U, permit: PermitSender) {
         let id = self.ids[unit];
         match self.nodes[id].state {
@@ -311,24 +296,19 @@ impl<U: Clone + Eq + Hash, J> Scheduler<U, J> {
         }
     }
 
-    /// The job has ended with an error. Its dependents that still wait for an output that it has not
-    /// produced, to start or parked to link, fail with it, and so on. Dependents that run do not: they
-    /// end as they end, or fail when they [park](Self::parked).
+    /// The job has ended with an error. Its dependents that wait for an output that it has not produced, to
+    /// start or parked to link, fail with it, and so on. Dependents that run go on, and fail if they
+    /// [park](Self::parked).
     pub fn failed(&mut self, unit: &U) {
         let id = self.ids[unit];
         let produced = self.nodes[id].state.produced();
         self.set(id, State::Failed(Cause::Own));
         self.settings.pauses.ended(id);
-        let dependents = self.waiting_dependents(id, produced);
-        self.lose(dependents);
+        self.lose(self.waiting_dependents(id, produced));
     }
 
-    /// The build stops: no job starts any more, and no parked job will link. What is paused is
-    /// [continued](Self::next), as what runs runs on.
+    /// The build stops: no job starts any more, and no parked job will link. Paused jobs are resumed.
     pub fn stop(&mut self) {
-        if self.is_stopping {
-            return;
-        }
         self.is_stopping = true;
         for id in 0..self.nodes.len() {
             if self.nodes[id].state == State::Parked {
@@ -338,15 +318,9 @@ impl<U: Clone + Eq + Hash, J> Scheduler<U, J> {
     }
 
     fn waiting_dependents(&self, id: usize, produced: Option<Artifact>) -> Vec<usize> {
-        let is_waiting = |id: usize| {
-            matches!(
-                self.nodes[id].state,
-                State::Waiting | State::Ready | State::Parked
-            )
-        };
-        self.graph
-            .dependents
-            .of(id)
+        use State::{Parked, Ready, Waiting};
+        let is_waiting = |id: usize| matches!(self.nodes[id].state, Waiting | Ready | Parked);
+        (self.graph.dependents.of(id))
             .filter(|&(id, need)| Some(need.artifact()) > produced && is_waiting(id))
             .map(|(id, _)| id)
             .collect()
@@ -364,8 +338,8 @@ impl<U: Clone + Eq + Hash, J> Scheduler<U, J> {
         }
     }
 
-    /// Returns a job whose inputs can be compared now. `None` if there is none, or the build stops. The
-    /// same job is returned until the result is [reported](Self::compared).
+    /// Returns a job whose inputs can be compared now, the same until the result is
+    /// [reported](Self::compared). `None` if there is none, or the build stops.
     pub fn next_to_compare(&mut self) -> Option<ToCompare<'_, U, J>> {
         if self.is_stopping {
             return None;
@@ -383,8 +357,8 @@ impl<U: Clone + Eq + Hash, J> Scheduler<U, J> {
         })
     }
 
-    /// Reports what comparing the inputs of a job has shown. One that is changed, and one that is
-    /// unchanged and only replays messages, can start.
+    /// Reports the result of a comparison. A changed job can start, and an unchanged one, which only replays
+    /// messages.
     pub fn compared(&mut self, unit: &U, verdict: Verdict) {
         let id = self.ids[unit];
         self.to_compare.retain(|&other| other != id);
@@ -442,25 +416,17 @@ impl<U: Clone + Eq + Hash, J> Scheduler<U, J> {
         }
     }
 
-    /// Records what the jobs have taken, for later builds.
-    ///
-    /// Blocks while the file is read and written.
+    /// Records what the jobs have taken, for later builds. Blocks while the file is read and written.
     ///
     /// # Errors
     ///
     /// If the file cannot be written, unless an error about it was returned before.
     pub fn record_costs(&mut self) -> anyhow::Result<()> {
-        match &self.settings.costs {
-            Some(costs) => costs.record(self.measured()),
-            None => Ok(()),
-        }
+        let costs = self.settings.costs.as_ref();
+        costs.map_or(Ok(()), |costs| costs.record(self))
     }
 
-    /// Ends the trace.
-    ///
-    /// # Errors
-    ///
-    /// The first error in writing it.
+    /// Ends the trace. Returns the first error in writing it.
     pub fn finish_trace(&mut self) -> anyhow::Result<()> {
         self.settings.trace.take().map_or(Ok(()), Trace::finish)
     }

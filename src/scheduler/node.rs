@@ -3,7 +3,7 @@
 use std::cmp::Reverse;
 
 use super::estimate::{Estimate, Measured, Phase, Phases, Work};
-use crate::graph::{Artifact, small};
+use crate::graph::Artifact;
 use crate::job::{Kind, State, Transition};
 use crate::link_gate::HeldLinker;
 use crate::permit::PermitSender;
@@ -21,8 +21,7 @@ pub(super) enum Turn {
     Other,
 }
 
-/// What is known of a job besides its needs. When it is [added](super::Plan::add), the methods say what
-/// is not the default.
+/// What is known of a job besides its needs. The methods set what differs from the default.
 #[derive(Debug)]
 pub struct Node<U> {
     pub(super) unit: U,
@@ -35,10 +34,10 @@ pub struct Node<U> {
     pub(super) started_early: bool,
     /// A dependent can start on its metadata.
     pub(super) lets_others_start: bool,
-    /// Its inputs have to be compared, or were.
+    /// Its inputs have to be compared, or were compared.
     pub(super) is_conditional: bool,
-    /// Which artifacts of its dependencies have to be compared before it may start, when they are ready.
-    /// Those that it links come second, if the metadata came out the same.
+    /// What has to be compared before it may start, when it is ready: the metadata of its dependencies, and
+    /// if that came out the same, all outputs.
     pub(super) to_compare: Option<Artifact>,
     pub(super) estimate: Estimate,
     /// The estimate, corrected by what this build has shown.
@@ -86,8 +85,7 @@ impl<U> Node<U> {
         self
     }
 
-    /// Sets how its compiler is held before its linker. Without it, an output that it needs to link it
-    /// needs to start.
+    /// Sets how its compiler is held before its linker. Otherwise it needs to start what it needs to link.
     pub fn linker(&mut self, linker: Option<HeldLinker>) -> &mut Self {
         self.linker = linker;
         self
@@ -123,10 +121,12 @@ impl<U> Node<U> {
     pub(super) fn tally(&self) -> Tally {
         use State::*;
         let turn = self.turn();
-        let is_codegen_left = matches!(
-            self.state,
-            Waiting | Ready | Frontend | Codegen | Paused if self.lets_others_start
-        );
+        let codegen_left = match self.state {
+            Waiting | Ready | Frontend | Codegen | Paused if self.lets_others_start => {
+                self.work.codegen
+            }
+            _ => 0,
+        };
         Tally {
             unstarted: usize::from(matches!(self.state, Waiting | Ready)),
             running: usize::from(self.state.is_running()),
@@ -134,16 +134,12 @@ impl<U> Node<U> {
             early: usize::from(self.started_early && matches!(self.state, Frontend | Parked)),
             runnable: usize::from(turn == Turn::Runnable),
             ready_early: usize::from(turn == Turn::Early),
-            codegen_left: if is_codegen_left {
-                self.work.codegen.into()
-            } else {
-                0
-            },
+            codegen_left: codegen_left.into(),
         }
     }
 
-    /// Measures what the job has done until a transition. Returns the phase that it ends, with what it
-    /// took: without its link, as estimated, if it has linked without having parked.
+    /// Measures what the job has done until a transition. Returns the phase that it ends and what that took.
+    /// The link of a job that did not park is subtracted as estimated.
     pub(super) fn observe(&mut self, transition: Transition) -> Option<(Phase, u64)> {
         use State::*;
         let passed = transition.at.saturating_sub(self.since);
@@ -204,9 +200,8 @@ impl Tally {
     }
 }
 
-/// A job that may start, continue or link. The greatest goes first: the one with the highest priority,
-/// among equals the one with the most dependents, then the one that was unblocked last, as Cargo has
-/// always done it, and among those the one that was added first.
+/// A job that may start, continue or link. The greatest goes first. Of those with equal priority and
+/// dependents, it is the one that was unblocked last, as Cargo has always done it.
 #[derive(Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct Candidate {
     pub priority: u32,
@@ -216,15 +211,6 @@ pub(super) struct Candidate {
 }
 
 impl Candidate {
-    pub fn new<U>(id: usize, node: &Node<U>, priority: u32, unblocked: u32) -> Self {
-        Candidate {
-            priority,
-            dependents: node.dependents,
-            unblocked,
-            added_last: Reverse(small(id)),
-        }
-    }
-
     pub fn id(&self) -> usize {
         self.added_last.0 as usize
     }

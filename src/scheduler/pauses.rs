@@ -13,16 +13,15 @@
 //!
 //! # The rule
 //!
-//! A compiler is stopped if a job of higher priority could have its slot and the codegen that it puts
-//! off is worth a place among those that may be stopped: at least a sixth of what each of the places
-//! would hold if all codegen that is left were divided among them.
+//! A compiler is stopped if a job of higher priority could have its slot and its codegen is worth a place
+//! among those that may be stopped: at least a sixth of what each of the places would hold if all codegen
+//! that is left were divided among them.
 //!
 //! # What else was tried
 //!
-//! On recorded builds of five programs, dev and release, and two edits, with 2 to 32 jobs, as they are
-//! and with one codegen unit for each crate, where pausing matters most. The figures are wall time to
-//! the limit, as a geometric mean and at worst. As many compilers may be stopped as there are jobs, and
-//! four at least, except in the second line.
+//! Wall time to the limit, as a geometric mean and at worst, of recorded builds of five programs, dev and
+//! release, and two edits, with 2 to 32 jobs, as they are and with one codegen unit for each crate. As many
+//! compilers may be stopped as there are jobs, and four at least, except in the second line.
 //!
 //! | rule | mean | worst | one codegen unit | worst | |
 //! | --- | --- | --- | --- | --- | --- |
@@ -32,15 +31,13 @@
 //! | codegens of at least 1/10 of a place's share | 1.018 | 1.220 | 1.015 | 1.164 | |
 //! | of at least 1/6 | 1.018 | 1.208 | 1.014 | 1.137 | |
 //! | of at least 1/2 | 1.021 | 1.270 | 1.019 | 1.153 | |
-//! | of at least a full share | 1.022 | 1.270 | 1.021 | 1.202 | |
 //!
-//! Stopping compilers only while the waiting job bounds the build was no better than never: by then it is
-//! too late. Continuing stopped compilers before anything else starts, unless that bounds the build, made
-//! no difference, nor did stopping them in the middle of their codegen.
+//! Stopping compilers only while the waiting job bounds the build was no better than never. Continuing
+//! stopped compilers first made no difference, nor did stopping them in the middle of their codegen.
 //!
-//! The worst case is always the same: four jobs, and an edit below many small crates that lead to a large
-//! one. Putting off the codegen of all of them comes within 5 % of the limit, with 55 compilers stopped and
-//! 9 GB. With four places, the best of 700,000 schedules that simulated annealing drew took 1.187.
+//! The worst case is always four jobs, and an edit below many small crates that lead to a large one. Putting
+//! off all of their codegen comes within 5 % of the limit, with 55 compilers stopped and 9 GB. With four
+//! places, the best of 700,000 schedules that simulated annealing drew took 1.187.
 
 use std::collections::HashMap;
 use std::path::PathBuf;
@@ -51,9 +48,8 @@ use crate::descriptors;
 use crate::memory;
 use crate::pause::{self, Handle};
 
-/// The divisor of a place's share. See the [module's documentation](self).
+/// The divisor of a place's share.
 const WORTH_A_PLACE: u128 = 6;
-
 /// The least number of compilers that may be paused at the same time, memory permitting.
 const LEAST_PLACES: usize = 4;
 
@@ -84,9 +80,8 @@ impl Pauses {
         pauses
     }
 
-    /// For a build with this many job slots, of which `share` tells how much memory may be held. With one
-    /// slot there is nothing to gain, and nothing is paused; nor is it where no memory may be held, or
-    /// where this system cannot do it. `rustc` is the executable of the compiler itself.
+    /// For a build with this many job slots, whose paused compilers may hold `share` of the memory. `rustc`
+    /// is the executable of the compiler itself. With one slot there is nothing to gain, so nothing is paused.
     pub fn new(slots: usize, share: PauseMemory, rustc: PathBuf) -> Self {
         let most_memory = share.bytes(memory::available());
         if slots < 2 || most_memory == 0 || !pause::IS_SUPPORTED {
@@ -109,15 +104,13 @@ impl Pauses {
         Some(handle)
     }
 
-    /// Whether there is a place for one more paused compiler that is worth it, given the jobs of the build
-    /// and the µs of its codegen.
+    /// Whether one more compiler, whose codegen takes this many µs, is worth a place that is free.
     pub(super) fn have_place(&self, tally: &Tally, codegen: u64) -> bool {
         tally.paused < self.places && is_worth_a_place(codegen, tally.codegen_left, self.places)
     }
 
-    /// Stops the compiler of this job, if that is possible, and returns whether it has. It is not if it
-    /// would hold too much memory together with the others, or if that is not known, if file descriptors
-    /// are short, or if it is not rustc itself.
+    /// Tries to stop the compiler of this job. Returns false if it would hold too much memory together with
+    /// the others, or an unknown amount, if file descriptors are short, or if it is not rustc itself.
     pub(super) fn pause(&mut self, job: usize) -> bool {
         let Some(rustc) = &self.rustc else {
             return true;
@@ -162,14 +155,12 @@ impl Drop for Pauses {
     }
 }
 
-/// Returns how many compilers may be paused at the same time in a build with this many job slots, memory
-/// permitting.
+/// Returns how many compilers may be paused at the same time with this many job slots, memory permitting.
 pub fn places(slots: usize) -> usize {
     slots.max(LEAST_PLACES)
 }
 
-/// Whether a codegen of this many µs is worth one of the places, when all codegen that is left in the
-/// build takes `codegen_left` µs.
+/// Whether a codegen is worth one of the places, when all that is left takes `codegen_left`. In µs.
 fn is_worth_a_place(codegen: u64, codegen_left: u128, places: usize) -> bool {
     let places = u128::try_from(places).unwrap_or(u128::MAX);
     (u128::from(codegen).saturating_mul(places)).saturating_mul(WORTH_A_PLACE) >= codegen_left

@@ -3,21 +3,21 @@
 use std::collections::{BinaryHeap, HashMap, VecDeque};
 use std::fmt::Debug;
 use std::hash::Hash;
+use std::sync::Arc;
 
 use anyhow::{anyhow, bail};
 
-use super::estimate::{Correction, Estimate};
+use super::estimate::Correction;
 use super::node::{Node, Tally};
 use super::{Scheduler, Settings};
 use crate::graph::{Artifact, Edges, Graph, Need, small};
 use crate::job::State;
 
-/// All jobs of a build and their needs, while they are being collected. [`seal`](Plan::seal) turns it
-/// into the [`Scheduler`] that runs them.
+/// All jobs of a build and their needs. [`seal`](Plan::seal) makes the [`Scheduler`] that runs them.
 #[derive(Debug)]
 pub struct Plan<U, J> {
-    nodes: Vec<Node<U>>,
-    jobs: Vec<J>,
+    pub(super) nodes: Vec<Node<U>>,
+    pub(super) jobs: Vec<J>,
     needs: Vec<Vec<(U, Need)>>,
 }
 
@@ -37,9 +37,8 @@ impl<U, J> Plan<U, J> {
         }
     }
 
-    /// Adds the job of `unit` and what it needs. The units that it needs may be added later.
-    ///
-    /// Where the same dependency is named twice, the greater [`Need`] counts.
+    /// Adds the job of `unit` and what it needs, which may be added later. Where the same dependency is named
+    /// twice, the greater [`Need`] counts.
     pub fn add(
         &mut self,
         unit: U,
@@ -58,31 +57,18 @@ impl<U, J> Plan<U, J> {
         std::iter::zip(&self.nodes, &self.jobs).map(|(node, job)| (&node.unit, job))
     }
 
-    /// Sets what each unit probably costs.
-    pub fn estimate(&mut self, mut estimate: impl FnMut(&U, &J) -> Estimate) {
-        for (node, job) in std::iter::zip(&mut self.nodes, &self.jobs) {
-            node.estimate(estimate(&node.unit, job));
-        }
-    }
-
     /// Returns the number of jobs added so far.
+    #[expect(clippy::len_without_is_empty, reason = "a plan is not a collection")]
     pub fn len(&self) -> usize {
         self.nodes.len()
-    }
-
-    /// Whether no job was added so far.
-    pub fn is_empty(&self) -> bool {
-        self.nodes.is_empty()
     }
 }
 
 impl<U: Clone + Debug + Eq + Hash, J> Plan<U, J> {
     /// Freezes the plan, ranks the jobs and marks those without dependencies ready.
     ///
-    /// # Errors
-    ///
-    /// If a unit needs one that was not added, a unit was added twice, or no order satisfies all needs.
-    /// All are mistakes of the caller.
+    /// Mistakes of the caller are errors: a unit that was added twice, the need of one that was not added,
+    /// and a cycle.
     pub fn seal(self, mut settings: Settings<U>) -> anyhow::Result<Scheduler<U, J>> {
         let Plan {
             mut nodes, jobs, ..
@@ -130,7 +116,7 @@ impl<U: Clone + Debug + Eq + Hash, J> Plan<U, J> {
             nodes,
             jobs: jobs.into_iter().map(Some).collect(),
             ids,
-            graph,
+            graph: Arc::new(graph),
             missing_to_start: missing.clone(),
             missing,
             tally,

@@ -1,5 +1,6 @@
 //! The queues of jobs that can run, and which job goes first.
 
+use std::cmp::Reverse;
 use std::collections::BinaryHeap;
 use std::hash::Hash;
 
@@ -13,27 +14,23 @@ use crate::job::{Compiler, Kind, State};
 use crate::link_gate::EarlyStart;
 use crate::permit::Permit;
 
-/// Where costs are guessed, the jobs are ranked again when this many phases have ended, or one for this
-/// many jobs if that is more, and each time that the number has doubled.
+/// Where costs are guessed, jobs are ranked again when this many phases have ended, or one for this many
+/// jobs if that is more, and each time that the number has doubled.
 const FIRST_RANKED_ANEW: usize = 16;
 
-/// Differences in priority smaller than this, in µs, are ignored: they are not worth an order that differs
-/// from one build of the same small project to the next.
+/// Smaller differences in priority, in µs, are ignored, so that most builds of a small project have the same
+/// order.
 const NOTICEABLE: u64 = 1_000_000;
 
-/// In builds with more jobs than this, only direct dependents are counted to order jobs of the same
-/// priority: to count all takes a bit for each pair of jobs.
+/// In builds with more jobs, only direct dependents are counted: counting all takes a bit for each pair.
 const MOST_COUNTED: usize = 4_096;
 
 /// By what factor an estimate of codegen is corrected at most when the frontend has ended.
 const MOST_WRONG: u64 = 4;
 
 impl<U: Clone + Eq + Hash, J: Task> Scheduler<U, J> {
-    /// Picks the next action and carries out the engine's part of it. `None` if no job can run on the
-    /// `slots` of the caller.
-    ///
-    /// Of all that could start, continue or link, the job with the highest priority goes first. A job
-    /// starts early only if there is room for it.
+    /// Picks the next action and carries out the engine's part of it: of all jobs that could start, continue
+    /// or link, that of the highest priority. `None` if no job can run on the `slots` of the caller.
     pub fn next(&mut self, slots: usize) -> Option<Action<U, J>> {
         if self.tally.running >= slots {
             return None;
@@ -59,36 +56,16 @@ impl<U: Clone + Eq + Hash, J: Task> Scheduler<U, J> {
 
     fn start(&mut self, id: usize, unit: U) -> Start<U, J> {
         let job = self.jobs[id].take().expect("a job starts only once");
-        if job.is_fresh() {
-            self.set(id, State::Fresh);
-            return Start {
-                unit,
-                job,
-                is_early: false,
-                compiler: Compiler::default(),
-            };
-        }
-        let is_early = !self.nodes[id].all_ready;
+        let is_fresh = job.is_fresh();
+        let is_early = !is_fresh && !self.nodes[id].all_ready;
         self.nodes[id].started_early = is_early;
-        self.set(id, State::Frontend);
-        let node = &self.nodes[id];
-        let early = &mut self.settings.early;
-        let mut compiler = Compiler::default();
-        let mut dependents = self.graph.dependents.of(id);
-        if dependents.any(|(_, need)| need == Need::AllToLink) {
-            // If it cannot be opened, its dependents wait for the end of the job.
-            compiler.gate = early.open().cloned();
-        }
-        if is_early {
-            compiler.early =
-                (early.gate().zip(node.linker.as_ref())).map(|(gate, linker)| EarlyStart {
-                    gate: gate.clone(),
-                    linker: linker.clone(),
-                });
-        }
-        if node.kind == Kind::Library {
-            compiler.handle = self.settings.pauses.handle(id);
-        }
+        let compiler = if is_fresh {
+            self.set(id, State::Fresh);
+            Compiler::default()
+        } else {
+            self.set(id, State::Frontend);
+            self.compiler(id)
+        };
         Start {
             unit,
             job,
@@ -97,10 +74,25 @@ impl<U: Clone + Eq + Hash, J: Task> Scheduler<U, J> {
         }
     }
 
+    fn compiler(&mut self, id: usize) -> Compiler {
+        let (node, early) = (&self.nodes[id], &mut self.settings.early);
+        let mut dependents = self.graph.dependents.of(id);
+        let is_linked = dependents.any(|(_, need)| need == Need::AllToLink);
+        let linker = node.linker.as_ref().filter(|_| node.started_early);
+        Compiler {
+            // If it cannot be opened, its dependents wait for the end of the job.
+            gate: is_linked.then(|| early.open().cloned()).flatten(),
+            early: (early.gate().cloned().zip(linker.cloned()))
+                .map(|(gate, linker)| EarlyStart { gate, linker }),
+            handle: (node.kind == Kind::Library)
+                .then(|| self.settings.pauses.handle(id))
+                .flatten(),
+        }
+    }
+
     /// Stops the compiler of a job that has just written its metadata, if no slot is free and a job of
-    /// higher priority can have its slot. `has_token` tells whether another token could be had at once.
-    ///
-    /// [`pauses`](super::pauses) has the rule.
+    /// higher priority can have its slot, by the rule of [`pauses`](super::pauses). `has_token` tells whether
+    /// another token could be had at once.
     pub fn pause_codegen(&mut self, slots: usize, has_token: impl Fn() -> bool) {
         for id in std::mem::take(&mut self.metadata_written) {
             let node = &self.nodes[id];
@@ -143,7 +135,12 @@ impl<U: Clone + Eq + Hash, J> Scheduler<U, J> {
 
     /// Puts a job into the queue in which it waits for its turn, if it does.
     pub(super) fn enqueue(&mut self, id: usize) {
-        let candidate = Candidate::new(id, &self.nodes[id], self.priority(id), self.unblocked);
+        let candidate = Candidate {
+            priority: self.priority(id),
+            dependents: self.nodes[id].dependents,
+            unblocked: self.unblocked,
+            added_last: Reverse(small(id)),
+        };
         match self.nodes[id].turn() {
             Turn::Runnable => self.runnable.push(candidate),
             Turn::Early => self.ready_early.push(candidate),
@@ -217,18 +214,14 @@ impl<U: Clone + Eq + Hash, J> Scheduler<U, J> {
             }
         }
         self.rank();
-        let runnable = std::mem::take(&mut self.runnable);
-        self.runnable = self.ranked_anew(runnable);
-        let ready_early = std::mem::take(&mut self.ready_early);
-        self.ready_early = self.ranked_anew(ready_early);
-    }
-
-    fn ranked_anew(&self, heap: BinaryHeap<Candidate>) -> BinaryHeap<Candidate> {
-        let candidates = heap.into_iter().map(|candidate| Candidate {
+        let [runnable, ready_early] =
+            [&mut self.runnable, &mut self.ready_early].map(std::mem::take);
+        let ranked = |candidate: Candidate| Candidate {
             priority: self.priority(candidate.id()),
             ..candidate
-        });
-        candidates.collect()
+        };
+        let ranked = |heap: BinaryHeap<_>| heap.into_iter().map(ranked).collect();
+        (self.runnable, self.ready_early) = (ranked(runnable), ranked(ready_early));
     }
 
     pub(super) fn count_dependents(&mut self) {

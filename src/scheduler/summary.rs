@@ -11,8 +11,7 @@ use crate::job::State;
 pub struct Summary<U> {
     /// How long it took from when its plan was sealed.
     pub took: u64,
-    /// The least that any schedule could have made of it, if each phase had taken what it took. See
-    /// [`limit`].
+    /// The least that any schedule could have made of it. See [`limit`].
     pub limit: u64,
     /// The longest path through it, first to last, and for how long it led through each unit.
     pub critical_path: Vec<(U, u64)>,
@@ -28,21 +27,18 @@ pub struct Summary<U> {
 
 /// A part of the life of a job. Times are in µs of the build's [`Clock`](super::Clock).
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[expect(missing_docs, reason = "the other fields need none")]
 pub struct Section<U> {
-    /// The unit.
     pub unit: U,
     /// `parked` and `paused`, and `link` after the job was parked.
     pub name: &'static str,
-    /// When it began.
     pub start: u64,
-    /// When it ended.
     pub end: u64,
 }
 
 impl<U: Clone + Eq + Hash, J> Scheduler<U, J> {
-    /// Looks back on the build, which had this many slots. Jobs that have not ended count for nothing.
-    ///
-    /// Takes as much memory and time as [`limit`](limit::limit()).
+    /// Looks back on the build, which had this many slots. Takes as much memory and time as
+    /// [`limit`](limit::limit()).
     pub fn summary(&mut self, slots: u64) -> Summary<U> {
         let works: Vec<Work> = self.nodes.iter().map(|node| node.took.work()).collect();
         let unit = |id: usize| self.nodes[id].unit.clone();
