@@ -1,11 +1,10 @@
 //! The units of one build and what they need of each other. It has no state.
 
-use std::fmt;
-use std::ops::Range;
+use std::iter;
 
 use serde::{Deserialize, Serialize};
 
-/// What a job produces, in the order in which it appears.
+/// What a job produces, first to last.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Artifact {
@@ -15,15 +14,13 @@ pub enum Artifact {
     All,
 }
 
-/// What an edge asks for: which artifact of the dependency, and what for.
-///
-/// Of two needs for the same dependency the greater one includes the other.
+/// Which artifact of the dependency an edge asks for, and what for. The greater of two needs includes the
+/// other.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Need {
     /// The dependent may start once the metadata of the dependency is written.
     MetadataToStart,
-    /// The dependent may start once the metadata of the dependency is written, and link once the
-    /// dependency is finished.
+    /// The same, and the dependent may link once the dependency is finished.
     AllToLink,
     /// The dependent may start once the dependency is finished.
     AllToStart,
@@ -47,40 +44,6 @@ impl Need {
     }
 }
 
-/// Why jobs and their needs are no graph that can be built. All are mistakes of the caller.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum GraphError<U> {
-    /// The same unit was added twice.
-    Duplicate(U),
-    /// A unit needs one that was never added.
-    Unknown {
-        /// The unit that has the edge.
-        dependent: U,
-        /// The unit at its other end.
-        dependency: U,
-    },
-    /// These units need each other in a circle, or need one that does.
-    Cycle(Vec<U>),
-}
-
-impl<U: fmt::Debug> fmt::Display for GraphError<U> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            GraphError::Duplicate(unit) => write!(f, "{unit:?} was queued twice"),
-            GraphError::Unknown {
-                dependent,
-                dependency,
-            } => write!(
-                f,
-                "{dependent:?} needs {dependency:?}, which was never queued"
-            ),
-            GraphError::Cycle(units) => write!(f, "a cycle in the job graph among {units:?}"),
-        }
-    }
-}
-
-impl<U: fmt::Debug> std::error::Error for GraphError<U> {}
-
 /// The needs of all jobs, seen from both ends. A job is known by its number.
 #[derive(Clone, Debug, Default)]
 pub struct Graph {
@@ -93,11 +56,7 @@ pub struct Graph {
 }
 
 impl Graph {
-    /// Sorts the jobs of `needs`.
-    ///
-    /// # Errors
-    ///
-    /// The jobs that are in a cycle or depend on one.
+    /// Sorts the jobs of `needs`. The error are the jobs that are in a cycle or depend on one.
     pub fn new(needs: Edges) -> Result<Self, Vec<usize>> {
         let dependents = needs.reversed();
         let mut missing: Vec<usize> = (0..needs.len()).map(|id| needs.of(id).len()).collect();
@@ -123,34 +82,22 @@ impl Graph {
     }
 
     /// Returns for each job the number of its dependents, direct or not, and itself: the priority that
-    /// Cargo has always used.
-    ///
-    /// Takes one bit for each pair of jobs while it runs, 12 MB for 10,000 of them.
-    pub fn count_dependents(&self) -> Vec<u32> {
-        let len = self.dependents.len();
-        let words = len.div_ceil(64);
-        let mut reached = vec![0u64; words * len];
-        let mut counts = vec![0; len];
-        for &id in self.dependencies_first.iter().rev() {
-            let mut row = vec![0u64; words];
-            row[id / 64] |= 1 << (id % 64);
-            for (dependent, _) in self.dependents.of(id) {
-                let of_dependent = &reached[dependent * words..][..words];
-                for (word, more) in row.iter_mut().zip(of_dependent) {
-                    *word |= more;
-                }
-            }
-            counts[id] = row.iter().map(|word| word.count_ones()).sum();
-            reached[id * words..][..words].copy_from_slice(&row);
-        }
-        counts
+    /// Cargo has always used. Takes one bit for each pair of jobs, 12 MB for 10,000 of them.
+    pub(crate) fn count_dependents(&self) -> Vec<u32> {
+        let count = |row: &[u64]| row.iter().map(|word| word.count_ones()).sum();
+        self.dependents.reachable(&self.dependents_first(), count)
+    }
+
+    /// Returns all jobs, each behind its dependents.
+    pub(crate) fn dependents_first(&self) -> Vec<usize> {
+        self.dependencies_first.iter().copied().rev().collect()
     }
 }
 
 /// The edges at one end of all jobs: the job at the other end of each, and the need.
 ///
-/// They are in one list, one job's after the other's, and as small as can be: in a large build, going
-/// through them costs what it costs to get them from memory.
+/// They are in one list, one job's after the other's, and small: in a large build, going through them takes
+/// as long as reading them from memory.
 #[derive(Clone, Debug, Default)]
 pub struct Edges {
     all: Vec<(u32, Need)>,
@@ -159,19 +106,7 @@ pub struct Edges {
 }
 
 impl Edges {
-    /// Makes room for this many jobs.
-    pub fn with_capacity(jobs: usize) -> Self {
-        Edges {
-            all: Vec::with_capacity(jobs),
-            ends: Vec::with_capacity(jobs),
-        }
-    }
-
-    /// Adds the next job and its edges.
-    ///
-    /// # Panics
-    ///
-    /// If there are more than four billion jobs.
+    /// Adds the next job and its edges. Panics if there are more than four billion jobs.
     pub fn push(&mut self, edges: impl IntoIterator<Item = (usize, Need)>) {
         let edges = edges.into_iter();
         self.all
@@ -180,36 +115,20 @@ impl Edges {
     }
 
     /// Returns the number of jobs.
-    pub fn len(&self) -> usize {
+    pub(crate) fn len(&self) -> usize {
         self.ends.len()
     }
 
-    /// Whether there is no job.
-    pub fn is_empty(&self) -> bool {
-        self.ends.is_empty()
-    }
-
     /// Returns the edges of one job.
-    pub fn of(&self, id: usize) -> impl ExactSizeIterator<Item = (usize, Need)> + Clone {
-        let edges = &self.all[self.range(id)];
-        edges.iter().map(|&(other, need)| (other as usize, need))
-    }
-
-    /// Returns the places of the edges of one job, for [`get`](Self::get).
-    pub fn range(&self, id: usize) -> Range<usize> {
+    pub fn of(&self, id: usize) -> impl ExactSizeIterator<Item = (usize, Need)> {
         let begin = if id == 0 { 0 } else { self.ends[id - 1] };
-        begin..self.ends[id]
-    }
-
-    /// Returns the edge at a place.
-    pub fn get(&self, place: usize) -> (usize, Need) {
-        let (other, need) = self.all[place];
-        (other as usize, need)
+        let edges = &self.all[begin..self.ends[id]];
+        edges.iter().map(|&(other, need)| (other as usize, need))
     }
 
     /// Returns the same edges, seen from their other ends. Those of a job are in the order of the jobs
     /// there.
-    pub fn reversed(&self) -> Self {
+    pub(crate) fn reversed(&self) -> Self {
         let mut ends = vec![0; self.len()];
         for (other, _) in &self.all {
             ends[*other as usize] += 1;
@@ -228,13 +147,32 @@ impl Edges {
         }
         Edges { all, ends }
     }
+
+    /// Returns for each job what `sum` makes of the jobs that its edges lead to, directly or not, and
+    /// itself: a set with one bit for each job. `order` has each job behind those.
+    pub(crate) fn reachable<T: Clone + Default>(
+        &self,
+        order: &[usize],
+        sum: impl Fn(&[u64]) -> T,
+    ) -> Vec<T> {
+        let mut rows = vec![Vec::new(); self.len()];
+        let mut sums = vec![T::default(); self.len()];
+        for &id in order {
+            let mut row = vec![0u64; self.len().div_ceil(64)];
+            row[id / 64] |= 1 << (id % 64);
+            for (other, _) in self.of(id) {
+                for (word, more) in iter::zip(&mut row, &rows[other]) {
+                    *word |= more;
+                }
+            }
+            sums[id] = sum(&row);
+            rows[id] = row;
+        }
+        sums
+    }
 }
 
-/// Returns the number of a job, or of some jobs, as small as it is kept.
-///
-/// # Panics
-///
-/// If it is four billion or more.
+/// Converts the number of a job to the size in which it is stored. Panics if it is four billion or more.
 pub(crate) fn small(id: usize) -> u32 {
     u32::try_from(id).expect("no build has four billion jobs")
 }
@@ -256,9 +194,7 @@ mod tests {
         assert_eq!(dependents.len(), 4);
         assert_eq!(of(&dependents, 0), [(1, MetadataToStart), (3, AllToLink)]);
         assert_eq!(of(&dependents, 1), [(3, AllToStart)]);
-        assert_eq!(dependents.range(2), 3..3);
-        assert_eq!(dependents.range(3), 3..3);
-        assert_eq!(dependents.get(2), (3, AllToStart));
+        assert_eq!([2, 3].map(|id| dependents.of(id).len()), [0, 0]);
         let needs_again = dependents.reversed();
         assert_eq!(of(&needs_again, 1), of(&needs, 1));
         assert_eq!(of(&needs_again, 3), [(0, AllToLink), (1, AllToStart)]);

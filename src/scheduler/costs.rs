@@ -10,29 +10,28 @@
 //! ```
 //!
 //! A build that has something to compile reads it once. At its end, the build reads it again and
-//! replaces it, by renaming a temporary file, with one that begins with the units it has measured. What
-//! was measured longest ago is at the end, and is dropped when the file is full. Of two builds that end
-//! at the same moment, one may lose what it has measured, but every reader gets a complete file.
+//! replaces it, by renaming a temporary file, with one that begins with the units it has measured. A full
+//! file drops its last units, which were measured longest ago. Of two builds that end at the same moment,
+//! one may lose what it has measured, but every reader gets a complete file.
 //!
 //! A missing or empty file holds no costs. Reading one that is damaged or of another format is an error,
-//! and recording replaces it. No call waits for another process or for the disk: what a power failure
-//! leaves behind fails the checksum.
+//! and recording replaces it. No call waits for another process or for the disk: the checksum finds what a
+//! power failure leaves behind.
 
 use std::collections::HashMap;
 use std::hash::Hash;
 use std::path::{Path, PathBuf};
-use std::{array, fs, io};
+use std::{fs, io};
 
 use anyhow::Context as _;
 use cargo_util::paths;
 use serde::Serialize;
 
-use super::Plan;
-use super::estimate::{Estimate, Measured, Work};
+use super::estimate::{Estimate, Measured};
 use super::guess::{Kind, guess};
+use super::{Plan, Scheduler};
 
-/// What the file begins with. The version changes with the format, with the [`Identity`] that is hashed
-/// and with what is measured.
+/// Begins the file. The version changes with the format, the [`Identity`] and what is measured.
 const MAGIC: &[u8] = b"cargo build costs, version 1\n";
 
 /// The most units that are kept, in 1 MiB.
@@ -41,29 +40,28 @@ const MAX_UNITS: usize = 1 << 15;
 /// Stands for a phase that was not measured.
 const UNKNOWN: u64 = u64::MAX;
 
-/// What identifies a unit across builds and projects. Each part is any text that is the same
-/// whenever the part is. Only a hash of them is stored.
+/// Identifies a unit across builds and projects. Each part is any text that is the same whenever the part
+/// is. Only a hash of them is stored.
 #[derive(Clone, Copy, Debug, Serialize)]
+#[expect(
+    missing_docs,
+    reason = "the fields are named like those of packages and units"
+)]
 pub struct Identity<'a> {
-    /// Name of the package.
     pub package: &'a str,
-    /// Name of the target: `main`, `build-script-build`, …
     pub target: &'a str,
     /// Kind of the target: `lib`, `proc-macro`, `bin`, …
     pub kind: &'a str,
-    /// What is done with it: `build`, `test`, `check`, … The run of a build script is a unit of its
-    /// own, with a mode of its own.
+    /// What is done with the target: `build`, `test`, `check`, `run-custom-build`, …
     pub mode: &'a str,
-    /// The profile, with all that changes how long a compiler works: optimization, debug
-    /// information, LTO, codegen units, whether it is incremental, …
+    /// All that changes how long a compiler works: optimization, debug information, LTO, codegen units,
+    /// whether it is incremental, …
     pub profile: &'a str,
-    /// Where the package is from. It tells apart the `cli 0.1.0` of two projects.
+    /// Tells apart the `cli 0.1.0` of two projects.
     pub source: &'a str,
-    /// Version of the package.
     pub version: &'a str,
     /// The enabled features, sorted.
     pub features: &'a [&'a str],
-    /// The platform that the unit is built for.
     pub platform: &'a str,
 }
 
@@ -102,51 +100,39 @@ impl<U: Clone + Eq + Hash> KnownCosts<U> {
     }
 
     /// Estimates the work of all jobs of `plan`. A job without a `key` has no work. The work of a unit
-    /// that the file does not know is guessed from its `kind`, which is called only then.
-    ///
-    /// # Errors
-    ///
-    /// If the file cannot be read. Then everything is guessed.
+    /// that the file does not have is guessed from its `kind`, which is called only then. Returns an error
+    /// if the file cannot be read; then everything is guessed.
     pub fn estimate<J>(
         &mut self,
         plan: &mut Plan<U, J>,
         key: impl Fn(&U, &J) -> Option<Key>,
         kind: impl Fn(&U) -> Kind,
     ) -> anyhow::Result<()> {
-        let (costs, result) = match read(&self.path) {
-            Ok(costs) => (costs, Ok(())),
-            Err(error) => (Vec::new(), Err(error)),
+        let costs = read(&self.path);
+        self.has_failed = costs.is_err();
+        let (costs, result) = match costs {
+            Ok(costs) => (HashMap::from_iter(costs), Ok(())),
+            Err(error) => (HashMap::new(), Err(error)),
         };
-        let costs: HashMap<Key, Measured> = costs.into_iter().collect();
-        self.has_failed = result.is_err();
-        plan.estimate(|unit, job| {
-            let Some(key) = key(unit, job) else {
-                return Estimate::Measured(Work::default());
+        for (node, job) in std::iter::zip(&mut plan.nodes, &plan.jobs) {
+            let Some(key) = key(&node.unit, job) else {
+                continue;
             };
-            self.keys.insert(unit.clone(), key);
-            match costs.get(&key) {
-                Some(measured) => Estimate::Measured(measured.or(Work::default())),
-                None => Estimate::Guessed(guess(kind(unit))),
-            }
-        });
+            self.keys.insert(node.unit.clone(), key);
+            node.estimate(match costs.get(&key) {
+                Some(measured) => Estimate::Measured(measured.work()),
+                None => Estimate::Guessed(guess(kind(&node.unit))),
+            });
+        }
         result
     }
 
-    /// Adds what a build has measured to the file.
-    ///
-    /// # Errors
-    ///
-    /// If the file cannot be written, unless [`estimate`](Self::estimate) returned an error before:
-    /// the user is told once.
-    pub(super) fn record<'a>(
-        &self,
-        measured: impl Iterator<Item = (&'a U, Measured)>,
-    ) -> anyhow::Result<()>
-    where
-        U: 'a,
-    {
+    /// Adds what a build has measured to the file. An error is returned once, here or by
+    /// [`estimate`](Self::estimate).
+    pub(super) fn record<J>(&self, build: &Scheduler<U, J>) -> anyhow::Result<()> {
+        let key = |unit| self.keys.get(unit).copied();
         let measured =
-            measured.filter_map(|(unit, measured)| Some((*self.keys.get(unit)?, measured)));
+            (build.measured()).filter_map(|(unit, measured)| Some((key(unit)?, measured)));
         match record(&self.path, measured.collect()) {
             Err(_) if self.has_failed => Ok(()),
             result => result,
@@ -185,17 +171,22 @@ fn parse(bytes: &[u8]) -> Option<Vec<(Key, Measured)>> {
     let (words, _) = records.as_chunks();
     let words: Vec<u64> = words.iter().map(|word| u64::from_le_bytes(*word)).collect();
     let (records, _) = words.as_chunks();
-    let costs = records.iter().map(|&[key, phases @ ..]: &[u64; 4]| {
-        let phases = phases.map(|us| (us != UNKNOWN).then_some(us));
-        (Key(key), Measured::from_array(phases))
+    let costs = records.iter().map(|&[key, frontend, codegen, link]| {
+        let known = |us| (us != UNKNOWN).then_some(us);
+        let measured = Measured {
+            frontend: known(frontend),
+            codegen: known(codegen),
+            link: known(link),
+        };
+        (Key(key), measured)
     });
     Some(costs.collect())
 }
 
 fn to_bytes(costs: impl Iterator<Item = (Key, Measured)>) -> Vec<u8> {
-    let words = costs.flat_map(|(Key(key), measured)| {
-        let [frontend, codegen, link] = measured.to_array().map(|us| us.unwrap_or(UNKNOWN));
-        [key, frontend, codegen, link]
+    let words = costs.flat_map(|(Key(key), it)| {
+        let phases = [it.frontend, it.codegen, it.link].map(|us| us.unwrap_or(UNKNOWN));
+        [[key].as_slice(), &phases].concat()
     });
     let records: Vec<u8> = words.flat_map(u64::to_le_bytes).collect();
     [MAGIC, blake3::hash(&records).as_bytes(), &records].concat()
@@ -221,13 +212,17 @@ fn record(path: &Path, mut measured: HashMap<Key, Measured>) -> anyhow::Result<(
     write().with_context(|| format!("failed to write build costs to `{}`", path.display()))
 }
 
-/// The mean of both, phase by phase: the influence of an outlier is halved by each later build.
+/// Returns the mean of both, phase by phase: each later build halves the influence of an outlier.
 fn average(old: Measured, new: Measured) -> Measured {
-    let (old, new) = (old.to_array(), new.to_array());
-    Measured::from_array(array::from_fn(|phase| match (old[phase], new[phase]) {
+    let mean = |old: Option<u64>, new: Option<u64>| match (old, new) {
         (Some(old), Some(new)) => Some(old.midpoint(new)),
         (old, new) => new.or(old),
-    }))
+    };
+    Measured {
+        frontend: mean(old.frontend, new.frontend),
+        codegen: mean(old.codegen, new.codegen),
+        link: mean(old.link, new.link),
+    }
 }
 
 #[cfg(test)]
@@ -252,7 +247,11 @@ mod tests {
     };
 
     fn measured(frontend: u64) -> Measured {
-        Measured::from_array([Some(frontend), None, Some(0)])
+        Measured {
+            frontend: Some(frontend),
+            codegen: None,
+            link: Some(0),
+        }
     }
 
     #[test]
@@ -286,7 +285,7 @@ mod tests {
     }
 
     #[test]
-    fn recorded_costs_are_read_back_as_averages() {
+    fn recorded_costs_are_averaged() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("costs");
         assert_eq!(read(&path).unwrap(), []);
@@ -297,9 +296,16 @@ mod tests {
         record(&path, [(Key(2), measured(7))].into()).unwrap();
         let unchanged = [(Key(2), measured(7)), (Key(1), measured(100))];
         assert_eq!(read(&path).unwrap(), unchanged);
-        let new = Measured::from_array([Some(200), Some(9), None]);
+        let new = Measured {
+            frontend: Some(200),
+            codegen: Some(9),
+            link: None,
+        };
         record(&path, [(Key(1), new)].into()).unwrap();
-        let average = Measured::from_array([Some(150), Some(9), Some(0)]);
+        let average = Measured {
+            codegen: Some(9),
+            ..measured(150)
+        };
         let averaged = [(Key(1), average), (Key(2), measured(7))];
         assert_eq!(read(&path).unwrap(), averaged);
     }
@@ -318,7 +324,7 @@ mod tests {
     }
 
     #[test]
-    fn damaged_file_is_an_error_and_is_replaced() {
+    fn damaged_file_is_replaced() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("costs");
         let costs = [(Key(1), measured(2))];

@@ -1,7 +1,6 @@
 //! Decides which job runs next.
 //!
-//! Jobs and their needs are collected in a [`Plan`]. The [`Scheduler`] is told what happens to the jobs
-//! that run, and returns what to do:
+//! A [`Plan`] collects jobs and their needs. The [`Scheduler`] receives events and returns actions:
 //!
 //! ```text
 //!   events                                              actions
@@ -13,21 +12,19 @@
 //!                              measurements, trace, costs
 //! ```
 //!
-//! A caller, whether Cargo, a simulation or a test, drives it in one loop: while
-//! [`next`](Scheduler::next) returns an action it carries that out, then it waits for an event.
+//! The caller drives it in one loop: it carries out the actions that [`next`](Scheduler::next) returns until
+//! there is none, then waits for an event.
 //!
 //! # Early starts
 //!
-//! What a job links it needs only when it links: until then metadata is enough. An edge
-//! [`AllToLink`](Need::AllToLink) says so. A job whose missing outputs are all of that kind can start
-//! *early*, if there is room for it ([`EarlyStarts`]): it compiles, parks before its linker, and gets its
-//! permit once all outputs are ready and a slot is free. A job that is not started early starts when all
-//! outputs are ready, as without these edges.
+//! A job whose missing outputs are all [`AllToLink`](Need::AllToLink) can start *early*, if there is room for
+//! it ([`EarlyStarts`]): it compiles, parks before its linker, and gets its permit once all outputs are ready
+//! and a slot is free. Otherwise it starts when all outputs are ready.
 //!
 //! # Pauses
 //!
-//! Once its metadata is written, the rest of a job holds up only links. If there is no slot for a job of
-//! higher priority, its compiler is [paused](Scheduler::pause_codegen). [`pausing`] has the rule.
+//! A job that has written its metadata holds up only links. If a job of higher priority has no slot, the
+//! compiler is [paused](Scheduler::pause_codegen). [`pauses`] has the rule.
 //!
 //! # Early cutoff
 //!
@@ -37,48 +34,38 @@
 //!
 //! # Jobs without metadata
 //!
-//! A job that ends well has produced everything, so [`Artifact::All`] satisfies edges on the metadata as
-//! well. A compiler that never announces its metadata (a check, an old wrapper, a fresh job) holds up its
-//! dependents until it ends, and cannot strand them.
+//! [`Artifact::All`] satisfies edges on the metadata as well. So a compiler that never announces its metadata
+//! (a check, an old wrapper, a fresh job) holds up its dependents until it ends, and cannot strand them.
 //!
 //! # Priorities
 //!
-//! ```text
-//!   what does a job cost?   costs    measured in earlier builds
-//!                           guess    from what is known without compiling
-//!                             │
-//!   how long is the rest?   priority the longest path to the end of the build
-//!                             │
-//!   afterwards              summary  how soon it could have been done
-//! ```
+//! The priority of a job is the longest path from it to the end of the build, by costs that were measured in
+//! earlier builds ([`costs`]) or are guessed ([`guess`]). Afterwards, [`limit`] tells the best possible time.
 
 mod clock;
 pub mod costs;
 pub mod estimate;
 pub mod guess;
-mod limit;
-mod measure;
+pub mod limit;
 mod node;
-mod pauses;
-pub mod pausing;
+pub mod pauses;
 mod plan;
 mod priority;
 mod ready;
-mod source_size;
 mod summary;
 
 use std::collections::{BinaryHeap, HashMap, VecDeque};
 use std::hash::Hash;
+use std::sync::Arc;
 
 pub use clock::Clock;
 pub use costs::KnownCosts;
-pub use estimate::{Estimate, Measured, Phase, Work};
-pub use limit::{Done, Step};
+pub use estimate::{Estimate, Measured, Work};
+pub use guess::{native_source_size, source_size};
+pub use node::Node;
 pub use pauses::Pauses;
-pub use plan::{Plan, Planned};
-pub use priority::{Priority, priorities};
-pub use source_size::{native_source_size, source_size};
-pub use summary::{Section, SectionKind, Summary};
+pub use plan::Plan;
+pub use summary::{Section, Summary};
 
 use crate::config::Schedule;
 use crate::freshness::Verdict;
@@ -88,8 +75,7 @@ use crate::link_gate::EarlyStarts;
 use crate::permit::{Permit, PermitSender};
 use crate::trace::Trace;
 use estimate::Correction;
-use measure::Measurements;
-use node::{Candidate, Condition, Missing, Node, Tally};
+use node::{Candidate, Tally, Turn};
 
 /// What a build is scheduled with. By default nothing starts early, is paused or is recorded.
 #[derive(Debug)]
@@ -123,15 +109,13 @@ impl<U> Default for Settings<U> {
 
 /// The work of a unit, as the caller has it.
 pub trait Task {
-    /// Whether the unit is up to date: then the job only replays the messages of an earlier build.
-    fn is_fresh(&self) -> bool;
-}
-
-impl Task for () {
+    /// Whether the unit is up to date, so that the job only replays the messages of an earlier build.
     fn is_fresh(&self) -> bool {
         false
     }
 }
+
+impl Task for () {}
 
 /// What the caller has to do [next](Scheduler::next).
 #[derive(Debug)]
@@ -146,10 +130,9 @@ pub enum Action<U, J> {
 
 /// A job that starts.
 #[derive(Debug)]
+#[expect(missing_docs, reason = "the unit and its job need none")]
 pub struct Start<U, J> {
-    /// The unit whose job it is.
     pub unit: U,
-    /// The job.
     pub job: J,
     /// Whether outputs that it links are not ready. It then [parks](Scheduler::parked) before it links.
     pub is_early: bool,
@@ -159,33 +142,34 @@ pub struct Start<U, J> {
 
 /// A job whose inputs have to be [compared](Scheduler::next_to_compare).
 #[derive(Debug)]
+#[expect(missing_docs, reason = "the unit and its job need none")]
 pub struct ToCompare<'a, U, J> {
-    /// The unit whose job it is.
     pub unit: &'a U,
-    /// The job.
     pub job: &'a mut J,
     /// Whether the outputs that it links are ready, too.
     pub all_ready: bool,
 }
 
-/// Knows the state of every job of a build, and decides which job runs next.
+/// Keeps the state of every job of a build, and decides which job runs next.
 ///
-/// The caller reports what happened in the order in which it happened; each report costs time in
-/// proportion to the edges that it satisfies. Reports that no run of a job could lead to, such as the
-/// metadata of a job that never started, are mistakes of the caller and panic.
+/// The caller reports events in the order in which they happened; each report takes time in proportion to
+/// the edges that it satisfies. Impossible events, such as the metadata of a job that never started, panic.
 #[derive(Debug)]
 pub struct Scheduler<U, J> {
+    settings: Settings<U>,
     nodes: Vec<Node<U>>,
     /// Each is taken when it starts.
     jobs: Vec<Option<J>>,
-    missing: Vec<Missing>,
     ids: HashMap<U, usize>,
-    graph: Graph,
-    schedule: Schedule,
-    clock: Clock,
+    /// Shared only so that it can be read while jobs change.
+    graph: Arc<Graph>,
+    /// How many needs of each job are not satisfied, and how many of them keep it from starting. Not in the
+    /// nodes, as most often nothing else of a job has to be read.
+    missing: Vec<u32>,
+    missing_to_start: Vec<u32>,
     /// Sums over all nodes, kept by `change`.
     tally: Tally,
-    /// Jobs whose turn it is. Those that no longer are what they were when they came here are skipped.
+    /// Jobs whose [`Turn`] it is. Those whose turn has changed since they came here are skipped.
     runnable: BinaryHeap<Candidate>,
     ready_early: BinaryHeap<Candidate>,
     to_compare: VecDeque<usize>,
@@ -194,22 +178,11 @@ pub struct Scheduler<U, J> {
     /// How often a report came that can unblock jobs.
     unblocked: u32,
     is_stopping: bool,
-    learned: Learned,
-    measurements: Measurements,
-    early: EarlyStarts,
-    pauses: Pauses,
-    costs: Option<KnownCosts<U>>,
-    trace: Option<Trace<U>>,
-}
-
-/// What this build has shown about guesses.
-#[derive(Debug)]
-struct Learned {
     correction: Correction,
-    has_guesses: bool,
     phases_ended: usize,
-    /// How many phases end before jobs are ranked again.
-    first_ranked_anew: usize,
+    /// When the plan was sealed, in µs.
+    began: u64,
+    transitions: Vec<Transition>,
 }
 
 impl<U: Clone + Eq + Hash, J> Scheduler<U, J> {
@@ -223,17 +196,18 @@ impl<U: Clone + Eq + Hash, J> Scheduler<U, J> {
         self.tally.running
     }
 
-    /// Returns how many slots could be used, given that the caller has this many.
+    /// Returns how many slots could be used when the caller has `slots`.
     pub fn wanted_slots(&self, slots: usize) -> usize {
         if self.is_stopping {
             return self.tally.running + self.tally.paused;
         }
         let wanted = self.tally.running + self.tally.runnable;
-        let early = self.tally.ready_early;
-        if slots < wanted + early && self.early.allow(self.tally.early) {
-            return wanted + early;
+        let with_early = wanted + self.tally.ready_early;
+        if slots < with_early && self.settings.early.allow(self.tally.early) {
+            with_early
+        } else {
+            wanted
         }
-        wanted
     }
 
     /// Returns the state of the job of `unit`, or `None` for a unit that was never added.
@@ -243,11 +217,11 @@ impl<U: Clone + Eq + Hash, J> Scheduler<U, J> {
 
     /// Returns why no more jobs start early, once, after one could not be held at its linker.
     pub fn newly_given_up(&mut self) -> Option<&'static str> {
-        self.early.newly_given_up()
+        self.settings.early.newly_given_up()
     }
 
     /// The job has written its metadata and goes on, or has ended well and so produced everything.
-    /// Returns the units that became ready by it, if only to start early.
+    /// Returns the units that this makes ready, if only to start early.
     pub fn produced(&mut self, unit: &U, artifact: Artifact) -> Vec<&U> {
         let id = self.ids[unit];
         assert!(
@@ -263,18 +237,24 @@ impl<U: Clone + Eq + Hash, J> Scheduler<U, J> {
             }
             Artifact::All => {
                 self.set(id, State::Done);
-                self.pauses.ended(id);
+                self.settings.pauses.ended(id);
             }
         }
         let is_new = |wanted| Some(wanted) > before && wanted <= artifact;
         let mut unblocked = Vec::new();
-        for edge in self.graph.dependents.range(id) {
-            let (dependent, need) = self.graph.dependents.get(edge);
+        let graph = Arc::clone(&self.graph);
+        for (dependent, need) in graph.dependents.of(id) {
             if is_new(need.artifact()) {
                 self.satisfied(dependent);
             }
-            if is_new(need.to_start()) && self.satisfied_to_start(dependent) {
-                unblocked.push(dependent);
+            if is_new(need.to_start()) {
+                let missing = &mut self.missing_to_start[dependent];
+                *missing -= 1;
+                // A job that can start, but never link, has failed and stays so.
+                if *missing == 0 && self.nodes[dependent].state == State::Waiting {
+                    self.set(dependent, State::Ready);
+                    unblocked.push(dependent);
+                }
             }
         }
         unblocked.iter().map(|&id| &self.nodes[id].unit).collect()
@@ -282,34 +262,20 @@ impl<U: Clone + Eq + Hash, J> Scheduler<U, J> {
 
     /// One need of the job is satisfied altogether.
     fn satisfied(&mut self, id: usize) {
-        let missing = &mut self.missing[id].altogether;
-        *missing -= 1;
-        if *missing > 0 {
-            return;
+        self.missing[id] -= 1;
+        if self.missing[id] == 0 {
+            self.change(id, |node| node.all_ready = true);
+            let node = &mut self.nodes[id];
+            if node.started_early && node.state == State::Frontend {
+                node.ran_ahead = Some(self.settings.clock.now().saturating_sub(node.since));
+            }
         }
-        self.change(id, |node| node.all_ready = true);
-        if self.nodes[id].started_early && self.nodes[id].state == State::Frontend {
-            self.measurements.all_ready(id, self.clock.now());
-        }
-    }
-
-    /// One need of the job no longer keeps it from starting. Returns whether that makes it ready.
-    fn satisfied_to_start(&mut self, id: usize) -> bool {
-        let missing = &mut self.missing[id].to_start;
-        *missing -= 1;
-        // A job that can start, but never link, has failed and stays so.
-        let is_ready = *missing == 0 && self.nodes[id].state == State::Waiting;
-        if is_ready {
-            self.set(id, State::Ready);
-        }
-        is_ready
     }
 
     /// The job, started early, has compiled and waits for `permit`. It is aborted if an output that it
     /// links will never be ready, or if the build stops.
     ///
-    /// A job parks a second time if its compiler has ended without having linked. If it has been let link
-    /// by then, it has its slot and gets the permit at once.
+    /// A job whose compiler has ended without linking parks again. If it had a permit, it gets one at once.
     pub fn parked(&mut self, unit: &U, permit: PermitSender) {
         let id = self.ids[unit];
         match self.nodes[id].state {
@@ -330,24 +296,19 @@ impl<U: Clone + Eq + Hash, J> Scheduler<U, J> {
         }
     }
 
-    /// The job has ended with an error. Its dependents that still wait for an output that it has not
-    /// produced, to start or parked to link, fail with it, and so on. Dependents that run do not: they
-    /// end as they end, or fail when they [park](Self::parked).
+    /// The job has ended with an error. Its dependents that wait for an output that it has not produced, to
+    /// start or parked to link, fail with it, and so on. Dependents that run go on, and fail if they
+    /// [park](Self::parked).
     pub fn failed(&mut self, unit: &U) {
         let id = self.ids[unit];
         let produced = self.nodes[id].state.produced();
         self.set(id, State::Failed(Cause::Own));
-        self.pauses.ended(id);
-        let dependents = self.waiting_dependents(id, produced);
-        self.lose(dependents);
+        self.settings.pauses.ended(id);
+        self.lose(self.waiting_dependents(id, produced));
     }
 
-    /// The build stops: no job starts any more, and no parked job will link. What is paused is
-    /// [continued](Self::next), as what runs runs on.
+    /// The build stops: no job starts any more, and no parked job will link. Paused jobs are resumed.
     pub fn stop(&mut self) {
-        if self.is_stopping {
-            return;
-        }
         self.is_stopping = true;
         for id in 0..self.nodes.len() {
             if self.nodes[id].state == State::Parked {
@@ -357,15 +318,9 @@ impl<U: Clone + Eq + Hash, J> Scheduler<U, J> {
     }
 
     fn waiting_dependents(&self, id: usize, produced: Option<Artifact>) -> Vec<usize> {
-        let is_waiting = |id: usize| {
-            matches!(
-                self.nodes[id].state,
-                State::Waiting | State::Ready | State::Parked
-            )
-        };
-        self.graph
-            .dependents
-            .of(id)
+        use State::{Parked, Ready, Waiting};
+        let is_waiting = |id: usize| matches!(self.nodes[id].state, Waiting | Ready | Parked);
+        (self.graph.dependents.of(id))
             .filter(|&(id, need)| Some(need.artifact()) > produced && is_waiting(id))
             .map(|(id, _)| id)
             .collect()
@@ -383,14 +338,14 @@ impl<U: Clone + Eq + Hash, J> Scheduler<U, J> {
         }
     }
 
-    /// Returns a job whose inputs can be compared now. `None` if there is none, or the build stops. The
-    /// same job is returned until the result is [reported](Self::compared).
+    /// Returns a job whose inputs can be compared now, the same until the result is
+    /// [reported](Self::compared). `None` if there is none, or the build stops.
     pub fn next_to_compare(&mut self) -> Option<ToCompare<'_, U, J>> {
         if self.is_stopping {
             return None;
         }
         while let Some(&id) = self.to_compare.front()
-            && self.nodes[id].turn() != node::Turn::Comparable
+            && self.nodes[id].turn() != Turn::Comparable
         {
             self.to_compare.pop_front();
         }
@@ -402,16 +357,16 @@ impl<U: Clone + Eq + Hash, J> Scheduler<U, J> {
         })
     }
 
-    /// Reports what comparing the inputs of a job has shown. One that is changed, and one that is
-    /// unchanged and only replays messages, can start.
+    /// Reports the result of a comparison. A changed job can start, and an unchanged one, which only replays
+    /// messages.
     pub fn compared(&mut self, unit: &U, verdict: Verdict) {
         let id = self.ids[unit];
         self.to_compare.retain(|&other| other != id);
-        let condition = match verdict {
-            Verdict::SameMetadata => Condition::ToLink,
-            Verdict::Changed | Verdict::Unchanged => Condition::None,
+        let to_compare = match verdict {
+            Verdict::SameMetadata => Some(Artifact::All),
+            Verdict::Changed | Verdict::Unchanged => None,
         };
-        self.change(id, |node| node.condition = condition);
+        self.change(id, |node| node.to_compare = to_compare);
     }
 
     /// The one place where a state changes.
@@ -431,10 +386,11 @@ impl<U: Clone + Eq + Hash, J> Scheduler<U, J> {
             job: id,
             from: last,
             to: next,
-            at: self.clock.now(),
+            at: self.settings.clock.now(),
         };
-        let ended = (self.measurements).observe(transition, self.nodes[id].work.link);
-        if let Some(trace) = &mut self.trace {
+        self.transitions.push(transition);
+        let ended = self.nodes[id].observe(transition);
+        if let Some(trace) = &mut self.settings.trace {
             let node = &self.nodes[id];
             let needs = || self.graph.needs.of(id).collect();
             trace.observe(
@@ -453,36 +409,27 @@ impl<U: Clone + Eq + Hash, J> Scheduler<U, J> {
     /// Changes a job, keeps the sums over all jobs, and puts it into the queue in which it waits.
     fn change(&mut self, id: usize, change: impl FnOnce(&mut Node<U>)) {
         let node = &mut self.nodes[id];
-        let turn = node.turn();
-        self.tally -= node.tally();
+        let (turn, tally) = (node.turn(), node.tally());
         change(node);
-        self.tally += node.tally();
+        self.tally.replace(&tally, &node.tally());
         if node.turn() != turn {
             self.enqueue(id);
         }
     }
 
-    /// Records what the jobs have taken, for later builds.
-    ///
-    /// Blocks while the file is read and written.
+    /// Records what the jobs have taken, for later builds. Blocks while the file is read and written.
     ///
     /// # Errors
     ///
     /// If the file cannot be written, unless an error about it was returned before.
     pub fn record_costs(&mut self) -> anyhow::Result<()> {
-        match &self.costs {
-            Some(costs) => costs.record(self.measured()),
-            None => Ok(()),
-        }
+        let costs = self.settings.costs.as_ref();
+        costs.map_or(Ok(()), |costs| costs.record(self))
     }
 
-    /// Ends the trace.
-    ///
-    /// # Errors
-    ///
-    /// The first error in writing it.
+    /// Ends the trace. Returns the first error in writing it.
     pub fn finish_trace(&mut self) -> anyhow::Result<()> {
-        self.trace.take().map_or(Ok(()), Trace::finish)
+        self.settings.trace.take().map_or(Ok(()), Trace::finish)
     }
 }
 

@@ -1,26 +1,12 @@
 //! What the scheduler knows of one job.
 
 use std::cmp::Reverse;
-use std::ops::{AddAssign, SubAssign};
 
-use super::estimate::{Estimate, Work};
-use super::priority::Priority;
-use crate::graph::small;
-use crate::job::{Kind, State};
+use super::estimate::{Estimate, Measured, Phase, Phases, Work};
+use crate::graph::Artifact;
+use crate::job::{Kind, State, Transition};
 use crate::link_gate::HeldLinker;
 use crate::permit::PermitSender;
-
-/// What has to be compared before a job may start.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(super) enum Condition {
-    /// Nothing, or nothing any more.
-    #[default]
-    None,
-    /// What it compiles against, when that is ready.
-    ToStart,
-    /// What it links, when that is ready. What it compiles against came out the same.
-    ToLink,
-}
 
 /// What a job waits for, as the scheduler's queues have it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -35,54 +21,112 @@ pub(super) enum Turn {
     Other,
 }
 
+/// What is known of a job besides its needs. The methods set what differs from the default.
 #[derive(Debug)]
-pub(super) struct Node<U> {
-    pub unit: U,
-    pub kind: Kind,
-    pub linker: Option<HeldLinker>,
-    pub state: State,
+pub struct Node<U> {
+    pub(super) unit: U,
+    pub(super) kind: Kind,
+    pub(super) linker: Option<HeldLinker>,
+    pub(super) state: State,
     /// All outputs that it needs are ready.
-    pub all_ready: bool,
+    pub(super) all_ready: bool,
     /// It was started before all outputs that it needs were ready.
-    pub started_early: bool,
-    /// A dependent needs all of it only to link.
-    pub is_linked: bool,
+    pub(super) started_early: bool,
     /// A dependent can start on its metadata.
-    pub lets_others_start: bool,
-    /// Its inputs have to be compared, or were.
-    pub is_conditional: bool,
-    pub condition: Condition,
-    pub estimate: Estimate,
+    pub(super) lets_others_start: bool,
+    /// Its inputs have to be compared, or were compared.
+    pub(super) is_conditional: bool,
+    /// What has to be compared before it may start, when it is ready: the metadata of its dependencies, and
+    /// if that came out the same, all outputs.
+    pub(super) to_compare: Option<Artifact>,
+    pub(super) estimate: Estimate,
     /// The estimate, corrected by what this build has shown.
-    pub work: Work,
-    pub priority: Priority,
+    pub(super) work: Work,
+    /// How long the longest path from the beginning of each phase to the end of the build takes, in µs.
+    pub(super) priority: Phases<u64>,
     /// The number of its dependents, direct or not, and itself; in large builds only the direct ones.
-    pub dependents: u32,
+    pub(super) dependents: u32,
     /// Lets it link, while it is parked. Dropping it aborts the job.
-    pub permit: Option<PermitSender>,
+    pub(super) permit: Option<PermitSender>,
+    /// When its state changed last, in µs.
+    pub(super) since: u64,
+    /// What it has done so far.
+    pub(super) took: Measured,
+    /// How long it compiled before all that it links was ready, in µs, if it started early.
+    pub(super) ran_ahead: Option<u64>,
 }
 
 impl<U> Node<U> {
-    pub fn turn(&self) -> Turn {
-        match (self.state, self.condition) {
-            (State::Ready, Condition::ToStart) => Turn::Comparable,
-            (State::Ready, Condition::ToLink) if self.all_ready => Turn::Comparable,
-            (State::Ready, Condition::ToLink) => Turn::Other,
-            (State::Ready, Condition::None) if self.all_ready => Turn::Runnable,
-            (State::Ready, Condition::None) => Turn::Early,
+    pub(super) fn new(unit: U) -> Self {
+        Node {
+            unit,
+            kind: Kind::default(),
+            linker: None,
+            state: State::Waiting,
+            all_ready: false,
+            started_early: false,
+            lets_others_start: false,
+            is_conditional: false,
+            to_compare: None,
+            estimate: Estimate::Measured(Work::default()),
+            work: Work::default(),
+            priority: Phases::default(),
+            dependents: 0,
+            permit: None,
+            since: 0,
+            took: Measured::default(),
+            ran_ahead: None,
+        }
+    }
+
+    /// Sets what kind of work it does.
+    pub fn kind(&mut self, kind: Kind) -> &mut Self {
+        self.kind = kind;
+        self
+    }
+
+    /// Sets how its compiler is held before its linker. Otherwise it needs to start what it needs to link.
+    pub fn linker(&mut self, linker: Option<HeldLinker>) -> &mut Self {
+        self.linker = linker;
+        self
+    }
+
+    /// Sets what it probably costs.
+    pub fn estimate(&mut self, estimate: Estimate) -> &mut Self {
+        self.estimate = estimate;
+        self.work = estimate.work();
+        self
+    }
+
+    /// Sets whether it may turn out to be up to date: before it starts, its inputs have to be
+    /// [compared](super::Scheduler::next_to_compare).
+    pub fn conditional(&mut self, is_conditional: bool) -> &mut Self {
+        self.is_conditional = is_conditional;
+        self.to_compare = is_conditional.then_some(Artifact::Metadata);
+        self
+    }
+
+    pub(super) fn turn(&self) -> Turn {
+        match (self.state, self.to_compare) {
+            (State::Ready, Some(Artifact::Metadata)) => Turn::Comparable,
+            (State::Ready, Some(Artifact::All)) if self.all_ready => Turn::Comparable,
+            (State::Ready, None) if self.all_ready => Turn::Runnable,
+            (State::Ready, None) => Turn::Early,
             (State::Parked, _) if self.all_ready => Turn::Runnable,
             (State::Paused, _) => Turn::Runnable,
             _ => Turn::Other,
         }
     }
 
-    pub fn tally(&self) -> Tally {
+    pub(super) fn tally(&self) -> Tally {
         use State::*;
         let turn = self.turn();
-        let is_codegen_left = matches!(
-            self.state,
-            Waiting | Ready | Frontend | Codegen | Paused if self.lets_others_start
-        );
+        let codegen_left = match self.state {
+            Waiting | Ready | Frontend | Codegen | Paused if self.lets_others_start => {
+                self.work.codegen
+            }
+            _ => 0,
+        };
         Tally {
             unstarted: usize::from(matches!(self.state, Waiting | Ready)),
             running: usize::from(self.state.is_running()),
@@ -90,11 +134,37 @@ impl<U> Node<U> {
             early: usize::from(self.started_early && matches!(self.state, Frontend | Parked)),
             runnable: usize::from(turn == Turn::Runnable),
             ready_early: usize::from(turn == Turn::Early),
-            codegen_left: if is_codegen_left {
-                self.work.codegen.into()
-            } else {
-                0
-            },
+            codegen_left: codegen_left.into(),
+        }
+    }
+
+    /// Measures what the job has done until a transition. Returns the phase that it ends and what that took.
+    /// The link of a job that did not park is subtracted as estimated.
+    pub(super) fn observe(&mut self, transition: Transition) -> Option<(Phase, u64)> {
+        use State::*;
+        let passed = transition.at.saturating_sub(self.since);
+        self.since = transition.at;
+        let phase = match transition.from {
+            Frontend => Phase::Frontend,
+            Codegen => Phase::Codegen,
+            Linking => Phase::Link,
+            Paused if transition.to == Done => {
+                // Another process has resumed it: for how long it ran is not known.
+                self.took.codegen = None;
+                return None;
+            }
+            _ => return None,
+        };
+        let took = self.took.of(phase).unwrap_or(0).saturating_add(passed);
+        *self.took.of_mut(phase) = Some(took);
+        match (transition.from, transition.to) {
+            (Frontend, Done) => Some((phase, took.saturating_sub(self.work.link))),
+            (Frontend, Codegen) | (Codegen | Linking, Done) => Some((phase, took)),
+            (Frontend, Parked) => {
+                self.ran_ahead.get_or_insert(passed);
+                Some((phase, took))
+            }
+            _ => None,
         }
     }
 }
@@ -117,42 +187,21 @@ pub(super) struct Tally {
     pub codegen_left: u128,
 }
 
-impl AddAssign for Tally {
-    fn add_assign(&mut self, other: Tally) {
-        self.unstarted += other.unstarted;
-        self.running += other.running;
-        self.paused += other.paused;
-        self.early += other.early;
-        self.runnable += other.runnable;
-        self.ready_early += other.ready_early;
-        self.codegen_left += other.codegen_left;
+impl Tally {
+    /// Counts a job as `new` that was counted as `old`.
+    pub fn replace(&mut self, old: &Tally, new: &Tally) {
+        self.unstarted = self.unstarted - old.unstarted + new.unstarted;
+        self.running = self.running - old.running + new.running;
+        self.paused = self.paused - old.paused + new.paused;
+        self.early = self.early - old.early + new.early;
+        self.runnable = self.runnable - old.runnable + new.runnable;
+        self.ready_early = self.ready_early - old.ready_early + new.ready_early;
+        self.codegen_left = self.codegen_left - old.codegen_left + new.codegen_left;
     }
 }
 
-impl SubAssign for Tally {
-    fn sub_assign(&mut self, other: Tally) {
-        self.unstarted -= other.unstarted;
-        self.running -= other.running;
-        self.paused -= other.paused;
-        self.early -= other.early;
-        self.runnable -= other.runnable;
-        self.ready_early -= other.ready_early;
-        self.codegen_left -= other.codegen_left;
-    }
-}
-
-/// How many needs of a job are not satisfied. Kept apart from the rest: most often others are missing, and
-/// nothing else has to be looked at.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Missing {
-    /// So that it cannot start.
-    pub to_start: u32,
-    pub altogether: u32,
-}
-
-/// A job that may start, continue or link. The greatest goes first: the one with the highest priority,
-/// among equals the one with the most dependents, then the one that was unblocked last, as Cargo has
-/// always done it, and among those the one that was added first.
+/// A job that may start, continue or link. The greatest goes first. Of those with equal priority and
+/// dependents, it is the one that was unblocked last, as Cargo has always done it.
 #[derive(Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct Candidate {
     pub priority: u32,
@@ -162,15 +211,6 @@ pub(super) struct Candidate {
 }
 
 impl Candidate {
-    pub fn new<U>(id: usize, node: &Node<U>, priority: u32, unblocked: u32) -> Self {
-        Candidate {
-            priority,
-            dependents: node.dependents,
-            unblocked,
-            added_last: Reverse(small(id)),
-        }
-    }
-
     pub fn id(&self) -> usize {
         self.added_last.0 as usize
     }

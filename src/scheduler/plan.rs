@@ -1,241 +1,134 @@
 //! The jobs of a build, while they are being collected.
 
 use std::collections::{BinaryHeap, HashMap, VecDeque};
+use std::fmt::Debug;
 use std::hash::Hash;
+use std::sync::Arc;
 
-use super::estimate::Estimate;
-use super::measure::Measurements;
-use super::node::{Condition, Missing, Node, Tally};
-use super::priority::Priority;
-use super::{Learned, Scheduler, Settings};
-use crate::graph::{Artifact, Edges, Graph, GraphError, Need, small};
-use crate::job::{Kind, State};
-use crate::link_gate::HeldLinker;
+use anyhow::{anyhow, bail};
 
-/// All jobs of a build and their needs, while they are being collected. [`seal`](Plan::seal) turns it
-/// into the [`Scheduler`] that runs them.
+use super::estimate::Correction;
+use super::node::{Node, Tally};
+use super::{Scheduler, Settings};
+use crate::graph::{Artifact, Edges, Graph, Need, small};
+use crate::job::State;
+
+/// All jobs of a build and their needs. [`seal`](Plan::seal) makes the [`Scheduler`] that runs them.
 #[derive(Debug)]
 pub struct Plan<U, J> {
-    jobs: Vec<Planned<U, J>>,
-}
-
-/// A job that was added. The methods say what else is known of it.
-#[derive(Debug)]
-pub struct Planned<U, J> {
-    unit: U,
-    job: J,
-    needs: Vec<(U, Need)>,
-    kind: Kind,
-    linker: Option<HeldLinker>,
-    estimate: Estimate,
-    condition: Condition,
-}
-
-impl<U, J> Planned<U, J> {
-    /// Sets what kind of work it does.
-    pub fn kind(&mut self, kind: Kind) -> &mut Self {
-        self.kind = kind;
-        self
-    }
-
-    /// Sets how its compiler is held before its linker. Without it, an output that it needs to link it
-    /// needs to start.
-    pub fn linker(&mut self, linker: Option<HeldLinker>) -> &mut Self {
-        self.linker = linker;
-        self
-    }
-
-    /// Sets what it probably costs.
-    pub fn estimate(&mut self, estimate: Estimate) -> &mut Self {
-        self.estimate = estimate;
-        self
-    }
-
-    /// Sets whether it may turn out to be up to date: before it starts, its inputs have to be
-    /// [compared](Scheduler::next_to_compare).
-    pub fn conditional(&mut self, is_conditional: bool) -> &mut Self {
-        self.condition = if is_conditional {
-            Condition::ToStart
-        } else {
-            Condition::None
-        };
-        self
-    }
+    pub(super) nodes: Vec<Node<U>>,
+    pub(super) jobs: Vec<J>,
+    needs: Vec<Vec<(U, Need)>>,
 }
 
 impl<U, J> Default for Plan<U, J> {
     fn default() -> Self {
-        Plan { jobs: Vec::new() }
+        Plan::with_capacity(0)
     }
 }
 
-impl<U: Clone + Eq + Hash, J> Plan<U, J> {
+impl<U, J> Plan<U, J> {
     /// Makes room for this many jobs.
     pub fn with_capacity(jobs: usize) -> Self {
         Plan {
+            nodes: Vec::with_capacity(jobs),
             jobs: Vec::with_capacity(jobs),
+            needs: Vec::with_capacity(jobs),
         }
     }
 
-    /// Adds the job of `unit` and what it needs. The units that it needs may be added later.
-    ///
-    /// Where the same dependency is named twice, the greater [`Need`] counts.
+    /// Adds the job of `unit` and what it needs, which may be added later. Where the same dependency is named
+    /// twice, the greater [`Need`] counts.
     pub fn add(
         &mut self,
         unit: U,
         job: J,
         needs: impl IntoIterator<Item = (U, Need)>,
-    ) -> &mut Planned<U, J> {
-        let index = self.jobs.len();
-        self.jobs.push(Planned {
-            unit,
-            job,
-            needs: needs.into_iter().collect(),
-            kind: Kind::default(),
-            linker: None,
-            estimate: Estimate::default(),
-            condition: Condition::None,
-        });
-        &mut self.jobs[index]
+    ) -> &mut Node<U> {
+        let index = self.nodes.len();
+        self.nodes.push(Node::new(unit));
+        self.jobs.push(job);
+        self.needs.push(needs.into_iter().collect());
+        &mut self.nodes[index]
     }
 
     /// Returns the units and their jobs, in the order in which they were added.
     pub fn jobs(&self) -> impl Iterator<Item = (&U, &J)> {
-        (self.jobs.iter()).map(|planned| (&planned.unit, &planned.job))
-    }
-
-    /// Sets what each unit probably costs.
-    pub fn estimate(&mut self, mut estimate: impl FnMut(&U, &J) -> Estimate) {
-        for planned in &mut self.jobs {
-            planned.estimate = estimate(&planned.unit, &planned.job);
-        }
+        std::iter::zip(&self.nodes, &self.jobs).map(|(node, job)| (&node.unit, job))
     }
 
     /// Returns the number of jobs added so far.
+    #[expect(clippy::len_without_is_empty, reason = "a plan is not a collection")]
     pub fn len(&self) -> usize {
-        self.jobs.len()
+        self.nodes.len()
     }
+}
 
-    /// Whether no job was added so far.
-    pub fn is_empty(&self) -> bool {
-        self.jobs.is_empty()
-    }
-
+impl<U: Clone + Debug + Eq + Hash, J> Plan<U, J> {
     /// Freezes the plan, ranks the jobs and marks those without dependencies ready.
     ///
-    /// # Errors
-    ///
-    /// If an edge has no other end, a unit was added twice, or no order satisfies all needs.
-    pub fn seal(self, settings: Settings<U>) -> Result<Scheduler<U, J>, GraphError<U>> {
-        let mut ids = HashMap::with_capacity(self.jobs.len());
-        for (id, planned) in self.jobs.iter().enumerate() {
-            if ids.insert(planned.unit.clone(), id).is_some() {
-                return Err(GraphError::Duplicate(planned.unit.clone()));
+    /// Mistakes of the caller are errors: a unit that was added twice, the need of one that was not added,
+    /// and a cycle.
+    pub fn seal(self, mut settings: Settings<U>) -> anyhow::Result<Scheduler<U, J>> {
+        let Plan {
+            mut nodes, jobs, ..
+        } = self;
+        let mut ids = HashMap::with_capacity(nodes.len());
+        for (id, Node { unit, .. }) in nodes.iter().enumerate() {
+            if ids.insert(unit.clone(), id).is_some() {
+                bail!("{unit:?} was queued twice");
             }
         }
-        let mut nodes = Vec::with_capacity(self.jobs.len());
-        let mut jobs = Vec::with_capacity(self.jobs.len());
-        let mut all_needs = Edges::with_capacity(self.jobs.len());
+        let mut all_needs = Edges::default();
         let mut strongest = Vec::new();
-        for planned in self.jobs {
-            for (dependency, need) in planned.needs {
+        for (Node { unit, linker, .. }, needs) in std::iter::zip(&nodes, self.needs) {
+            for (dependency, need) in needs {
                 let Some(&id) = ids.get(&dependency) else {
-                    return Err(GraphError::Unknown {
-                        dependent: planned.unit,
-                        dependency,
-                    });
+                    bail!("{unit:?} needs {dependency:?}, which was never queued");
                 };
                 let need = match need {
-                    Need::AllToLink if planned.linker.is_none() => Need::AllToStart,
+                    Need::AllToLink if linker.is_none() => Need::AllToStart,
                     need => need,
                 };
                 strongest.push((id, need));
             }
             strongest.sort_unstable_by(|one, other| other.cmp(one));
             strongest.dedup_by_key(|(id, _)| *id);
-            nodes.push(Node {
-                unit: planned.unit,
-                kind: planned.kind,
-                linker: planned.linker,
-                state: State::Waiting,
-                all_ready: strongest.is_empty(),
-                started_early: false,
-                is_linked: false,
-                lets_others_start: false,
-                is_conditional: planned.condition != Condition::None,
-                condition: planned.condition,
-                estimate: planned.estimate,
-                work: planned.estimate.work(),
-                priority: Priority::default(),
-                dependents: 0,
-                permit: None,
-            });
-            jobs.push(Some(planned.job));
             all_needs.push(strongest.drain(..));
         }
-        let unit = |id: usize| nodes[id].unit.clone();
-        let graph = Graph::new(all_needs)
-            .map_err(|cycle| GraphError::Cycle(cycle.into_iter().map(unit).collect()))?;
-        for (id, node) in nodes.iter_mut().enumerate() {
-            let mut needs = graph.dependents.of(id).map(|(_, need)| need);
-            node.is_linked = needs.clone().any(|need| need == Need::AllToLink);
-            node.lets_others_start = needs.any(|need| need.to_start() == Artifact::Metadata);
-        }
-        Ok(Scheduler::new(nodes, jobs, ids, graph, settings))
-    }
-}
-
-impl<U: Clone + Eq + Hash, J> Scheduler<U, J> {
-    fn new(
-        nodes: Vec<Node<U>>,
-        jobs: Vec<Option<J>>,
-        ids: HashMap<U, usize>,
-        graph: Graph,
-        settings: Settings<U>,
-    ) -> Self {
-        let Settings {
-            schedule,
-            mut clock,
-            early,
-            pauses,
-            costs,
-            trace,
-        } = settings;
+        let graph = Graph::new(all_needs).map_err(|cycle| {
+            let units: Vec<&U> = cycle.iter().map(|id| &nodes[*id].unit).collect();
+            anyhow!("a cycle in the job graph among {units:?}")
+        })?;
+        let mut missing = Vec::with_capacity(nodes.len());
         let mut tally = Tally::default();
-        for node in &nodes {
-            tally += node.tally();
+        for (id, node) in nodes.iter_mut().enumerate() {
+            missing.push(small(graph.needs.of(id).len()));
+            node.all_ready = missing[id] == 0;
+            let mut dependents = graph.dependents.of(id);
+            node.lets_others_start =
+                dependents.any(|(_, need)| need.to_start() == Artifact::Metadata);
+            tally.replace(&Tally::default(), &node.tally());
         }
-        let missing = (0..nodes.len()).map(|id| {
-            let needs = small(graph.needs.of(id).len());
-            Missing {
-                to_start: needs,
-                altogether: needs,
-            }
-        });
-        let has_guesses = nodes
-            .iter()
-            .any(|node| matches!(node.estimate, Estimate::Guessed(_)));
         let mut scheduler = Scheduler {
-            tally,
-            missing: missing.collect(),
-            measurements: Measurements::new(nodes.len(), clock.now()),
-            learned: Learned::new(has_guesses, nodes.len()),
+            began: settings.clock.now(),
+            settings,
             nodes,
-            jobs,
+            jobs: jobs.into_iter().map(Some).collect(),
             ids,
-            graph,
-            schedule,
-            clock,
+            graph: Arc::new(graph),
+            missing_to_start: missing.clone(),
+            missing,
+            tally,
             runnable: BinaryHeap::new(),
             ready_early: BinaryHeap::new(),
             to_compare: VecDeque::new(),
             metadata_written: Vec::new(),
             unblocked: 0,
             is_stopping: false,
-            early,
-            pauses,
-            costs,
-            trace,
+            correction: Correction::default(),
+            phases_ended: 0,
+            transitions: Vec::new(),
         };
         scheduler.count_dependents();
         scheduler.rank();
@@ -245,6 +138,6 @@ impl<U: Clone + Eq + Hash, J> Scheduler<U, J> {
                 scheduler.set(id, State::Ready);
             }
         }
-        scheduler
+        Ok(scheduler)
     }
 }

@@ -6,7 +6,6 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use proptest::prelude::*;
 
-use super::estimate::Estimate;
 use super::*;
 use crate::link_gate::HeldLinker;
 
@@ -261,7 +260,7 @@ fn run(
         prop_assert!(seen.early.len() <= most_early);
         let mut sums = Tally::default();
         for node in &scheduler.nodes {
-            sums += node.tally();
+            sums.replace(&Tally::default(), &node.tally());
         }
         prop_assert_eq!(sums, scheduler.tally);
 

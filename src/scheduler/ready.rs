@@ -1,50 +1,36 @@
 //! The queues of jobs that can run, and which job goes first.
 
+use std::cmp::Reverse;
 use std::collections::BinaryHeap;
 use std::hash::Hash;
 
-use super::estimate::{Correction, Estimate, Phase, Work, scaled};
-use super::node::{Candidate, Node, Turn};
-use super::priority::{Priority, priorities};
-use super::{Action, Learned, Scheduler, Start, Task, pausing};
+use super::estimate::{Estimate, Phase, Phases, Work, scaled};
+use super::node::{Candidate, Turn};
+use super::priority::priorities;
+use super::{Action, Scheduler, Start, Task};
 use crate::config::Schedule;
-use crate::graph::small;
+use crate::graph::{Need, small};
 use crate::job::{Compiler, Kind, State};
 use crate::link_gate::EarlyStart;
 use crate::permit::Permit;
 
-/// Where costs are guessed, the jobs are ranked again when this many phases have ended, or one for this
-/// many jobs if that is more, and each time that the number has doubled.
+/// Where costs are guessed, jobs are ranked again when this many phases have ended, or one for this many
+/// jobs if that is more, and each time that the number has doubled.
 const FIRST_RANKED_ANEW: usize = 16;
 
-/// Differences in priority smaller than this, in µs, are ignored: they are not worth an order that differs
-/// from one build of the same small project to the next.
+/// Smaller differences in priority, in µs, are ignored, so that most builds of a small project have the same
+/// order.
 const NOTICEABLE: u64 = 1_000_000;
 
-/// In builds with more jobs than this, only direct dependents are counted to order jobs of the same
-/// priority: to count all takes a bit for each pair of jobs.
+/// In builds with more jobs, only direct dependents are counted: counting all takes a bit for each pair.
 const MOST_COUNTED: usize = 4_096;
 
 /// By what factor an estimate of codegen is corrected at most when the frontend has ended.
 const MOST_WRONG: u64 = 4;
 
-impl Learned {
-    pub(super) fn new(has_guesses: bool, jobs: usize) -> Self {
-        Learned {
-            correction: Correction::default(),
-            has_guesses,
-            phases_ended: 0,
-            first_ranked_anew: FIRST_RANKED_ANEW.max(jobs / FIRST_RANKED_ANEW),
-        }
-    }
-}
-
 impl<U: Clone + Eq + Hash, J: Task> Scheduler<U, J> {
-    /// Picks the next action and carries out the engine's part of it. `None` if no job can run on the
-    /// `slots` of the caller.
-    ///
-    /// Of all that could start, continue or link, the job with the highest priority goes first. A job
-    /// starts early only if there is room for it.
+    /// Picks the next action and carries out the engine's part of it: of all jobs that could start, continue
+    /// or link, that of the highest priority. `None` if no job can run on the `slots` of the caller.
     pub fn next(&mut self, slots: usize) -> Option<Action<U, J>> {
         if self.tally.running >= slots {
             return None;
@@ -53,7 +39,7 @@ impl<U: Clone + Eq + Hash, J: Task> Scheduler<U, J> {
         let unit = self.nodes[id].unit.clone();
         Some(match self.nodes[id].state {
             State::Paused => {
-                self.pauses.resume(id);
+                self.settings.pauses.resume(id);
                 self.set(id, State::Codegen);
                 Action::Resume(unit)
             }
@@ -70,34 +56,16 @@ impl<U: Clone + Eq + Hash, J: Task> Scheduler<U, J> {
 
     fn start(&mut self, id: usize, unit: U) -> Start<U, J> {
         let job = self.jobs[id].take().expect("a job starts only once");
-        if job.is_fresh() {
-            self.set(id, State::Fresh);
-            return Start {
-                unit,
-                job,
-                is_early: false,
-                compiler: Compiler::default(),
-            };
-        }
-        let is_early = !self.nodes[id].all_ready;
+        let is_fresh = job.is_fresh();
+        let is_early = !is_fresh && !self.nodes[id].all_ready;
         self.nodes[id].started_early = is_early;
-        self.set(id, State::Frontend);
-        let node = &self.nodes[id];
-        let mut compiler = Compiler::default();
-        if node.is_linked {
-            // If it cannot be opened, its dependents wait for the end of the job.
-            compiler.gate = self.early.open().cloned();
-        }
-        if is_early {
-            compiler.early =
-                (self.early.gate().zip(node.linker.as_ref())).map(|(gate, linker)| EarlyStart {
-                    gate: gate.clone(),
-                    linker: linker.clone(),
-                });
-        }
-        if node.kind == Kind::Library {
-            compiler.handle = self.pauses.handle(id);
-        }
+        let compiler = if is_fresh {
+            self.set(id, State::Fresh);
+            Compiler::default()
+        } else {
+            self.set(id, State::Frontend);
+            self.compiler(id)
+        };
         Start {
             unit,
             job,
@@ -106,26 +74,37 @@ impl<U: Clone + Eq + Hash, J: Task> Scheduler<U, J> {
         }
     }
 
+    fn compiler(&mut self, id: usize) -> Compiler {
+        let (node, early) = (&self.nodes[id], &mut self.settings.early);
+        let mut dependents = self.graph.dependents.of(id);
+        let is_linked = dependents.any(|(_, need)| need == Need::AllToLink);
+        let linker = node.linker.as_ref().filter(|_| node.started_early);
+        Compiler {
+            // If it cannot be opened, its dependents wait for the end of the job.
+            gate: is_linked.then(|| early.open().cloned()).flatten(),
+            early: (early.gate().cloned().zip(linker.cloned()))
+                .map(|(gate, linker)| EarlyStart { gate, linker }),
+            handle: (node.kind == Kind::Library)
+                .then(|| self.settings.pauses.handle(id))
+                .flatten(),
+        }
+    }
+
     /// Stops the compiler of a job that has just written its metadata, if no slot is free and a job of
-    /// higher priority can have its slot. `has_token` tells whether another token could be had at once.
-    ///
-    /// [`pausing`] has the rule.
+    /// higher priority can have its slot, by the rule of [`pauses`](super::pauses). `has_token` tells whether
+    /// another token could be had at once.
     pub fn pause_codegen(&mut self, slots: usize, has_token: impl Fn() -> bool) {
         for id in std::mem::take(&mut self.metadata_written) {
+            let node = &self.nodes[id];
             if self.tally.running < slots
-                || self.nodes[id].state != State::Codegen
-                || self.tally.paused >= self.pauses.places()
-                || !pausing::is_worth_a_place(
-                    self.nodes[id].work.codegen,
-                    self.tally.codegen_left,
-                    self.pauses.places(),
-                )
+                || node.state != State::Codegen
+                || !(self.settings.pauses).have_place(&self.tally, node.work.codegen)
             {
                 continue;
             }
             let own = self.priority(id);
             let is_higher = self.highest().peek().is_some_and(|it| it.priority > own);
-            if is_higher && !has_token() && self.pauses.pause(id) {
+            if is_higher && !has_token() && self.settings.pauses.pause(id) {
                 self.set(id, State::Paused);
             }
         }
@@ -135,21 +114,19 @@ impl<U: Clone + Eq + Hash, J: Task> Scheduler<U, J> {
 impl<U: Clone + Eq + Hash, J> Scheduler<U, J> {
     /// Returns the heap whose top is the job of the highest priority, if any job can run.
     fn highest(&mut self) -> &mut BinaryHeap<Candidate> {
-        let goes_on = |node: &Node<U>| !self.is_stopping || node.state == State::Paused;
-        while let Some(candidate) = self.runnable.peek()
-            && let node = &self.nodes[candidate.id()]
-            && !(node.turn() == Turn::Runnable && goes_on(node))
-        {
-            self.runnable.pop();
-        }
-        while let Some(candidate) = self.ready_early.peek()
-            && let node = &self.nodes[candidate.id()]
-            && !(node.turn() == Turn::Early && goes_on(node))
-        {
-            self.ready_early.pop();
+        for (heap, turn) in [
+            (&mut self.runnable, Turn::Runnable),
+            (&mut self.ready_early, Turn::Early),
+        ] {
+            while let Some(candidate) = heap.peek()
+                && let node = &self.nodes[candidate.id()]
+                && (node.turn() != turn || self.is_stopping && node.state != State::Paused)
+            {
+                heap.pop();
+            }
         }
         let is_early_higher = self.ready_early.peek() > self.runnable.peek();
-        if is_early_higher && self.early.allow(self.tally.early) {
+        if is_early_higher && self.settings.early.allow(self.tally.early) {
             &mut self.ready_early
         } else {
             &mut self.runnable
@@ -158,7 +135,12 @@ impl<U: Clone + Eq + Hash, J> Scheduler<U, J> {
 
     /// Puts a job into the queue in which it waits for its turn, if it does.
     pub(super) fn enqueue(&mut self, id: usize) {
-        let candidate = Candidate::new(id, &self.nodes[id], self.priority(id), self.unblocked);
+        let candidate = Candidate {
+            priority: self.priority(id),
+            dependents: self.nodes[id].dependents,
+            unblocked: self.unblocked,
+            added_last: Reverse(small(id)),
+        };
         match self.nodes[id].turn() {
             Turn::Runnable => self.runnable.push(candidate),
             Turn::Early => self.ready_early.push(candidate),
@@ -169,17 +151,13 @@ impl<U: Clone + Eq + Hash, J> Scheduler<U, J> {
 
     /// Returns the priority of what the job would do next, as far as differences matter.
     fn priority(&self, id: usize) -> u32 {
-        let Priority {
-            start,
-            codegen,
-            link,
-        } = self.nodes[id].priority;
-        let priority = match self.nodes[id].state {
-            State::Codegen | State::Paused => codegen,
-            State::Parked => link,
-            _ => start,
+        let node = &self.nodes[id];
+        let priority = match node.state {
+            State::Codegen | State::Paused => node.priority.codegen,
+            State::Parked => node.priority.link,
+            _ => node.priority.frontend,
         };
-        let noticeable = match self.schedule {
+        let noticeable = match self.settings.schedule {
             Schedule::Stock => priority,
             Schedule::CriticalPath => priority / NOTICEABLE,
         };
@@ -189,15 +167,14 @@ impl<U: Clone + Eq + Hash, J> Scheduler<U, J> {
     /// Corrects estimates by a phase of a job that has ended, and now and then ranks all jobs again.
     pub(super) fn learn(&mut self, id: usize, phase: Phase, took: u64) {
         if let Estimate::Guessed(guess) = self.nodes[id].estimate {
-            self.learned.correction.note(phase, guess.of(phase), took);
+            self.correction.note(phase, guess.of(phase), took);
         }
         if phase == Phase::Frontend {
             self.correct_codegen(id, took);
         }
-        self.learned.phases_ended += 1;
-        if self.learned.has_guesses
-            && self.learned.phases_ended >= self.learned.first_ranked_anew
-            && self.learned.phases_ended.is_power_of_two()
+        self.phases_ended += 1;
+        if self.phases_ended.is_power_of_two()
+            && self.phases_ended >= FIRST_RANKED_ANEW.max(self.nodes.len() / FIRST_RANKED_ANEW)
         {
             self.rank_anew();
         }
@@ -212,7 +189,7 @@ impl<U: Clone + Eq + Hash, J> Scheduler<U, J> {
         let least = work.codegen / MOST_WRONG;
         let most = work.codegen.saturating_mul(MOST_WRONG);
         let codegen = scaled(work.codegen, frontend, work.frontend).clamp(least, most);
-        let is_critical_path = self.schedule == Schedule::CriticalPath;
+        let is_critical_path = self.settings.schedule == Schedule::CriticalPath;
         self.change(id, |node| {
             node.work = Work { codegen, ..work };
             if is_critical_path {
@@ -221,35 +198,35 @@ impl<U: Clone + Eq + Hash, J> Scheduler<U, J> {
         });
     }
 
-    /// Ranks all jobs by what is known by now.
+    /// Ranks all jobs again where costs are guessed, by what is known by now.
     fn rank_anew(&mut self) {
+        let is_guessed = |estimate| matches!(estimate, Estimate::Guessed(_));
+        if !self.nodes.iter().any(|node| is_guessed(node.estimate)) {
+            return;
+        }
         for id in 0..self.nodes.len() {
             let node = &self.nodes[id];
             if let (Estimate::Guessed(guess), State::Waiting | State::Ready) =
                 (node.estimate, node.state)
             {
-                let work = self.learned.correction.apply(guess);
+                let work = self.correction.apply(guess);
                 self.change(id, |node| node.work = work);
             }
         }
         self.rank();
-        let runnable = std::mem::take(&mut self.runnable);
-        self.runnable = self.ranked_anew(runnable);
-        let ready_early = std::mem::take(&mut self.ready_early);
-        self.ready_early = self.ranked_anew(ready_early);
-    }
-
-    fn ranked_anew(&self, heap: BinaryHeap<Candidate>) -> BinaryHeap<Candidate> {
-        let mut candidates = heap.into_vec();
-        for candidate in &mut candidates {
-            candidate.priority = self.priority(candidate.id());
-        }
-        candidates.into()
+        let [runnable, ready_early] =
+            [&mut self.runnable, &mut self.ready_early].map(std::mem::take);
+        let ranked = |candidate: Candidate| Candidate {
+            priority: self.priority(candidate.id()),
+            ..candidate
+        };
+        let ranked = |heap: BinaryHeap<_>| heap.into_iter().map(ranked).collect();
+        (self.runnable, self.ready_early) = (ranked(runnable), ranked(ready_early));
     }
 
     pub(super) fn count_dependents(&mut self) {
-        let is_exact = self.schedule == Schedule::Stock || self.nodes.len() <= MOST_COUNTED;
-        let counts = if is_exact {
+        let is_stock = self.settings.schedule == Schedule::Stock;
+        let counts = if is_stock || self.nodes.len() <= MOST_COUNTED {
             self.graph.count_dependents()
         } else {
             let direct = |id| small(self.graph.dependents.of(id).len());
@@ -262,21 +239,18 @@ impl<U: Clone + Eq + Hash, J> Scheduler<U, J> {
 
     /// Works out the priority of each job.
     pub(super) fn rank(&mut self) {
-        let priorities = match self.schedule {
-            Schedule::Stock => (self.nodes.iter())
-                .map(|node| Priority {
-                    start: node.dependents.into(),
+        if self.settings.schedule == Schedule::Stock {
+            for node in &mut self.nodes {
+                node.priority = Phases {
+                    frontend: node.dependents.into(),
                     codegen: node.dependents.into(),
                     // What is parked has done its work, and holds memory until it has linked.
                     link: u64::MAX,
-                })
-                .collect(),
-            Schedule::CriticalPath => priorities(
-                |id| self.nodes[id].work,
-                |id| self.graph.dependents.of(id),
-                &self.graph.dependencies_first,
-            ),
-        };
+                };
+            }
+            return;
+        }
+        let priorities = priorities(&self.graph, |id| self.nodes[id].work);
         for (node, priority) in std::iter::zip(&mut self.nodes, priorities) {
             node.priority = priority;
         }

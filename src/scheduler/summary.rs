@@ -3,17 +3,15 @@
 use std::hash::Hash;
 
 use super::estimate::Work;
-use super::limit::Done;
-use super::{Measured, Scheduler};
-use crate::job::{State, Transition};
+use super::{Measured, Scheduler, limit};
+use crate::job::State;
 
 /// What a build took, what it could have taken, and what its jobs waited for. Times are in µs.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Summary<U> {
     /// How long it took from when its plan was sealed.
     pub took: u64,
-    /// The least that any schedule could have made of what was [done](Done), if each phase had taken
-    /// what it took.
+    /// The least that any schedule could have made of it. See [`limit`].
     pub limit: u64,
     /// The longest path through it, first to last, and for how long it led through each unit.
     pub critical_path: Vec<(U, u64)>,
@@ -21,121 +19,77 @@ pub struct Summary<U> {
     pub gated_links: usize,
     /// For how long these compiled, all together, before all outputs that they link were ready.
     pub ran_ahead: u64,
-    /// What jobs did besides compiling.
+    /// What jobs did besides compiling, in the order in which it ended.
     pub sections: Vec<Section<U>>,
     /// Units that were conditional and turned out to be up to date.
     pub unchanged: Vec<U>,
 }
 
-/// A part of the life of a job.
+/// A part of the life of a job. Times are in µs of the build's [`Clock`](super::Clock).
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[expect(missing_docs, reason = "the other fields need none")]
 pub struct Section<U> {
-    /// The unit.
     pub unit: U,
-    /// What the job did.
-    pub kind: SectionKind,
-    /// When it began, by the build's [`Clock`](super::Clock).
+    /// `parked` and `paused`, and `link` after the job was parked.
+    pub name: &'static str,
     pub start: u64,
-    /// When it ended, by the same clock.
     pub end: u64,
 }
 
-/// What a job does besides compiling.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum SectionKind {
-    /// It waits before its linker.
-    Parked,
-    /// Its compiler is stopped.
-    Paused,
-    /// It was parked and links.
-    Link,
-}
-
-impl SectionKind {
-    /// Its name in a report.
-    pub fn name(self) -> &'static str {
-        match self {
-            SectionKind::Parked => "parked",
-            SectionKind::Paused => "paused",
-            SectionKind::Link => "link",
-        }
-    }
-
-    fn of(state: State) -> Option<Self> {
-        match state {
-            State::Parked => Some(SectionKind::Parked),
-            State::Paused => Some(SectionKind::Paused),
-            State::Linking => Some(SectionKind::Link),
-            _ => None,
-        }
-    }
-}
-
 impl<U: Clone + Eq + Hash, J> Scheduler<U, J> {
-    /// Looks back on the build, which had this many slots. Jobs that have not ended count for nothing.
-    ///
-    /// Takes two bits for each pair of jobs, and time in proportion to that.
+    /// Looks back on the build, which had this many slots. Takes as much memory and time as
+    /// [`limit`](limit::limit()).
     pub fn summary(&mut self, slots: u64) -> Summary<U> {
-        let times = &self.measurements.jobs;
-        let works: Vec<Work> = times.iter().map(|times| times.worked).collect();
-        let needs: Vec<_> = (0..works.len())
-            .map(|id| self.graph.needs.of(id).collect())
-            .collect();
-        let done = Done {
-            works: &works,
-            needs: &needs,
-            dependencies_first: &self.graph.dependencies_first,
-        };
+        let works: Vec<Work> = self.nodes.iter().map(|node| node.took.work()).collect();
         let unit = |id: usize| self.nodes[id].unit.clone();
-        let path = done.longest_path(|id| works[id]);
-        let ran_ahead: Vec<u64> = std::iter::zip(&self.nodes, times)
-            .filter(|(node, _)| node.state == State::Done)
-            .filter_map(|(_, times)| times.ran_ahead)
-            .collect();
-        let sections =
-            sections(&self.measurements.transitions).map(|(id, kind, start, end)| Section {
+        let path = limit::longest_path(&self.graph, &works);
+        let done = self.nodes.iter().filter(|node| node.state == State::Done);
+        let ran_ahead: Vec<u64> = done.filter_map(|node| node.ran_ahead).collect();
+        let (mut sections, mut unchanged) = (Vec::new(), Vec::new());
+        let mut begun = vec![0; self.nodes.len()];
+        for transition in &self.transitions {
+            let id = transition.job;
+            let start = std::mem::replace(&mut begun[id], transition.at);
+            if transition.to == State::Fresh && self.nodes[id].is_conditional {
+                unchanged.push(unit(id));
+            }
+            let name = match transition.from {
+                State::Parked => "parked",
+                State::Paused => "paused",
+                State::Linking => "link",
+                _ => continue,
+            };
+            sections.push(Section {
                 unit: unit(id),
-                kind,
+                name,
                 start,
-                end,
+                end: transition.at,
             });
+        }
         Summary {
-            limit: done.limit(slots, |id| works[id]),
-            critical_path: (path.iter().filter(|step| step.took > 0))
-                .map(|step| (unit(step.unit), step.took))
+            limit: limit::limit(&self.graph, &works, &works, slots),
+            critical_path: (path.into_iter().filter(|(_, took)| *took > 0))
+                .map(|(id, took)| (unit(id), took))
                 .collect(),
             gated_links: ran_ahead.len(),
             ran_ahead: ran_ahead.into_iter().fold(0, u64::saturating_add),
-            sections: sections.collect(),
-            unchanged: (self.measurements.transitions.iter())
-                .filter(|it| it.to == State::Fresh && self.nodes[it.job].is_conditional)
-                .map(|it| unit(it.job))
-                .collect(),
-            took: (self.clock.now()).saturating_sub(self.measurements.began),
+            sections,
+            unchanged,
+            took: self.settings.clock.now().saturating_sub(self.began),
         }
     }
 
     /// Returns what was measured of the jobs that are done, in the order in which they were added.
     /// Nothing of those that were [fresh](State::Fresh).
     pub fn measured(&self) -> impl Iterator<Item = (&U, Measured)> {
-        std::iter::zip(&self.nodes, &self.measurements.jobs)
-            .filter(|(node, _)| node.state == State::Done)
-            .map(|(node, times)| (&node.unit, times.measured))
+        let done = self.nodes.iter().filter(|node| node.state == State::Done);
+        done.map(|node| {
+            let mut took = node.took;
+            if let (Some(frontend), None, None) = (&mut took.frontend, took.codegen, took.link) {
+                // It was one with the link, whose time is only estimated.
+                *frontend = frontend.saturating_sub(node.work.link);
+            }
+            (&node.unit, took)
+        })
     }
-}
-
-/// The sections that have ended, in the order of their ends: job, kind, start and end.
-fn sections(
-    transitions: &[Transition],
-) -> impl Iterator<Item = (usize, SectionKind, u64, u64)> + '_ {
-    let mut begun = std::collections::HashMap::new();
-    transitions.iter().filter_map(move |transition| {
-        let start = begun.insert(transition.job, transition.at);
-        Some((
-            transition.job,
-            SectionKind::of(transition.from)?,
-            start?,
-            transition.at,
-        ))
-    })
 }

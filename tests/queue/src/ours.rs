@@ -6,7 +6,7 @@ use cargo_pipelining::job::State;
 use cargo_pipelining::link_gate::{EarlyStarts, HeldLinker};
 use cargo_pipelining::permit::PermitSender;
 use cargo_pipelining::scheduler::{
-    Action, Clock, Estimate, Pauses, Plan, Scheduler, Settings, Task, Work, pausing,
+    Action, Clock, Estimate, Pauses, Plan, Scheduler, Settings, Task, Work, pauses,
 };
 
 use crate::build::{Phase, Queue, Running, SLOTS};
@@ -16,11 +16,7 @@ use crate::graph::{Graph, Job, Kind, Node, Unit};
 #[derive(Debug)]
 pub struct Ours(Scheduler<Unit, Job>);
 
-impl Task for Job {
-    fn is_fresh(&self) -> bool {
-        false
-    }
-}
+impl Task for Job {}
 
 impl Queue for Ours {
     fn plan(graph: &Graph) -> Self {
@@ -44,7 +40,7 @@ impl Queue for Ours {
             schedule: Schedule::CriticalPath,
             clock: Clock::new(|| 0),
             early: EarlyStarts::simulated(SLOTS as u32),
-            pauses: Pauses::simulated(pausing::places(SLOTS)),
+            pauses: Pauses::simulated(pauses::places(SLOTS)),
             ..Settings::default()
         };
         Ours(plan.seal(settings).expect("a generated graph can be built"))

@@ -1,9 +1,11 @@
 //! How soon a recorded build could be done at all.
 //!
-//! See [`Done`]. Here what a unit takes at best is known, as each phase was recorded on one thread.
+//! See [`cargo_pipelining::scheduler::limit`]. Here what a unit takes at best is known, as each phase was
+//! recorded on one thread.
 
 use cargo_pipelining::config::Pipelining;
-use cargo_pipelining::scheduler::{Done, Work};
+use cargo_pipelining::graph::{Edges, Graph};
+use cargo_pipelining::scheduler::{Work, limit};
 
 use crate::edges::edges;
 use crate::recording::Recording;
@@ -11,41 +13,34 @@ use crate::simulate::recorded_work;
 
 /// The least time, in µs, in which `jobs` threads could build it.
 pub fn limit(recording: &Recording, jobs: u64) -> u64 {
-    of(recording, |done| done.limit(jobs, at_best(recording, jobs)))
+    let works: Vec<Work> = recording.units.iter().map(recorded_work).collect();
+    limit::limit(&graph(recording), &works, &at_best(recording, jobs), jobs)
 }
 
 /// How long the longest chain of phases takes, in µs, if a phase never waits for a free job.
 pub fn longest_path(recording: &Recording, jobs: u64) -> u64 {
-    let path = of(recording, |done| {
-        done.longest_path(at_best(recording, jobs))
-    });
-    path.iter().map(|step| step.took).sum()
+    let path = limit::longest_path(&graph(recording), &at_best(recording, jobs));
+    path.iter().map(|(_, took)| took).sum()
 }
 
-fn of<T>(recording: &Recording, ask: impl FnOnce(Done<'_>) -> T) -> T {
-    let works = recording
-        .units
-        .iter()
-        .map(recorded_work)
-        .collect::<Vec<_>>();
-    let order: Vec<usize> = (0..works.len()).collect();
-    ask(Done {
-        works: &works,
-        needs: &edges(recording, Pipelining::Link),
-        dependencies_first: &order,
-    })
+fn graph(recording: &Recording) -> Graph {
+    let mut needs = Edges::default();
+    for needs_of_unit in edges(recording, Pipelining::Link) {
+        needs.push(needs_of_unit);
+    }
+    Graph::new(needs).expect("a unit of a recording needs only units before it")
 }
 
 /// What the phases take with as many threads as they can use.
-fn at_best(recording: &Recording, jobs: u64) -> impl Fn(usize) -> Work {
-    move |place| {
-        let unit = &recording.units[place];
+fn at_best(recording: &Recording, jobs: u64) -> Vec<Work> {
+    let at_best = recording.units.iter().map(|unit| {
         let threads = unit.codegen_units.clamp(1, jobs.max(1));
         Work {
             codegen: unit.codegen.div_ceil(threads),
             ..recorded_work(unit)
         }
-    }
+    });
+    at_best.collect()
 }
 
 #[cfg(test)]

@@ -13,7 +13,7 @@ use cargo_pipelining::job::State;
 use cargo_pipelining::link_gate::{EarlyStarts, HeldLinker};
 use cargo_pipelining::permit::PermitSender;
 use cargo_pipelining::scheduler::guess::{Kind, guess};
-use cargo_pipelining::scheduler::{Action, Clock, Pauses, Plan, Scheduler, pausing};
+use cargo_pipelining::scheduler::{Action, Clock, Pauses, Plan, Scheduler, pauses};
 
 pub use cargo_pipelining::config::{Pipelining, Schedule};
 pub use cargo_pipelining::scheduler::{Estimate, Work};
@@ -40,7 +40,7 @@ impl Settings {
     pub fn new(jobs: u64, pipelining: Pipelining, schedule: Schedule) -> Self {
         let places = match schedule {
             Schedule::CriticalPath if jobs > 1 => {
-                pausing::places(usize::try_from(jobs).unwrap_or(usize::MAX))
+                pauses::places(usize::try_from(jobs).unwrap_or(usize::MAX))
             }
             Schedule::CriticalPath | Schedule::Stock => 0,
         };
