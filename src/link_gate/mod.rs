@@ -63,7 +63,7 @@
 //!
 //! | what | when | what becomes of it |
 //! | --- | --- | --- |
-//! | objects, for LTO across crates (`lto.rs`, and `add_static_crate` in `link.rs`) | `-C lto`, a target that requires it | [not gated](linker::NotGated) |
+//! | objects, for LTO across crates (`lto.rs`, and `add_static_crate` in `link.rs`) | `-C lto`, a target that requires it | [not gated](linker::from_args) |
 //! | everything (`link_staticlib` in `link.rs`) | `--crate-type staticlib` | not gated |
 //! | bundled native libraries that rustc keeps packed (`extract_bundled_libs`, from `add_native_libs_from_crate` in `link.rs`): with `+whole-archive`, with a `cfg` on the link attribute, with `-Z packed-bundled-libs` | any | rustc does not unpack what is not in a hollow rlib, without an error; the shim sees that the file is missing, fails, and the compiler is run again |
 //! | objects, for LTO that a wrapper adds | any | rustc copies the rlib without the objects that it has used; the shim sees that the copy is of a hollow one, and fails as above |
