@@ -10,7 +10,6 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::{self, JoinHandle};
 
-use super::gate::remove;
 use super::shim::{FAILED, Job, LINKING, PARKED, PERMIT};
 use super::{EarlyStart, HeldLinker};
 use crate::permit::{Parking, Permit, PermitSender};
@@ -137,7 +136,7 @@ impl Drop for Held {
             let _ = thread.join();
         }
         let _ = self.theirs.shutdown(Shutdown::Both);
-        let _ = remove(&self.dir);
+        let _ = fs::remove_dir_all(&self.dir);
     }
 }
 

@@ -159,10 +159,10 @@ fn run_held(
         Verdict::Aborted => return Err(Aborted.into()),
         Verdict::Again => {
             match ended {
-                Ended::OutOfResources => gate.give_up("resources are short"),
+                Ended::OutOfResources => _ = gate.given_up.set("resources are short"),
                 Ended::TooLong => {}
                 _ if progress == Progress::Compiling => {
-                    gate.give_up("a linker was not held back");
+                    let _ = gate.given_up.set("a linker was not held back");
                 }
                 _ => {}
             }

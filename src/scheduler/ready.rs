@@ -85,8 +85,8 @@ impl<U: Clone + Eq + Hash, J: Task> Scheduler<U, J> {
         let node = &self.nodes[id];
         let mut compiler = Compiler::default();
         if node.is_linked {
-            // If it cannot be opened, its dependents wait for the end of the job.
-            compiler.gate = self.early.open().cloned();
+            // Without one, its dependents wait for the end of the job.
+            compiler.gate = self.early.gate().cloned();
         }
         if is_early {
             compiler.early =

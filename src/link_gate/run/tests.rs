@@ -118,7 +118,7 @@ type First<'a> = &'a dyn Fn(&Compiler, OnLine<'_>, OnLine<'_>) -> anyhow::Result
 fn outcome(linker: &str, permit: Option<Permit>, first: First<'_>) -> Outcome {
     let dir = tempfile::tempdir().unwrap();
     let shim = std::env::current_exe().unwrap();
-    let gate = Arc::new(Gate::open(&dir.path().join("gate"), &shim).unwrap());
+    let gate = Arc::new(Gate::open(dir.path().join("gate"), shim).unwrap());
     let parked = Arc::new(AtomicUsize::new(0));
     let parking = {
         let parked = Arc::clone(&parked);
