@@ -21,7 +21,7 @@
 //! for, because its id is its own until then.
 //!
 //! A stop is a request: threads stop at the end of their current system call, and a process that is
-//! about to end may end. The queue need not care: a job ends when its thread says so.
+//! about to end may end. The queue need not care: a job ends with its thread.
 //!
 //! # Nothing stays stopped
 //!

@@ -72,9 +72,8 @@ pub fn exec(
         Err(e) => return Err(e).with_context(could_not_execute),
     };
     drop(control.inherited.take());
-    let (Some(stdout), Some(stderr)) = (child.stdout.take(), child.stderr.take()) else {
-        unreachable!("both are pipes");
-    };
+    let pipes = child.stdout.take().zip(child.stderr.take());
+    let (stdout, stderr) = pipes.expect("both are pipes");
 
     let mut failed = None;
     // How much of what is left of each stream has been searched for the end of a line.

@@ -34,7 +34,7 @@ pub(super) enum Progress {
     Linking,
     /// It had the permit, but no shim could become the real linker.
     NotLinked,
-    /// It was told to end.
+    /// Its permit was an abort.
     Aborted,
 }
 

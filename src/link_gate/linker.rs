@@ -10,8 +10,8 @@ use std::path::{Path, PathBuf};
 /// The reason with `-C lto` across crates: rustc reads all code and gives the linker the sum.
 pub const LTO: &str = "cross-crate LTO reads rlibs before the linker runs";
 
-/// Returns the linker that rustc is told to use, as it is spelled: that of the last `-C linker` in `args`,
-/// which are all of its arguments without the program. `None` if rustc uses the target's default.
+/// Returns the linker that `args`, all arguments of rustc without the program, name: that of the last
+/// `-C linker`, as it is spelled. `None` if rustc uses the target's default.
 ///
 /// Reads arguments as rustc's own option parser, getopts, does: with or without a space after `-C`, and
 /// with `-` or `_` in the names of codegen options.
@@ -107,7 +107,7 @@ pub fn from_args(
 ///
 /// # Errors
 ///
-/// If there is no such file, or only files that cannot be executed, so that rustc is to say so.
+/// If there is no such file, or only files that cannot be executed: rustc has to report that.
 pub fn find(linker: &OsStr, cwd: &Path, path: Option<&OsStr>) -> Result<PathBuf, &'static str> {
     let dirs: Vec<PathBuf> = if linker.as_encoded_bytes().contains(&b'/') {
         vec![PathBuf::new()]
@@ -131,9 +131,8 @@ pub fn find(linker: &OsStr, cwd: &Path, path: Option<&OsStr>) -> Result<PathBuf,
     Err(error)
 }
 
-/// Returns the linker that rustc uses for a target if it is told of none, where that is known for sure:
-/// `cc`, for the systems that most people build on and for. `os`, `env` and `arch` are the target's
-/// `target_os`, `target_env` and `target_arch`.
+/// Returns the default linker of rustc for a target, where that is known for sure: `cc`, for the systems
+/// that most people build on and for. `os`, `env` and `arch` are its `target_os` and so on.
 pub fn default_linker(
     target_is_host: bool,
     os: &str,

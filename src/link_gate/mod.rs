@@ -27,7 +27,7 @@
 //! # The socket
 //!
 //! Each compiler inherits one end of a socket pair of its own, as it inherits make's jobserver, and
-//! passes it on to its linker. Cargo has the other end; no other process has a way in. The shim writes
+//! passes it on to its linker. Cargo has the other end; no other process can connect. The shim writes
 //! one byte (*parked*) and waits for the end of the stream. A file beside it, *permit*, tells whether that
 //! is a permit or an abort: what can be read from a socket, another child of rustc could read away. A
 //! shim whose cargo was killed finds no permit and ends. Before it becomes the linker it writes a second

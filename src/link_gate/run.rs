@@ -26,7 +26,7 @@ pub(super) fn run_held(
     on_stdout: OnLine<'_>,
     on_stderr: OnLine<'_>,
 ) -> anyhow::Result<()> {
-    let aborted = || anyhow!("told not to link, because of another error");
+    let aborted = || anyhow!("not linked, because of another error");
     let wait = || match parking.park_and_wait() {
         Permit::Link => Ok(()),
         Permit::Abort => Err(aborted()),
@@ -48,10 +48,8 @@ pub(super) fn run_held(
         (std::mem::take(lines).split_terminator('\n')).try_for_each(on_stderr)
     };
     let mut has_source_error = false;
-    let first = Control {
-        inherited: Some(inherited),
-        ..control()
-    };
+    let mut first = control();
+    first.inherited = Some(inherited);
     let result = exec(
         &gated,
         first,
@@ -125,8 +123,8 @@ enum Ended {
     OutOfResources,
     /// It could not start, because its arguments have to be passed in a file.
     TooLong,
-    /// rustc exited with 1, which is how it tells that it has found an error, and has not shown one that
-    /// is about the source.
+    /// rustc exited with 1, as it does when it has found an error, and has not shown one that is about
+    /// the source.
     WithoutSourceError,
     /// Any other way: errors in the source, a signal, a panic of rustc, no such program.
     Badly,

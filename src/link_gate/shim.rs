@@ -44,8 +44,7 @@ pub(super) struct Job {
 }
 
 impl Job {
-    /// No linker is called that, and neither is any program that may lie beside a `cargo`: its name is
-    /// how a shim is told from a cargo.
+    /// Tells a shim from a cargo: no linker has that name, nor any program beside a `cargo`.
     pub(super) const FILE: &str = "link-gate-job";
 
     /// Opens the socket that this process has inherited.
@@ -95,7 +94,7 @@ fn become_linker(
     // Cargo writes nothing: what another child of rustc could read would be lost.
     io::copy(&mut &socket, &mut io::sink())?;
     if !dir.join(PERMIT).exists() {
-        return Err("told not to link".into());
+        return Err("no permit to link".into());
     }
     socket.write_all(&[LINKING])?;
     let Err(error) = if lacks_input(&args) {

@@ -95,7 +95,7 @@ struct Outcome {
 
 impl Outcome {
     fn is_aborted(&self) -> bool {
-        let expected = "told not to link, because of another error";
+        let expected = "not linked, because of another error";
         (self.result.as_ref()).is_err_and(|e| e.to_string() == expected)
     }
 }
@@ -187,7 +187,7 @@ fn assert_again(outcome: &Outcome, parked: usize) {
 }
 
 #[test]
-fn not_early_is_one_run_with_untouched_lines() {
+fn one_untouched_run_if_not_early() {
     let (mut stdout, mut stderr) = (Vec::new(), Vec::new());
     let mut runs = 0;
     run(
@@ -272,7 +272,7 @@ fn permit_without_a_link() {
 
 /// A wrapper that runs rustc again.
 #[test]
-fn second_attempt_after_a_permit_without_a_link() {
+fn permit_without_a_link_twice() {
     let outcome = outcome("cc", Some(Permit::Link), &|compiler, _, _| {
         for _ in 0..2 {
             assert!(compiler.park());
@@ -308,6 +308,21 @@ fn failed_without_a_source_error() {
         exited(1)
     });
     assert_again(&outcome, 1);
+}
+
+#[test]
+fn held_back_lines_are_bounded() {
+    let outcome = outcome("cc", Some(Permit::Link), &|_, _, err| {
+        err(LINK_ERROR)?;
+        for number in 0..2_000 {
+            err(&format!("{number:01000}"))?;
+        }
+        exited(1)
+    });
+    assert_eq!(outcome.runs, 2);
+    // Of a run that does not stand, but more than is held back.
+    let passed_on = outcome.stderr.iter().filter(|line| line.len() == 1_000);
+    assert_eq!(passed_on.count(), 2_000);
 }
 
 #[test]
