@@ -7,9 +7,7 @@ const PER_JOB: u64 = 6;
 const OTHERS: u64 = 16;
 
 /// Whether there are descriptors for a full set of `jobs`, and so for one more compiler that holds no
-/// job slot. True where that is not known.
-///
-/// Reads a directory that the kernel makes up; it does not block.
+/// job slot. True where that is not known. Reads a directory of the kernel; it does not block.
 pub fn allow_one_more(jobs: usize) -> bool {
     let jobs = u64::try_from(jobs).unwrap_or(u64::MAX);
     free().is_none_or(|free| free > jobs.saturating_mul(PER_JOB).saturating_add(OTHERS))

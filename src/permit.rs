@@ -1,17 +1,9 @@
-//! The way between a job that is parked and the queue.
+//! The permit of a job that is parked.
 //!
-//! A job that has done all it can without the outputs that it links parks through a [`Parking`], and the
-//! message brings the way back with it: a [`PermitSender`], through which the queue sends
-//! [`Link`](Permit::Link) once all outputs are ready and there is a slot, or [`Abort`](Permit::Abort). No
-//! permit is lost: a sender that is dropped, for whatever reason, sends `Abort`, so no job waits for ever.
-//! A `Parking` can be given to another thread; that is how the [link gate](crate::link_gate) parks a
-//! compiler that has come as far as its linker.
-//!
-//! ```text
-//!   job      ── parked, PermitSender ──▶  queue
-//!            ◀── Link ─────────────────   all outputs that it links are ready, and a slot is free
-//!            ◀── Abort ────────────────   one of them will never be ready; or dropped
-//! ```
+//! A job that has done all it can without the outputs that it links parks through a [`Parking`], from any
+//! thread; the [link gate](crate::link_gate) does that when a compiler calls its linker. The queue receives
+//! a [`PermitSender`] and sends [`Link`](Permit::Link) once all outputs are ready and there is a slot. A
+//! sender that is dropped, for whatever reason, sends [`Abort`](Permit::Abort), so no job waits for ever.
 
 use std::fmt;
 use std::sync::{Arc, mpsc};
@@ -21,8 +13,7 @@ use std::sync::{Arc, mpsc};
 pub enum Permit {
     /// All outputs that the job links are ready, and it has a slot.
     Link,
-    /// The job has to end, without an error of its own: an output that it links will never be ready, or
-    /// the build stops.
+    /// The job has to end without an error of its own: it will never have that, or the build stops.
     Abort,
 }
 
@@ -37,10 +28,6 @@ impl PermitSender {
 
     /// Sends `permit` to the job. Never blocks; a job that has ended does not receive it.
     pub fn send(mut self, permit: Permit) {
-        self.deliver(permit);
-    }
-
-    fn deliver(&mut self, permit: Permit) {
         if let Some(deliver) = self.0.take() {
             deliver(permit);
         }
@@ -49,7 +36,9 @@ impl PermitSender {
 
 impl Drop for PermitSender {
     fn drop(&mut self) {
-        self.deliver(Permit::Abort);
+        if let Some(deliver) = self.0.take() {
+            deliver(Permit::Abort);
+        }
     }
 }
 
@@ -59,7 +48,7 @@ impl fmt::Debug for PermitSender {
     }
 }
 
-/// Parks a job, from any thread.
+/// Parks a job.
 #[derive(Clone)]
 pub struct Parking(Arc<dyn Fn(PermitSender) + Send + Sync>);
 
@@ -69,18 +58,18 @@ impl Parking {
         Parking(Arc::new(send))
     }
 
-    /// Parks the job. Its permit comes through `permit`.
-    pub fn park(&self, permit: PermitSender) {
-        (self.0)(permit);
+    /// Parks the job. `deliver` receives its permit.
+    pub fn park(&self, deliver: impl FnOnce(Permit) + Send + 'static) {
+        (self.0)(PermitSender::new(deliver));
     }
 
     /// Parks the job and blocks until the queue has sent its permit.
     pub fn park_and_wait(&self) -> Permit {
         let (sender, permit) = mpsc::channel();
-        self.park(PermitSender::new(move |permit| {
+        self.park(move |permit| {
             // The other end is this very call.
             let _ = sender.send(permit);
-        }));
+        });
         permit.recv().unwrap_or(Permit::Abort)
     }
 }

@@ -29,12 +29,12 @@ pub struct Control {
 
 /// Runs `process` to its end under `control` and passes on the lines of its stdout and stderr.
 ///
-/// What is passed on, and what the errors say, is what
-/// [`exec_with_streaming`](ProcessBuilder::exec_with_streaming) does without capturing output. A process
-/// with too many arguments is left to that one, which passes them in a file, and is not paused.
+/// Lines and errors are those of [`exec_with_streaming`](ProcessBuilder::exec_with_streaming) without
+/// captured output. A process with too many arguments is left to that one, which passes them in a file,
+/// and is not paused.
 ///
-/// Blocks until the process has ended and nobody holds its stdout and stderr any more; so, while it is
-/// paused. When this returns or panics in a callback, the process is not stopped.
+/// Blocks until the process has ended and no other process has its stdout and stderr open, so also while
+/// it is paused. When this returns or panics in a callback, the process is not stopped.
 ///
 /// # Errors
 ///
@@ -48,18 +48,18 @@ pub fn exec(
     on_stderr: OnLine<'_>,
 ) -> anyhow::Result<()> {
     let could_not_execute = || ProcessError::could_not_execute(process);
+    let mut command = process.build_command();
+    command
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped());
+    prepare(&mut command, &control);
     // A debug build of cargo-util passes arguments in a file on demand, for the tests of Cargo.
     let is_forced =
         cfg!(debug_assertions) && std::env::var_os("__CARGO_TEST_FORCE_ARGFILE").is_some();
     let spawned = if is_forced {
         Err(io::ErrorKind::ArgumentListTooLong.into())
     } else {
-        let mut command = process.build_command();
-        command
-            .stdin(Stdio::null())
-            .stdout(Stdio::piped())
-            .stderr(Stdio::piped());
-        prepare(&mut command, &control);
         command.spawn()
     };
     let mut child = match spawned {
@@ -72,41 +72,55 @@ pub fn exec(
         Err(e) => return Err(e).with_context(could_not_execute),
     };
     drop(control.inherited.take());
-    let (Some(stdout), Some(stderr)) = (child.stdout.take(), child.stderr.take()) else {
-        unreachable!("both are pipes");
-    };
+    let pipes = child.stdout.take().zip(child.stderr.take());
+    let (stdout, stderr) = pipes.expect("both are pipes");
 
     let mut failed = None;
-    let mut out = Lines::new(on_stdout);
-    let mut err = Lines::new(on_stderr);
+    // How much of what is left of each stream has been searched for the end of a line.
+    let mut searched = [0, 0];
     let attached = control.handle.as_ref().map(|handle| handle.attach(&child));
     let read = read2(stdout, stderr, &mut |is_out, data, is_end| {
-        let lines = if is_out { &mut out } else { &mut err };
-        if let Err(e) = lines.pass_on(data, is_end, failed.is_some()) {
-            failed = Some(e);
+        let searched = &mut searched[usize::from(is_out)];
+        let newline = data[*searched..].iter().rposition(|byte| *byte == b'\n');
+        let complete = match newline {
+            _ if is_end => data.len(),
+            Some(newline) => *searched + newline + 1,
+            None => {
+                *searched = data.len();
+                return;
+            }
+        };
+        *searched = 0;
+        if failed.is_none() {
+            let text = String::from_utf8_lossy(&data[..complete]);
+            let on_line = |line| {
+                if is_out {
+                    on_stdout(line)
+                } else {
+                    on_stderr(line)
+                }
+            };
+            failed = text.lines().try_for_each(on_line).err();
         }
+        data.drain(..complete);
     });
     // Before it is waited for: after that its id may belong to another process.
     drop(attached);
     let status = read
         .and_then(|()| child.wait())
         .with_context(could_not_execute)?;
+    let error = |what| ProcessError::new(&format!("{what}: {process}"), Some(status), None);
     if let Some(e) = failed {
-        let message = format!("failed to parse process output: {process}");
-        let source = ProcessError::new(&message, Some(status), None);
-        return Err(anyhow::Error::new(source).context(e));
+        return Err(anyhow::Error::new(error("failed to parse process output")).context(e));
     }
     if !status.success() {
-        let message = format!("process didn't exit successfully: {process}");
-        return Err(ProcessError::new(&message, Some(status), None).into());
+        return Err(error("process didn't exit successfully").into());
     }
     Ok(())
 }
 
-/// Has the child keep what it is to inherit, and wake up if this process dies while it is stopped.
-///
-/// The second is a signal that Linux sends when the *thread* that started the child ends
-/// (PR_SET_PDEATHSIG(2const)), and each job has a thread that waits for its compiler.
+/// Has the child keep what it is to inherit, and continue if this *thread* dies while it is stopped
+/// (PR_SET_PDEATHSIG(2const)). Each job has a thread that waits for its compiler.
 #[cfg(unix)]
 fn prepare(command: &mut Command, control: &Control) {
     use std::os::fd::{AsRawFd, BorrowedFd};
@@ -136,46 +150,6 @@ fn prepare(command: &mut Command, control: &Control) {
 
 #[cfg(not(unix))]
 fn prepare(_: &mut Command, _: &Control) {}
-
-/// The lines of a stream.
-struct Lines<'a> {
-    on_line: OnLine<'a>,
-    /// How much of what is left has been searched for the end of a line.
-    searched: usize,
-}
-
-impl<'a> Lines<'a> {
-    fn new(on_line: OnLine<'a>) -> Self {
-        Lines {
-            on_line,
-            searched: 0,
-        }
-    }
-
-    /// Takes the complete lines out of `data`, at the end also what is left, and passes them on unless
-    /// they are to be `dropped`.
-    fn pass_on(&mut self, data: &mut Vec<u8>, is_end: bool, dropped: bool) -> anyhow::Result<()> {
-        let unsearched = &data[self.searched..];
-        let complete = match unsearched.iter().rposition(|byte| *byte == b'\n') {
-            _ if is_end => data.len(),
-            Some(newline) => self.searched + newline + 1,
-            None => {
-                self.searched = data.len();
-                return Ok(());
-            }
-        };
-        self.searched = 0;
-        let passed_on = if dropped {
-            Ok(())
-        } else {
-            String::from_utf8_lossy(&data[..complete])
-                .lines()
-                .try_for_each(|line| (self.on_line)(line))
-        };
-        data.drain(..complete);
-        passed_on
-    }
-}
 
 #[cfg(all(test, unix))]
 mod tests;

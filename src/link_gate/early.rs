@@ -17,113 +17,74 @@ const EARLY_PER_JOB: usize = 2;
 const AVAILABLE_SHARE: u64 = 4;
 
 /// Decides in one build which jobs may start early, and keeps the gate that holds them.
-///
-/// The gate is opened by the first job that writes metadata for a job that could start early, and so
-/// not at all where there is nothing to overlap.
 #[derive(Debug)]
 pub struct EarlyStarts {
     jobs: usize,
     memory: Bounds,
-    gate: State,
+    /// Without it no compiler runs.
+    gate: Option<Arc<Gate>>,
     /// The caller knows that the gate was given up.
     is_reported: bool,
 }
 
-#[derive(Debug)]
-enum State {
-    NotOpened {
-        dir: PathBuf,
-        shim: PathBuf,
-    },
-    Open(Arc<Gate>),
-    Unavailable,
-    /// No compiler runs: only the number counts.
-    Simulated,
-}
-
 impl EarlyStarts {
-    /// For a build with this many job slots, whose gate is to be in `dir`; see [`Gate::open`] for that
-    /// and `shim`.
+    /// For a build with this many job slots, whose gate is opened in `dir`; see [`Gate::open`] for that
+    /// and `shim`. If it cannot be opened, no job starts early.
     pub fn new(jobs: u32, dir: PathBuf, shim: PathBuf) -> Self {
-        EarlyStarts::with(
-            jobs,
-            Bounds::of_this_process(),
-            State::NotOpened { dir, shim },
-        )
+        match Gate::open(dir, shim) {
+            Ok(gate) => EarlyStarts {
+                gate: Some(Arc::new(gate)),
+                ..EarlyStarts::simulated(jobs)
+            },
+            Err(_) => EarlyStarts::none(),
+        }
     }
 
     /// For a build in which no job starts early.
     pub fn none() -> Self {
-        EarlyStarts::with(0, Bounds::of_this_process(), State::Unavailable)
+        EarlyStarts::simulated(0)
     }
 
-    /// For a build with this many job slots that is only simulated.
+    /// For a build with this many job slots that is only simulated: only the number counts.
     pub fn simulated(jobs: u32) -> Self {
-        EarlyStarts::with(jobs, Bounds::of_this_process(), State::Simulated)
-    }
-
-    fn with(jobs: u32, memory: Bounds, gate: State) -> Self {
         EarlyStarts {
             jobs: usize::try_from(jobs).unwrap_or(usize::MAX),
-            memory,
-            gate,
+            memory: Bounds::of_this_process(),
+            gate: None,
             is_reported: false,
         }
     }
 
-    /// Returns the gate, opened if it was not open yet. `None` if it cannot be opened, which is not tried
-    /// again: jobs wait for all they need, as without a gate.
-    pub fn open(&mut self) -> Option<&Arc<Gate>> {
-        if let State::NotOpened { dir, shim } = &self.gate {
-            let opened = self.have_room(0).then(|| Gate::open(dir, shim).ok());
-            self.gate = match opened.flatten() {
-                Some(gate) => State::Open(Arc::new(gate)),
-                None => State::Unavailable,
-            };
-        }
-        self.gate()
-    }
-
-    /// Returns the gate, if it is open.
+    /// Returns the gate, if there is one.
     pub fn gate(&self) -> Option<&Arc<Gate>> {
-        match &self.gate {
-            State::Open(gate) => Some(gate),
-            State::NotOpened { .. } | State::Unavailable | State::Simulated => None,
-        }
+        self.gate.as_ref()
     }
 
     /// Whether one more job may start early while `early` jobs have and do not link yet.
     ///
     /// They must be fewer than two for each job slot, there must be file descriptors for a full set of
     /// jobs beside it, and a quarter of all memory must be available: of the machine's, as
-    /// `/proc/meminfo` has it, and of what each control group of this process may use. Where that is
-    /// not known, on other systems than Linux for example, only the number counts.
-    ///
-    /// Reads a handful of files of the kernel; it does not block.
+    /// `/proc/meminfo` has it, and of what each control group of this process may use. What is not known
+    /// does not count. Reads a handful of files of the kernel; it does not block.
     pub fn allow(&self, early: usize) -> bool {
-        match &self.gate {
-            State::Open(gate) => gate.given_up().is_none() && self.have_room(early),
-            State::Simulated => early < self.jobs.saturating_mul(EARLY_PER_JOB),
-            State::NotOpened { .. } | State::Unavailable => false,
-        }
-    }
-
-    fn have_room(&self, early: usize) -> bool {
         early < self.jobs.saturating_mul(EARLY_PER_JOB)
-            && descriptors::allow_one_more(self.jobs)
-            && self.memory.now().all(is_enough)
+            && self.gate.as_ref().is_none_or(|gate| {
+                gate.given_up.get().is_none()
+                    && descriptors::allow_one_more(self.jobs)
+                    && has_room(&self.memory)
+            })
     }
 
     /// Returns why no more jobs start early, once, after one could not be held at its linker.
     pub fn newly_given_up(&mut self) -> Option<&'static str> {
-        let reason = self.gate()?.given_up().filter(|_| !self.is_reported)?;
-        self.is_reported = true;
-        Some(reason)
+        let reason = self.gate()?.given_up.get().copied()?;
+        (!std::mem::replace(&mut self.is_reported, true)).then_some(reason)
     }
 }
 
-fn is_enough(memory: Bound) -> bool {
-    memory.available.saturating_mul(AVAILABLE_SHARE) >= memory.all
+fn has_room(memory: &Bounds) -> bool {
+    let is_enough = |it: Bound| it.available.saturating_mul(AVAILABLE_SHARE) >= it.all;
+    memory.now().all(is_enough)
 }
 
 #[cfg(test)]
@@ -134,22 +95,45 @@ mod tests {
     const MEMINFO: &str = "MemTotal:       16000000 kB\nMemFree:          100000 kB\n\
         MemAvailable:    4000000 kB\n";
 
-    fn have_room(jobs: u32, early: usize, files: &[(&str, &str)]) -> bool {
-        EarlyStarts::with(jobs, bounds_in(files), State::Unavailable).have_room(early)
+    fn has_room(files: &[(&str, &str)]) -> bool {
+        super::has_room(&bounds_in(files))
     }
 
     #[test]
-    fn two_per_slot_where_memory_is_unknown() {
-        assert!(have_room(3, 0, &[]) && have_room(3, 5, &[]));
-        assert!(!have_room(3, 6, &[]) && !have_room(3, usize::MAX, &[]));
-        assert!(!have_room(0, 0, &[]));
+    fn two_per_slot() {
+        let early = EarlyStarts::simulated(3);
+        assert!(early.allow(0) && early.allow(5));
+        assert!(!early.allow(6) && !early.allow(usize::MAX));
+        assert!(!EarlyStarts::none().allow(0));
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn gate_must_be_open() {
+        let temp = tempfile::tempdir().unwrap();
+        let shim = std::env::current_exe().unwrap();
+        let open = |dir| EarlyStarts::new(3, temp.path().join(dir), shim.clone());
+        let mut early = open("gate");
+        early.memory = bounds_in(&[]);
+        assert!(early.allow(5) && !early.allow(6));
+        early.memory = bounds_in(&[("/proc/meminfo", &MEMINFO.replace("4000000", "1"))]);
+        assert!(!early.allow(0));
+        early.memory = bounds_in(&[]);
+        early.gate().unwrap().given_up.set("for a reason").unwrap();
+        assert!(!early.allow(0));
+        assert_eq!(early.newly_given_up(), Some("for a reason"));
+        assert_eq!(early.newly_given_up(), None);
+
+        let closed = open("no/parent");
+        assert!(closed.gate().is_none() && !closed.allow(0));
     }
 
     #[test]
     fn quarter_of_the_machine() {
-        assert!(have_room(1, 1, &[("/proc/meminfo", MEMINFO)]));
+        assert!(has_room(&[]));
+        assert!(has_room(&[("/proc/meminfo", MEMINFO)]));
         let less = MEMINFO.replace("4000000", "3999999");
-        assert!(!have_room(1, 1, &[("/proc/meminfo", &less)]));
+        assert!(!has_room(&[("/proc/meminfo", &less)]));
     }
 
     #[test]
@@ -173,7 +157,7 @@ mod tests {
             ("1000\n", "951\n", "", true),
             ("0\n", "0\n", "inactive_file 7\n", true),
         ] {
-            let has_room = have_room(1, 0, &files(max, current, stat));
+            let has_room = has_room(&files(max, current, stat));
             assert_eq!(has_room, expected, "{max} {current} {stat}");
         }
     }

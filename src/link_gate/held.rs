@@ -10,10 +10,9 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::{self, JoinHandle};
 
-use super::gate::remove;
 use super::shim::{FAILED, Job, LINKING, PARKED, PERMIT};
 use super::{EarlyStart, HeldLinker};
-use crate::permit::{Parking, Permit, PermitSender};
+use crate::permit::{Parking, Permit};
 
 /// How far a compiler has come.
 ///
@@ -35,18 +34,17 @@ pub(super) enum Progress {
     Linking,
     /// It had the permit, but no shim could become the real linker.
     NotLinked,
-    /// It was told to end.
+    /// Its permit was an abort.
     Aborted,
 }
 
 /// A compiler that parks before it links. Dropping it ends the conversation with its shims.
 pub(super) struct Held {
     dir: PathBuf,
-    linker: PathBuf,
+    /// The linker for rustc: an absolute path, whose file name is that of the real one.
+    pub(super) linker: PathBuf,
     socket: Arc<Socket>,
-    /// The end that the compiler inherits, until it does.
-    inherited: Option<OwnedFd>,
-    /// The same end.
+    /// The end that the compiler inherits.
     theirs: UnixStream,
     thread: Option<JoinHandle<()>>,
 }
@@ -59,28 +57,21 @@ struct Socket {
 }
 
 impl Held {
-    /// Prepares for a compiler. When its shim has come, `parking` is called, at most once and from
-    /// another thread.
+    /// Prepares for a compiler, which has to inherit the descriptor. When its shim has come, it is parked,
+    /// at most once and from another thread.
     ///
     /// # Errors
     ///
     /// If `linker` does not name a file; if the files that the shim needs cannot be made; if there is no
     /// descriptor or thread left.
-    pub(super) fn new(early: &EarlyStart, parking: Parking) -> io::Result<Held> {
-        let EarlyStart {
-            gate,
-            linker: HeldLinker { name, linker },
-        } = early;
-        let file_name = match Path::new(linker).file_name() {
-            Some(name) if name != Job::FILE && name != PERMIT => name,
-            _ => {
-                let message = "not the name of a linker";
-                return Err(io::Error::new(io::ErrorKind::InvalidInput, message));
-            }
-        };
+    pub(super) fn new(early: &EarlyStart, parking: Parking) -> io::Result<(Held, OwnedFd)> {
+        let HeldLinker { name, linker } = &early.linker;
+        let file_name = (Path::new(linker).file_name())
+            .filter(|name| *name != Job::FILE && *name != PERMIT)
+            .ok_or(io::ErrorKind::InvalidInput)?;
         let (stream, theirs) = UnixStream::pair()?;
         let inherited = OwnedFd::from(theirs.try_clone()?);
-        let dir = gate.dir.join(name);
+        let dir = early.gate.dir.join(name);
         let socket = Arc::new(Socket {
             stream,
             permit: dir.join(PERMIT),
@@ -96,31 +87,20 @@ impl Held {
             linker: dir.join(file_name),
             dir,
             socket,
-            inherited: Some(inherited),
             theirs,
             thread: None,
         };
         fs::create_dir(&held.dir)?;
-        symlink(&gate.shim, &held.linker)?;
+        symlink(&early.gate.shim, &held.linker)?;
         fs::write(held.dir.join(Job::FILE), serde_json::to_vec(&job)?)?;
         let socket = Arc::clone(&held.socket);
         let thread = thread::Builder::new().name("link-gate".to_owned());
         held.thread = Some(thread.spawn(move || socket.listen(&parking))?);
-        Ok(held)
-    }
-
-    /// The linker to give to rustc: an absolute path, whose file name is that of the real one.
-    pub(super) fn linker(&self) -> &Path {
-        &self.linker
-    }
-
-    /// The descriptor that the compiler has to inherit.
-    pub(super) fn inherited(&mut self) -> Option<OwnedFd> {
-        self.inherited.take()
+        Ok((held, inherited))
     }
 
     /// Ends the conversation, because the compiler has ended, and returns how far it has come. A shim
-    /// that still waits ends; `parking` is not called any more.
+    /// that still waits ends; nothing parks any more.
     pub(super) fn end(self) -> Progress {
         let socket = Arc::clone(&self.socket);
         drop(self);
@@ -137,7 +117,7 @@ impl Drop for Held {
             let _ = thread.join();
         }
         let _ = self.theirs.shutdown(Shutdown::Both);
-        let _ = remove(&self.dir);
+        let _ = fs::remove_dir_all(&self.dir);
     }
 }
 
@@ -156,7 +136,7 @@ impl Socket {
                     *progress = Progress::Parked;
                     drop(progress);
                     let socket = Arc::clone(self);
-                    parking.park(PermitSender::new(move |permit| socket.permit(permit)));
+                    parking.park(move |permit| socket.permit(permit));
                 }
                 ([LINKING], Progress::Permitted | Progress::NotLinked) => {
                     *progress = Progress::Linking;

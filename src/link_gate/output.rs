@@ -1,53 +1,24 @@
-//! The lines of a compiler that is held: which of them wait, and what they say about its linker.
+//! What is done with the lines of a compiler that is held.
 
 use std::borrow::Cow;
 use std::collections::HashMap;
 use std::ffi::OsStr;
+use std::hash::BuildHasher;
 
-use serde::Deserialize;
-use serde::de::IgnoredAny;
+use serde_json::Value;
 
-use crate::process::OnLine;
-
-/// What a line that is an error of rustc's is about.
-#[derive(Debug, PartialEq)]
-pub(super) enum ErrorKind {
-    /// It points at the source, or has a code that explains it.
-    OfSource,
-    /// It does neither: that the linker has failed is one, that there were other errors is one.
-    OfNoSource,
-}
-
-impl ErrorKind {
-    pub(super) fn of(line: &str) -> Option<Self> {
-        #[derive(Deserialize)]
-        struct Diagnostic<'a> {
-            /// Absent before rust-lang/rust#115691 (2023).
-            #[serde(borrow, default, rename = "$message_type")]
-            message_type: Option<Cow<'a, str>>,
-            #[serde(borrow)]
-            level: Cow<'a, str>,
-            spans: Vec<IgnoredAny>,
-            #[serde(default)]
-            code: Option<IgnoredAny>,
-        }
-
-        if !line.starts_with('{') {
-            return None;
-        }
-        let diagnostic: Diagnostic<'_> = serde_json::from_str(line).ok()?;
-        if diagnostic.level != "error"
-            || diagnostic.message_type.is_some_and(|it| it != "diagnostic")
-        {
-            return None;
-        }
-        let is_of_source = !diagnostic.spans.is_empty() || diagnostic.code.is_some();
-        Some(if is_of_source {
-            ErrorKind::OfSource
-        } else {
-            ErrorKind::OfNoSource
-        })
+/// Whether a line that is an error of rustc's is about the source: it points at it, or has a code that
+/// explains it. That the linker has failed does neither, and neither does that there were other errors.
+/// `None` if the line is no error.
+pub(super) fn is_source_error(line: &str) -> Option<bool> {
+    let diagnostic: Value = serde_json::from_str(line).ok()?;
+    // There is none before rust-lang/rust#115691 (2023).
+    let message_type = diagnostic["$message_type"].as_str();
+    if diagnostic["level"] != "error" || message_type.is_some_and(|it| it != "diagnostic") {
+        return None;
     }
+    let spans = diagnostic["spans"].as_array()?;
+    Some(!spans.is_empty() || !diagnostic["code"].is_null())
 }
 
 /// The names of the shim in what rustc prints, and what to print instead.
@@ -55,24 +26,17 @@ pub(super) struct Names(Vec<(String, String)>);
 
 impl Names {
     pub(super) fn new(shim: &OsStr, real: &OsStr) -> Self {
-        let plain = |name: &OsStr| name.display().to_string();
-        let in_json = |text: &str| {
-            let quoted = serde_json::Value::from(text).to_string();
-            quoted[1..quoted.len() - 1].to_owned()
+        let unquoted = |quoted: String| quoted[1..quoted.len() - 1].to_owned();
+        let json = |text: &str| unquoted(Value::from(text).to_string());
+        let spellings = |name: &OsStr| {
+            let plain = name.display().to_string();
+            // rustc prints the command line of a link that failed with `Debug`, and the program in it
+            // with that of a C string, which escapes single quotes as well.
+            let debug_c = plain.escape_debug().to_string();
+            let debug = unquoted(format!("{name:?}"));
+            [json(&debug_c), json(&debug), json(&plain), plain]
         };
-        // rustc prints the command line of a link that failed with `Debug`, and the program in it
-        // with that of a C string, which escapes single quotes as well.
-        let debug = |name: &OsStr| {
-            let quoted = format!("{name:?}");
-            quoted[1..quoted.len() - 1].to_owned()
-        };
-        let debug_c = |name: &OsStr| plain(name).escape_debug().to_string();
-        let mut names = vec![
-            (in_json(&debug_c(shim)), in_json(&debug_c(real))),
-            (in_json(&debug(shim)), in_json(&debug(real))),
-            (in_json(&plain(shim)), in_json(&plain(real))),
-            (plain(shim), plain(real)),
-        ];
+        let mut names: Vec<_> = spellings(shim).into_iter().zip(spellings(real)).collect();
         // What has to be escaped is in all of them or in none, and the longer ones may hold the
         // others.
         names.dedup_by(|later, earlier| later.0 == earlier.0);
@@ -90,57 +54,20 @@ impl Names {
     }
 }
 
-/// How many bytes of lines are kept of each stream. Beyond that, lines are passed on as they come, and
-/// those of a second run are passed on although the first has printed them.
-const MOST_BYTES: usize = 1 << 20;
-
-/// Lines that are not passed on yet.
+/// How often each line of a stream was passed on, by its hash, so that much output takes little memory.
 #[derive(Default)]
-pub(super) struct HeldBack {
-    lines: Vec<String>,
-    bytes: usize,
-}
-
-impl HeldBack {
-    pub(super) fn is_empty(&self) -> bool {
-        self.lines.is_empty()
-    }
-
-    pub(super) fn add(&mut self, line: String, on_line: OnLine<'_>) -> anyhow::Result<()> {
-        self.bytes = self.bytes.saturating_add(line.len());
-        if self.bytes <= MOST_BYTES {
-            self.lines.push(line);
-            return Ok(());
-        }
-        self.pass_on(on_line)?;
-        on_line(&line)
-    }
-
-    pub(super) fn pass_on(&mut self, on_line: OnLine<'_>) -> anyhow::Result<()> {
-        self.lines.drain(..).try_for_each(|line| on_line(&line))
-    }
-}
-
-/// The lines of a stream that were passed on.
-#[derive(Default)]
-pub(super) struct Passed {
-    times: HashMap<String, usize>,
-    bytes: usize,
-}
+pub(super) struct Passed(HashMap<u64, usize>);
 
 impl Passed {
     pub(super) fn add(&mut self, line: &str) {
-        if let Some(times) = self.times.get_mut(line) {
-            *times += 1;
-        } else if self.bytes.saturating_add(line.len()) <= MOST_BYTES {
-            self.bytes += line.len();
-            self.times.insert(line.to_owned(), 1);
-        }
+        let hash = self.0.hasher().hash_one(line);
+        *self.0.entry(hash).or_default() += 1;
     }
 
     /// Whether it was passed on and has not been taken as often.
     pub(super) fn take(&mut self, line: &str) -> bool {
-        match self.times.get_mut(line) {
+        let hash = self.0.hasher().hash_one(line);
+        match self.0.get_mut(&hash) {
             Some(times) if *times > 0 => {
                 *times -= 1;
                 true
@@ -156,23 +83,19 @@ mod tests {
 
     #[test]
     fn errors_that_may_be_about_the_link() {
-        use ErrorKind::*;
-        for (line, kind) in [
+        for (line, expected) in [
             (
                 r#"{"$message_type":"diagnostic","message":"linking with `cc` failed","code":null,"level":"error","spans":[],"children":[],"rendered":"…"}"#,
-                Some(OfNoSource),
+                Some(false),
             ),
-            (
-                r#"{"message":"m","level":"error","spans":[]}"#,
-                Some(OfNoSource),
-            ),
+            (r#"{"message":"m","level":"error","spans":[]}"#, Some(false)),
             (
                 r#"{"message":"m","code":{"code":"E0601"},"level":"error","spans":[]}"#,
-                Some(OfSource),
+                Some(true),
             ),
             (
                 r#"{"message":"m","code":null,"level":"error","spans":[{"line_start":1}]}"#,
-                Some(OfSource),
+                Some(true),
             ),
             (
                 r#"{"message":"m","code":null,"level":"warning","spans":[]}"#,
@@ -194,7 +117,7 @@ mod tests {
             ("error: linking failed", None),
             ("", None),
         ] {
-            assert_eq!(ErrorKind::of(line), kind, "{line}");
+            assert_eq!(is_source_error(line), expected, "{line}");
         }
     }
 
@@ -228,24 +151,6 @@ mod tests {
         let names = Names::new(OsStr::new("/target/cc"), OsStr::new("cc"));
         assert_eq!(names.0.len(), 1);
         assert!(matches!(names.real("as ever"), Cow::Borrowed("as ever")));
-    }
-
-    #[test]
-    fn kept_lines_are_bounded() {
-        let line = "x".repeat(1000);
-        let (mut passed, mut held) = (Passed::default(), HeldBack::default());
-        let mut count = 0;
-        for number in 0..5000 {
-            let line = format!("{number} {line}");
-            passed.add(&line);
-            let on_line: OnLine<'_> = &mut |_| {
-                count += 1;
-                Ok(())
-            };
-            held.add(line, on_line).unwrap();
-        }
-        assert!(passed.bytes <= MOST_BYTES && passed.times.len() > 1000);
-        assert_eq!((count, held.lines.len()), (5000, 0));
     }
 
     #[test]

@@ -1,99 +1,23 @@
-//! One compiler, from its early start to a result that stands. See the [module's
-//! documentation](super).
+//! One compiler that is held, up to a result that stands.
 
 use std::ffi::OsString;
-use std::fmt;
-use std::sync::Arc;
+use std::io;
 
+use anyhow::anyhow;
 use cargo_util::{ProcessBuilder, ProcessError};
+use rustix::io::Errno;
 
-use super::Gate;
-use crate::pause::Handle;
-use crate::permit::Parking;
-#[cfg(unix)]
-use crate::permit::Permit;
+use super::held::{Held, Progress};
+use super::output::{Names, Passed, is_source_error};
+use super::{EarlyStart, Exec};
+use crate::permit::{Parking, Permit};
 use crate::process::{Control, OnLine};
 
-/// A compiler that starts before the rlibs of its dependencies are ready.
-#[derive(Debug)]
-pub struct EarlyStart {
-    /// Where its shim is.
-    pub gate: Arc<Gate>,
-    /// How it is held.
-    pub linker: HeldLinker,
-}
+/// How many bytes of stderr are held back. What is more is passed on as it comes.
+const MOST_HELD_BACK: usize = 1 << 20;
 
-/// How a compiler can be held before its linker.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct HeldLinker {
-    /// Tells the compiler from others. The same in each build of the same unit, so that a wrapper that
-    /// caches by command line sees the same command.
-    pub name: String,
-    /// The real linker, as it is spelled: a path, or a name to be looked up as rustc does. See
-    /// [`linker`](super::linker).
-    pub linker: String,
-}
-
-/// Runs a process under this control, with these for the lines of its stdout and stderr.
-pub type Exec<'a> =
-    &'a mut dyn FnMut(&ProcessBuilder, Control, OnLine<'_>, OnLine<'_>) -> anyhow::Result<()>;
-
-/// The compiler was told to end, because an output that it links will never be ready.
-///
-/// Nothing went wrong with the unit itself, so this is not to be reported as its error.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Aborted;
-
-impl fmt::Display for Aborted {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("told not to link, because of another error")
-    }
-}
-
-impl std::error::Error for Aborted {}
-
-/// Runs `rustc`, the compiler of a unit. With `early` `None`, that is one call of `exec`.
-///
-/// With [`EarlyStart`] the compiler [parks](Parking) before its linker, which waits for a permit. The result stands only if the linker ran
-/// with a permit, or if the compiler failed for a reason that has nothing to do with the gate. In any
-/// other case it runs a second time, without the gate, once there is a permit to link; then no line is
-/// passed on twice.
-///
-/// The lines and errors are what they would be without the gate: they name the real linker, and the
-/// command without the shim. Lines of stderr that may be about a failed link are held back until it is
-/// known whether the run stands, up to a megabyte.
-///
-/// Blocks as long as the compiler runs and there is no permit.
-///
-/// # Errors
-///
-/// [`Aborted`] if the permit is [`Permit::Abort`](crate::permit::Permit::Abort). Otherwise the error of
-/// `exec` in the run that stands, or of `on_stdout` and `on_stderr`.
-pub fn run(
-    rustc: &ProcessBuilder,
-    early: Option<(EarlyStart, Parking)>,
-    handle: Option<&Handle>,
-    exec: Exec<'_>,
-    on_stdout: OnLine<'_>,
-    on_stderr: OnLine<'_>,
-) -> anyhow::Result<()> {
-    let control = || Control {
-        handle: handle.cloned(),
-        inherited: None,
-    };
-    #[cfg(unix)]
-    if let Some((early, parking)) = early {
-        return run_held(
-            rustc, &early, &parking, &control, exec, on_stdout, on_stderr,
-        );
-    }
-    #[cfg(not(unix))]
-    drop(early);
-    exec(rustc, control(), on_stdout, on_stderr)
-}
-
-#[cfg(unix)]
-fn run_held(
+/// [`run`](super::run()) of a compiler that starts early.
+pub(super) fn run_held(
     rustc: &ProcessBuilder,
     early: &EarlyStart,
     parking: &Parking,
@@ -102,32 +26,30 @@ fn run_held(
     on_stdout: OnLine<'_>,
     on_stderr: OnLine<'_>,
 ) -> anyhow::Result<()> {
-    use super::held::Held;
-    use super::output::{ErrorKind, HeldBack, Names, Passed};
-
-    let gate = &early.gate;
+    let aborted = || anyhow!("not linked, because of another error");
     let wait = || match parking.park_and_wait() {
         Permit::Link => Ok(()),
-        Permit::Abort => Err(Aborted),
+        Permit::Abort => Err(aborted()),
     };
-    let Ok(mut held) = Held::new(early, parking.clone()) else {
+    let Ok((held, inherited)) = Held::new(early, parking.clone()) else {
         wait()?;
         return exec(rustc, control(), on_stdout, on_stderr);
     };
 
     let mut gated = rustc.clone();
     let mut argument = OsString::from("linker=");
-    argument.push(held.linker());
+    argument.push(&held.linker);
     gated.arg("-C").arg(argument);
-    let names = Names::new(held.linker().as_os_str(), early.linker.linker.as_ref());
-    let mut stdout = Passed::default();
-    let mut stderr = Passed::default();
-    let mut held_back = HeldBack::default();
-    let mut source_error = false;
-    let first = Control {
-        inherited: held.inherited(),
-        ..control()
+    let names = Names::new(held.linker.as_os_str(), early.linker.linker.as_ref());
+    let (mut stdout, mut stderr) = (Passed::default(), Passed::default());
+    // Lines that may be about a failed link, and those after them.
+    let mut held_back = String::new();
+    let pass_on = |lines: &mut String, on_stderr: OnLine<'_>| {
+        (std::mem::take(lines).split_terminator('\n')).try_for_each(on_stderr)
     };
+    let mut has_source_error = false;
+    let mut first = control();
+    first.inherited = Some(inherited);
     let result = exec(
         &gated,
         first,
@@ -138,77 +60,62 @@ fn run_held(
         },
         &mut |line| {
             let line = names.real(line);
-            let kind = ErrorKind::of(&line);
-            source_error |= kind == Some(ErrorKind::OfSource);
-            if kind == Some(ErrorKind::OfNoSource) || !held_back.is_empty() {
-                return held_back.add(line.into_owned(), on_stderr);
+            let is_source_error = is_source_error(&line);
+            has_source_error |= is_source_error == Some(true);
+            if is_source_error != Some(false) && held_back.is_empty() {
+                stderr.add(&line);
+                return on_stderr(&line);
             }
-            stderr.add(&line);
-            on_stderr(&line)
+            held_back.extend([&line, "\n"]);
+            if held_back.len() > MOST_HELD_BACK {
+                pass_on(&mut held_back, on_stderr)?;
+            }
+            Ok(())
         },
     );
-    let ended = Ended::of(&result, source_error);
+    let ended = Ended::of(&result, has_source_error);
     let progress = held.end();
-    match Verdict::of(progress, ended) {
-        Verdict::Stands => {
-            let passed_on = held_back.pass_on(on_stderr);
-            return result
-                .map_err(|e| without_shim(e, &gated, rustc))
-                .and(passed_on);
-        }
-        Verdict::Aborted => return Err(Aborted.into()),
-        Verdict::Again => {
-            match ended {
-                Ended::OutOfResources => gate.give_up("resources are short"),
-                Ended::TooLong => {}
-                _ if progress == Progress::Compiling => {
-                    gate.give_up("a linker was not held back");
-                }
-                _ => {}
+    if stands(progress, ended) {
+        let passed_on = pass_on(&mut held_back, on_stderr);
+        let result = result.map_err(|mut e| {
+            if let Some(e) = e.downcast_mut::<ProcessError>() {
+                // The command that can be run by hand.
+                e.desc = e.desc.replace(&gated.to_string(), &rustc.to_string());
             }
-            wait()?;
-        }
-        Verdict::AgainWithPermit => {}
+            e
+        });
+        return result.and(passed_on);
     }
+    // Only the first reason counts.
+    let give_up = |reason| _ = early.gate.given_up.set(reason);
+    match (progress, ended) {
+        (Progress::Aborted, _) => return Err(aborted()),
+        (_, Ended::OutOfResources) => give_up("resources are short"),
+        (Progress::Compiling, Ended::Well | Ended::WithoutSourceError) => {
+            give_up("a linker was not held back");
+        }
+        _ => {}
+    }
+    // That one has its permit already.
+    if progress != Progress::NotLinked {
+        wait()?;
+    }
+    let unless_passed = |passed: &mut Passed, line: &str, on_line: OnLine<'_>| {
+        if passed.take(line) {
+            Ok(())
+        } else {
+            on_line(line)
+        }
+    };
     exec(
         rustc,
         control(),
-        &mut |line| {
-            if stdout.take(line) {
-                return Ok(());
-            }
-            on_stdout(line)
-        },
-        &mut |line| {
-            if stderr.take(line) {
-                return Ok(());
-            }
-            on_stderr(line)
-        },
+        &mut |line| unless_passed(&mut stdout, line, on_stdout),
+        &mut |line| unless_passed(&mut stderr, line, on_stderr),
     )
 }
 
-/// The error with the command that can be run by hand.
-#[cfg(unix)]
-fn without_shim(
-    error: anyhow::Error,
-    gated: &ProcessBuilder,
-    rustc: &ProcessBuilder,
-) -> anyhow::Error {
-    match error.downcast::<ProcessError>() {
-        Ok(mut e) => {
-            e.desc = e.desc.replace(&gated.to_string(), &rustc.to_string());
-            e.into()
-        }
-        Err(e) => e,
-    }
-}
-
-#[cfg(unix)]
-use super::held::Progress;
-
 /// How the first run ended.
-#[cfg(unix)]
 #[derive(Clone, Copy, Debug, PartialEq)]
 enum Ended {
     Well,
@@ -216,77 +123,50 @@ enum Ended {
     OutOfResources,
     /// It could not start, because its arguments have to be passed in a file.
     TooLong,
-    /// rustc exited with 1, which is how it tells that it has found an error, and has not shown one that
-    /// is about the source.
+    /// rustc exited with 1, as it does when it has found an error, and has not shown one that is about
+    /// the source.
     WithoutSourceError,
     /// Any other way: errors in the source, a signal, a panic of rustc, no such program.
     Badly,
 }
 
-#[cfg(unix)]
 impl Ended {
-    fn of(result: &anyhow::Result<()>, source_error: bool) -> Self {
-        use std::io;
-
-        use rustix::io::Errno;
-
+    fn of(result: &anyhow::Result<()>, has_source_error: bool) -> Self {
         let Err(error) = result else {
             return Ended::Well;
         };
-        let causes = || error.chain().filter_map(|it| it.downcast_ref());
-        let is_short = causes().any(|cause: &io::Error| {
-            matches!(
-                Errno::from_io_error(cause),
-                Some(Errno::MFILE | Errno::NFILE | Errno::AGAIN | Errno::NOMEM)
-            )
-        });
-        let is_too_long =
-            causes().any(|cause: &io::Error| cause.kind() == io::ErrorKind::ArgumentListTooLong);
-        let code = error.downcast_ref::<ProcessError>().and_then(|e| e.code);
-        match code {
+        let cause = error.chain().find_map(|it| it.downcast_ref::<io::Error>());
+        let is_short = matches!(
+            cause.and_then(Errno::from_io_error),
+            Some(Errno::MFILE | Errno::NFILE | Errno::AGAIN | Errno::NOMEM)
+        );
+        let is_too_long = cause.is_some_and(|e| e.kind() == io::ErrorKind::ArgumentListTooLong);
+        match error.downcast_ref::<ProcessError>().and_then(|e| e.code) {
             _ if is_short => Ended::OutOfResources,
             _ if is_too_long => Ended::TooLong,
-            Some(1) if !source_error => Ended::WithoutSourceError,
+            Some(1) if !has_source_error => Ended::WithoutSourceError,
             _ => Ended::Badly,
         }
     }
 }
 
-/// What becomes of the first run.
-#[cfg(unix)]
-#[derive(Clone, Copy, Debug, PartialEq)]
-enum Verdict {
-    /// Its result is the result.
-    Stands,
-    /// There is a second one, after a permit.
-    Again,
-    /// There is a second one, and it has the permit already.
-    AgainWithPermit,
-    /// It was told to end.
-    Aborted,
-}
-
-#[cfg(unix)]
-impl Verdict {
-    fn of(progress: Progress, ended: Ended) -> Self {
-        match (progress, ended) {
-            (_, Ended::OutOfResources | Ended::TooLong) => Verdict::Again,
-            (Progress::Linking, _) => Verdict::Stands,
-            (Progress::Aborted, _) => Verdict::Aborted,
-            (Progress::NotLinked, _) => Verdict::AgainWithPermit,
-            // Something has linked, or nothing has, but not what had to wait. It may be made from
-            // hollow rlibs.
-            (Progress::Compiling | Progress::Parked | Progress::Permitted, Ended::Well) => {
-                Verdict::Again
-            }
-            // It may have failed over a hollow rlib, or over the shim.
-            (Progress::Compiling, Ended::WithoutSourceError) => Verdict::Again,
-            (Progress::Compiling, Ended::Badly) => Verdict::Stands,
-            // It was killed while it waited: nothing else makes it go on.
-            (Progress::Parked | Progress::Permitted, _) => Verdict::Stands,
-        }
+/// Whether the result of the first run is the result. Otherwise there is a second run, unless the first
+/// was aborted.
+fn stands(progress: Progress, ended: Ended) -> bool {
+    match (progress, ended) {
+        (_, Ended::OutOfResources | Ended::TooLong) => false,
+        (Progress::NotLinked | Progress::Aborted, _) => false,
+        (Progress::Linking, _) => true,
+        // Something has linked, or nothing has, but not what had to wait. It may be made from hollow
+        // rlibs.
+        (_, Ended::Well) => false,
+        // It may have failed over a hollow rlib, or over the shim.
+        (Progress::Compiling, Ended::WithoutSourceError) => false,
+        (Progress::Compiling, Ended::Badly) => true,
+        // It was killed while it waited: nothing else makes it go on.
+        (Progress::Parked | Progress::Permitted, _) => true,
     }
 }
 
-#[cfg(all(test, unix))]
+#[cfg(test)]
 mod tests;

@@ -2,18 +2,20 @@
 //!
 //! Nothing here may panic, wait for anything but the permit, or write to stdout: rustc reads it.
 
+use std::convert::Infallible;
 use std::env;
+use std::error::Error;
 use std::ffi::{CString, OsStr, OsString};
 use std::fs;
 use std::io::{self, Write};
 use std::os::fd::{BorrowedFd, RawFd};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::os::unix::net::UnixStream;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process;
 
-use nix::sys::signal::{SigHandler, SigSet, Signal, signal};
-use nix::unistd::execve;
+use nix::sys::signal::{SigHandler, Signal, signal};
+use nix::unistd::execv;
 use rustix::fs::{FileType, fstat};
 use rustix::io::{FdFlags, fcntl_setfd};
 use serde::{Deserialize, Serialize};
@@ -42,25 +44,23 @@ pub(super) struct Job {
 }
 
 impl Job {
-    /// No linker is called that, and neither is any program that may lie beside a `cargo`: its name is
-    /// how a shim is told from a cargo.
+    /// Tells a shim from a cargo: no linker has that name, nor any program beside a `cargo`.
     pub(super) const FILE: &str = "link-gate-job";
 
     /// Opens the socket that this process has inherited.
-    fn socket(&self) -> io::Result<UnixStream> {
-        let missing = || io::Error::new(io::ErrorKind::NotConnected, "no socket was inherited");
+    fn socket(&self) -> Option<UnixStream> {
         if self.descriptor < 0 {
-            return Err(missing());
+            return None;
         }
         // SAFETY: nothing in this process closes it; where it is not open, the calls fail.
         let socket = unsafe { BorrowedFd::borrow_raw(self.descriptor) };
-        let stat = fstat(socket).map_err(|_| missing())?;
+        let stat = fstat(socket).ok()?;
         let is_socket = FileType::from_raw_mode(stat.st_mode) == FileType::Socket;
         if !is_socket || stat.st_ino != self.inode {
-            return Err(missing());
+            return None;
         }
-        fcntl_setfd(socket, FdFlags::CLOEXEC)?;
-        Ok(socket.try_clone_to_owned()?.into())
+        fcntl_setfd(socket, FdFlags::CLOEXEC).ok()?;
+        Some(socket.try_clone_to_owned().ok()?.into())
     }
 }
 
@@ -71,44 +71,34 @@ impl Job {
 /// does not return, the process ends as the real linker does, or with 1.
 pub fn run_if_invoked_as_linker() {
     let mut args = env::args_os();
-    let Some(invoked_as) = args.next() else {
+    let invoked_as = PathBuf::from(args.next().unwrap_or_default());
+    let Some(dir) = (invoked_as.parent()).filter(|dir| !dir.as_os_str().is_empty()) else {
         return;
     };
-    let Some(dir) = Path::new(&invoked_as).parent() else {
+    let Ok(job) = fs::read(dir.join(Job::FILE)) else {
         return;
     };
-    if dir.as_os_str().is_empty() {
-        return;
-    }
-    let path = dir.join(Job::FILE);
-    let Ok(text) = fs::read(&path) else {
-        return;
-    };
-    let error = match become_linker(dir, &text, args.collect()) {
-        Ok(never) => match never {},
-        Err(e) => e,
-    };
+    let Err(error) = become_linker(dir, &job, args.collect());
     let _ = writeln!(io::stderr(), "error: link gate: {error}");
     process::exit(1)
 }
 
-/// Returns why it could not.
 fn become_linker(
     dir: &Path,
     job: &[u8],
     args: Vec<OsString>,
-) -> Result<std::convert::Infallible, Box<dyn std::error::Error>> {
+) -> Result<Infallible, Box<dyn Error>> {
     let job: Job = serde_json::from_slice(job)?;
-    let mut socket = job.socket()?;
+    let mut socket = job.socket().ok_or("no socket was inherited")?;
     socket.write_all(&[PARKED])?;
     // Cargo writes nothing: what another child of rustc could read would be lost.
     io::copy(&mut &socket, &mut io::sink())?;
     if !dir.join(PERMIT).exists() {
-        return Err("told not to link".into());
+        return Err("no permit to link".into());
     }
     socket.write_all(&[LINKING])?;
-    let error = if lacks_input(&args) {
-        "the linker's input is incomplete".into()
+    let Err(error) = if lacks_input(&args) {
+        Err("the linker's input is incomplete".into())
     } else {
         execute(&job.linker, args)
     };
@@ -116,44 +106,19 @@ fn become_linker(
     Err(error)
 }
 
-/// Becomes the linker. Returns why it could not.
-///
-/// Unlike [`exec`](std::os::unix::process::CommandExt::exec) of the standard library, which is
-/// execvp(3), and like rustc when it runs a linker, this does not have a shell execute what the
-/// system cannot.
-fn execute(linker: &str, args: Vec<OsString>) -> Box<dyn std::error::Error> {
-    let path = env::var_os("PATH");
-    let path = match find(OsStr::new(linker), Path::new("."), path.as_deref()) {
-        Ok(path) => path,
-        Err(e) => return e.into(),
-    };
-    let c_string = |bytes: OsString| CString::new(bytes.into_vec());
-    let args: Result<Vec<CString>, _> = std::iter::once(linker.into())
-        .chain(args)
-        .map(c_string)
-        .collect();
-    let variables: Result<Vec<CString>, _> = env::vars_os()
-        .map(|(mut variable, value)| {
-            variable.push("=");
-            variable.push(value);
-            c_string(variable)
-        })
-        .collect();
-    let (Ok(path), Ok(args), Ok(variables)) = (c_string(path.into()), args, variables) else {
-        return "NUL in what this process was given".into();
-    };
-    // As every program finds it that Rust's standard library starts.
-    let signals = SigSet::empty().thread_set_mask().and_then(|()| {
-        // SAFETY: the default action is no handler that could do anything unsafe.
-        unsafe { signal(Signal::SIGPIPE, SigHandler::SigDfl) }
-    });
-    if let Err(e) = signals {
-        return e.into();
-    }
-    match execve(&path, &args, &variables) {
-        Ok(never) => match never {},
-        Err(e) => e.into(),
-    }
+/// Becomes the linker. Like rustc when it runs one, and unlike execvp(3), which is
+/// [`exec`](std::os::unix::process::CommandExt::exec) of the standard library, this does not have a shell
+/// execute what the system cannot.
+fn execute(linker: &str, args: Vec<OsString>) -> Result<Infallible, Box<dyn Error>> {
+    let dirs = env::var_os("PATH");
+    let path = find(linker.as_ref(), Path::new("."), dirs.as_deref())?;
+    let c_string = |it: OsString| CString::new(it.into_vec());
+    let args = std::iter::once(linker.into()).chain(args).map(c_string);
+    let args = args.collect::<Result<Vec<_>, _>>()?;
+    // The standard library has ignored it when this process started, and resets it for its children.
+    // SAFETY: the default action is no handler that could do anything unsafe.
+    unsafe { signal(Signal::SIGPIPE, SigHandler::SigDfl) }?;
+    Ok(execv(&c_string(path.into())?, &args)?)
 }
 
 /// Whether the linker would read a file that rustc has made of a hollow rlib: one that it should have
@@ -166,28 +131,18 @@ fn execute(linker: &str, args: Vec<OsString>) -> Box<dyn std::error::Error> {
 /// `compiler/rustc_codegen_ssa/src/back`). A wrong yes costs a run of rustc, a wrong no the
 /// linker's error.
 fn lacks_input(args: &[OsString]) -> bool {
-    let mut all = Vec::new();
-    for arg in args {
-        match arg.as_bytes().strip_prefix(b"@") {
-            Some(path) => {
-                let text = fs::read(OsStr::from_bytes(path)).unwrap_or_default();
-                all.extend(response_file(&text));
-            }
-            None => all.push(arg.clone()),
-        }
-    }
-    // What it is about to write need not exist.
-    let read = all
-        .iter()
-        .enumerate()
-        .filter(|(index, _)| *index == 0 || all[index - 1] != "-o")
-        .map(|(_, arg)| arg);
-    let paths: Vec<&Path> = read
-        .flat_map(|arg| -> Box<dyn Iterator<Item = &[u8]>> {
-            match arg.as_bytes().strip_prefix(b"-Wl,") {
-                Some(parts) => Box::new(parts.split(|byte| *byte == b',')),
-                None => Box::new(std::iter::once(arg.as_bytes())),
-            }
+    let expand = |arg: &OsString| match arg.as_bytes().strip_prefix(b"@") {
+        Some(path) => response_file(&fs::read(OsStr::from_bytes(path)).unwrap_or_default()),
+        None => vec![arg.clone()],
+    };
+    let args: Vec<OsString> = args.iter().flat_map(expand).collect();
+    let before = std::iter::once(OsStr::new("")).chain(args.iter().map(OsString::as_os_str));
+    let paths: Vec<&Path> = (args.iter().zip(before))
+        // What it is about to write need not exist.
+        .filter(|(_, before)| *before != "-o")
+        .flat_map(|(arg, _)| match arg.as_bytes().strip_prefix(b"-Wl,") {
+            Some(parts) => parts.split(|byte| *byte == b',').collect(),
+            None => vec![arg.as_bytes()],
         })
         .map(|part| Path::new(OsStr::from_bytes(part)))
         .filter(|path| path.is_absolute())
@@ -218,21 +173,18 @@ fn is_named_as_temporary(dir: &Path) -> bool {
 /// Reads what rustc's `exec_linker` writes on Unix: an argument a line, a backslash before each
 /// backslash and space.
 fn response_file(text: &[u8]) -> Vec<OsString> {
-    let lines = text.split(|byte| *byte == b'\n');
-    lines
-        .filter(|line| !line.is_empty())
-        .map(|line| {
-            let mut arg = Vec::with_capacity(line.len());
-            let mut bytes = line.iter().copied();
-            while let Some(byte) = bytes.next() {
-                arg.push(match byte {
-                    b'\\' => bytes.next().unwrap_or(byte),
-                    _ => byte,
-                });
-            }
-            OsString::from_vec(arg)
-        })
-        .collect()
+    let mut args = Vec::new();
+    let mut arg = Vec::new();
+    let mut bytes = text.iter().copied();
+    while let Some(byte) = bytes.next() {
+        match byte {
+            b'\n' => args.push(OsString::from_vec(std::mem::take(&mut arg))),
+            b'\\' => arg.extend(bytes.next()),
+            _ => arg.push(byte),
+        }
+    }
+    args.push(OsString::from_vec(arg));
+    args
 }
 
 #[cfg(test)]
@@ -263,8 +215,7 @@ mod tests {
             job(9_999, inode),
             job(-1, inode),
         ] {
-            let error = wrong.socket().unwrap_err();
-            assert_eq!(error.to_string(), "no socket was inherited");
+            assert!(wrong.socket().is_none(), "{wrong:?}");
         }
     }
 

@@ -75,13 +75,13 @@ impl<U: Clone + Eq + Hash, J: Task> Scheduler<U, J> {
     }
 
     fn compiler(&mut self, id: usize) -> Compiler {
-        let (node, early) = (&self.nodes[id], &mut self.settings.early);
+        let (node, early) = (&self.nodes[id], &self.settings.early);
         let mut dependents = self.graph.dependents.of(id);
         let is_linked = dependents.any(|(_, need)| need == Need::AllToLink);
         let linker = node.linker.as_ref().filter(|_| node.started_early);
         Compiler {
-            // If it cannot be opened, its dependents wait for the end of the job.
-            gate: is_linked.then(|| early.open().cloned()).flatten(),
+            // Without one, its dependents wait for the end of the job.
+            gate: is_linked.then(|| early.gate().cloned()).flatten(),
             early: (early.gate().cloned().zip(linker.cloned()))
                 .map(|(gate, linker)| EarlyStart { gate, linker }),
             handle: (node.kind == Kind::Library)

@@ -3,44 +3,32 @@ use std::fs;
 use std::io::{Read, Write};
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
-use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
 
 use super::super::shim::{FAILED, Job, LINKING, PARKED, PERMIT};
+use super::super::{Gate, HeldLinker, run};
 use super::Ended::*;
 use super::*;
 
 #[test]
-fn every_verdict() {
-    use Verdict::{Again, AgainWithPermit, Stands};
-    for (progress, well, without_source_error, badly) in [
-        (Progress::Compiling, Again, Again, Stands),
-        (Progress::Parked, Again, Stands, Stands),
-        (Progress::Permitted, Again, Stands, Stands),
-        (Progress::Linking, Stands, Stands, Stands),
-        (
-            Progress::NotLinked,
-            AgainWithPermit,
-            AgainWithPermit,
-            AgainWithPermit,
-        ),
-        (
-            Progress::Aborted,
-            Verdict::Aborted,
-            Verdict::Aborted,
-            Verdict::Aborted,
-        ),
+fn results_that_stand() {
+    use Progress::*;
+    for (progress, expected) in [
+        (Compiling, [false, false, true]),
+        (Parked, [false, true, true]),
+        (Permitted, [false, true, true]),
+        (Linking, [true, true, true]),
+        (NotLinked, [false, false, false]),
+        (Aborted, [false, false, false]),
     ] {
-        assert_eq!(Verdict::of(progress, Well), well, "{progress:?}");
+        let ends = [Well, WithoutSourceError, Badly];
         assert_eq!(
-            Verdict::of(progress, WithoutSourceError),
-            without_source_error,
+            ends.map(|it| stands(progress, it)),
+            expected,
             "{progress:?}"
         );
-        assert_eq!(Verdict::of(progress, Badly), badly, "{progress:?}");
-        for ended in [OutOfResources, TooLong] {
-            assert_eq!(Verdict::of(progress, ended), Again, "{progress:?}");
-        }
+        assert!(!stands(progress, OutOfResources) && !stands(progress, TooLong));
     }
 }
 
@@ -107,7 +95,8 @@ struct Outcome {
 
 impl Outcome {
     fn is_aborted(&self) -> bool {
-        self.result.as_ref().is_err_and(|e| e.is::<Aborted>())
+        let expected = "not linked, because of another error";
+        (self.result.as_ref()).is_err_and(|e| e.to_string() == expected)
     }
 }
 
@@ -118,7 +107,7 @@ type First<'a> = &'a dyn Fn(&Compiler, OnLine<'_>, OnLine<'_>) -> anyhow::Result
 fn outcome(linker: &str, permit: Option<Permit>, first: First<'_>) -> Outcome {
     let dir = tempfile::tempdir().unwrap();
     let shim = std::env::current_exe().unwrap();
-    let gate = Arc::new(Gate::open(&dir.path().join("gate"), &shim).unwrap());
+    let gate = Arc::new(Gate::open(dir.path().join("gate"), shim).unwrap());
     let parked = Arc::new(AtomicUsize::new(0));
     let parking = {
         let parked = Arc::clone(&parked);
@@ -198,7 +187,7 @@ fn assert_again(outcome: &Outcome, parked: usize) {
 }
 
 #[test]
-fn not_early_is_one_run_with_untouched_lines() {
+fn one_untouched_run_if_not_early() {
     let (mut stdout, mut stderr) = (Vec::new(), Vec::new());
     let mut runs = 0;
     run(
@@ -283,7 +272,7 @@ fn permit_without_a_link() {
 
 /// A wrapper that runs rustc again.
 #[test]
-fn second_attempt_after_a_permit_without_a_link() {
+fn permit_without_a_link_twice() {
     let outcome = outcome("cc", Some(Permit::Link), &|compiler, _, _| {
         for _ in 0..2 {
             assert!(compiler.park());
@@ -322,6 +311,21 @@ fn failed_without_a_source_error() {
 }
 
 #[test]
+fn held_back_lines_are_bounded() {
+    let outcome = outcome("cc", Some(Permit::Link), &|_, _, err| {
+        err(LINK_ERROR)?;
+        for number in 0..2_000 {
+            err(&format!("{number:01000}"))?;
+        }
+        exited(1)
+    });
+    assert_eq!(outcome.runs, 2);
+    // Of a run that does not stand, but more than is held back.
+    let passed_on = outcome.stderr.iter().filter(|line| line.len() == 1_000);
+    assert_eq!(passed_on.count(), 2_000);
+}
+
+#[test]
 fn failed_to_compile() {
     let outcome = outcome("cc", Some(Permit::Link), &|_, _, err| {
         err(SOURCE_ERROR)?;
@@ -338,9 +342,13 @@ fn panicked_or_never_started() {
     let first: First<'_> = &|_, _, _| exited(101);
     let panicked = outcome("cc", Some(Permit::Link), first);
     assert_eq!((panicked.runs, panicked.parked), (1, 0));
-    let never: First<'_> = &|_, _, _| anyhow::bail!("no such program");
-    let never = outcome("cc", Some(Permit::Link), never);
-    assert_eq!(never.result.unwrap_err().to_string(), "no such program");
+    let never: First<'_> = &|_, _, _| {
+        let error = ProcessError::new("could not execute", None, None);
+        Err(anyhow!("no such program").context(error))
+    };
+    let error = outcome("cc", Some(Permit::Link), never).result.unwrap_err();
+    let expected = "could not execute (never executed): no such program";
+    assert_eq!(format!("{error:#}"), expected);
 }
 
 /// Parks without waiting, as a shim that is killed.

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
 use cargo_pipelining::job::notification::Notification;
-use cargo_pipelining::link_gate::linker::{self, NotGated};
+use cargo_pipelining::link_gate::linker;
 use cargo_pipelining::scheduler::source_size;
 use fs_err as fs;
 use object::read::archive::ArchiveFile;
@@ -138,7 +138,7 @@ pub fn run(args: Vec<OsString>) -> Result<ExitCode> {
         command.arg("--emit").arg(emit);
     }
     let linker = linker::from_args(&args);
-    let lto = linker == Err(NotGated::Lto);
+    let lto = linker == Err(linker::LTO);
     let link_unknown = record_linker(&mut command, linker)?;
 
     let meter = Meter::begin();
@@ -205,7 +205,7 @@ pub fn run(args: Vec<OsString>) -> Result<ExitCode> {
 /// known, says why.
 fn record_linker(
     command: &mut Command,
-    linker: Result<Option<String>, NotGated>,
+    linker: Result<Option<String>, &'static str>,
 ) -> Result<Option<String>> {
     let (os, arch) = (std::env::consts::OS, std::env::consts::ARCH);
     let real = match linker {

@@ -1,0 +1,196 @@
+//! Stops a compiler that runs, and continues it. Linux only.
+//!
+//! Codegen of a rustc that has written its metadata may have a lower priority than what waits for a slot.
+//! The queue then stops it (SIGSTOP), gives its slot to another job, and continues it (SIGCONT) later:
+//!
+//! ```text
+//!  rustc                    thread of the job            thread of the queue
+//!    │ ◀──── spawn ───────── exec()                          │
+//!    ├─ metadata is written ──▶├─── Event::Metadata ────────▶│ Handle::pause
+//!    ■ ◀─────────────────────────────────── SIGSTOP ─────────┤
+//!    ■                         │ reads the pipes             │ …
+//!    │ ◀─────────────────────────────────── SIGCONT ─────────┤ Handle::resume
+//!    └─ exits ────────────────▶│ no signals from here on
+//!                              │ wait
+//! ```
+//!
+//! # Who is signalled
+//!
+//! Only the process that the job has started, and only if that is rustc itself ([`Handle::runs`]): a
+//! script in its place has rustc as a child, which would run on. And only while it has not been waited
+//! for, because its id is its own until then.
+//!
+//! A stop is a request: threads stop at the end of their current system call, and a process that is
+//! about to end may end. The queue need not care: a job ends with its thread.
+//!
+//! # Nothing stays stopped
+//!
+//! | what happens | who continues what is stopped |
+//! | --- | --- |
+//! | the queue ends, well or with an error or a panic | dropping [`Pauses`](crate::scheduler::Pauses) |
+//! | a job fails in its own thread | [`exec`](crate::process::exec), before it returns |
+//! | Ctrl-C, a signal that kills cargo, SIGKILL, `panic = "abort"`, the OOM killer | the kernel |
+//!
+//! For the last one each compiler has asked, before it was executed, to be sent SIGCONT when the thread
+//! of its job ends (`PR_SET_PDEATHSIG`; it survives execve(2) unless the program is set-user-ID). The
+//! rule for orphaned process groups (POSIX, `_exit`) is not enough: it depends on who started cargo. A
+//! process that is stopped also keeps SIGINT and SIGTERM for later.
+//!
+//! Ctrl-Z stops all processes of cargo's group, and `fg` continues all of them, paused ones included.
+//! Such a compiler just runs early; continuing it once more does no harm.
+//!
+//! A stopped compiler keeps the jobserver tokens that its codegen threads have taken by then. So the time
+//! to stop it is when it has written its metadata, before it has asked for any.
+
+use std::fs;
+use std::io;
+#[cfg(unix)]
+use std::os::unix::fs::MetadataExt;
+use std::path::Path;
+use std::process::Child;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+/// Whether anything can be paused on this system.
+pub const IS_SUPPORTED: bool = cfg!(target_os = "linux");
+
+/// Stops and continues the process of one job, which [`exec`](crate::process::exec()) runs. Clones are of
+/// the same job.
+#[derive(Clone, Debug, Default)]
+pub struct Handle(Arc<Mutex<State>>);
+
+/// The process of a job, by its id. In `Running` and `Stopped` it has not been waited for, so its id belongs
+/// to no other process.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+enum State {
+    #[default]
+    NoProcess,
+    Running(u32),
+    Stopped(u32),
+}
+
+impl Handle {
+    /// Stops the process until it is [resumed](Handle::resume) or cargo dies. Returns false if there is
+    /// none, or if it could not be signalled. One that ends before it stops has been signalled.
+    pub fn pause(&self) -> bool {
+        let mut state = self.lock();
+        if let State::Running(id) = *state
+            && signal(id, true)
+        {
+            *state = State::Stopped(id);
+        }
+        matches!(*state, State::Stopped(_))
+    }
+
+    /// Continues the process if it is stopped.
+    pub fn resume(&self) {
+        resume(&mut self.lock());
+    }
+
+    /// Returns how many bytes would be free if the process were not there: its anonymous pages, in memory
+    /// or swapped out. `None` if there is none.
+    ///
+    /// Of what else is resident, rustc's libraries and the crates that it has mapped, nearly all is
+    /// shared with the next rustc. Linux counts them apart since 4.5, in `/proc/PID/status`
+    /// (proc_pid_status(5)).
+    pub fn memory(&self) -> Option<u64> {
+        let status = self.read("status", |path| fs::read(path))?;
+        // The name of the process, on the first line, may be anything.
+        anonymous(&String::from_utf8_lossy(&status))
+    }
+
+    /// Whether the process runs this executable now, as `/proc/PID/exe` has it (proc_pid_exe(5)), which
+    /// is a shell for a script.
+    pub fn runs(&self, executable: &Path) -> bool {
+        let running = self.read("exe", file_id);
+        running.is_some() && running == file_id(executable).ok()
+    }
+
+    /// Reads a file that the kernel has about the process, while its id is its own.
+    fn read<T>(&self, name: &str, read: impl Fn(&Path) -> io::Result<T>) -> Option<T> {
+        let state = self.lock();
+        let (State::Running(id) | State::Stopped(id)) = *state else {
+            return None;
+        };
+        read(format!("/proc/{id}/{name}").as_ref()).ok()
+    }
+    /// Makes `child` the process of the job until the guard is dropped, which has to happen before it is
+    /// waited for. Dropping it continues the process.
+    pub(crate) fn attach(&self, child: &Child) -> Attached<'_> {
+        let mut state = self.lock();
+        assert_eq!(*state, State::NoProcess, "a job has one process at a time");
+        *state = State::Running(child.id());
+        Attached(self)
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// While it exists, the process may be stopped.
+#[must_use]
+#[derive(Debug)]
+pub(crate) struct Attached<'a>(&'a Handle);
+
+impl Drop for Attached<'_> {
+    fn drop(&mut self) {
+        let mut state = self.0.lock();
+        resume(&mut state);
+        *state = State::NoProcess;
+    }
+}
+
+fn resume(state: &mut State) {
+    if let State::Stopped(id) = *state {
+        // A process that could be stopped can be continued, and it has not been waited for.
+        signal(id, false);
+        *state = State::Running(id);
+    }
+}
+
+/// Sends SIGSTOP or SIGCONT to a process. Returns false if it was not sent.
+#[cfg(target_os = "linux")]
+fn signal(id: u32, is_stop: bool) -> bool {
+    use rustix::process::{Pid, Signal, kill_process};
+    let signal = if is_stop { Signal::STOP } else { Signal::CONT };
+    Pid::from_raw(id.cast_signed()).is_some_and(|id| kill_process(id, signal).is_ok())
+}
+
+#[cfg(not(target_os = "linux"))]
+fn signal(_: u32, _: bool) -> bool {
+    false
+}
+
+/// Tells a file from all others, by whatever name.
+#[cfg(unix)]
+fn file_id(path: &Path) -> io::Result<(u64, u64)> {
+    fs::metadata(path).map(|it| (it.dev(), it.ino()))
+}
+
+#[cfg(not(unix))]
+fn file_id(path: &Path) -> io::Result<std::path::PathBuf> {
+    fs::canonicalize(path)
+}
+
+fn anonymous(status: &str) -> Option<u64> {
+    let [resident, swapped] =
+        ["RssAnon:", "VmSwap:"].map(|name| crate::memory::kib_field(status, name));
+    // A kernel without swap does not count it.
+    resident?.checked_add(swapped.unwrap_or(0))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn anonymous_memory() {
+        let status =
+            "Name:\tRssAnon: 7\nVmRSS:\t  300 kB\nRssAnon:\t  100 kB\nRssFile:\t  200 kB\n";
+        assert_eq!(anonymous(status), Some(100 * 1024));
+        let swapped = format!("{status}VmSwap:\t 50 kB\n");
+        assert_eq!(anonymous(&swapped), Some(150 * 1024));
+        // A process that has ended has no memory.
+        assert_eq!(anonymous("Name:\trustc\nState:\tZ (zombie)\n"), None);
+    }
+}
