@@ -2,12 +2,14 @@
 
 use std::hash::Hash;
 
+use serde::{Deserialize, Serialize};
+
 use super::estimate::Work;
 use super::{Measured, Scheduler, limit};
 use crate::job::State;
 
 /// What a build took, what it could have taken, and what its jobs waited for. Times are in µs.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Summary<U> {
     /// How long it took from when its plan was sealed.
     pub took: u64,
@@ -26,22 +28,22 @@ pub struct Summary<U> {
 }
 
 /// A part of the life of a job. Times are in µs of the build's [`Clock`](super::Clock).
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[expect(missing_docs, reason = "the other fields need none")]
 pub struct Section<U> {
     pub unit: U,
     /// `parked` and `paused`, and `link` after the job was parked.
-    pub name: &'static str,
+    pub name: String,
     pub start: u64,
     pub end: u64,
 }
 
 impl<U: Clone + Eq + Hash, J> Scheduler<U, J> {
-    /// Looks back on the build, which had this many slots. Takes as much memory and time as
-    /// [`limit`](limit::limit()).
-    pub fn summary(&mut self, slots: u64) -> Summary<U> {
+    /// Looks back on the build, which had this many slots and in which `index` stands for a unit. `None` if
+    /// nothing was dirty. Takes as much memory and time as [`limit`](limit::limit()).
+    pub fn summary<I>(&mut self, slots: u64, index: impl Fn(&U) -> I) -> Option<Summary<I>> {
         let works: Vec<Work> = self.nodes.iter().map(|node| node.took.work()).collect();
-        let unit = |id: usize| self.nodes[id].unit.clone();
+        let unit = |id: usize| index(&self.nodes[id].unit);
         let path = limit::longest_path(&self.graph, &works);
         let done = self.nodes.iter().filter(|node| node.state == State::Done);
         let ran_ahead: Vec<u64> = done.filter_map(|node| node.ran_ahead).collect();
@@ -61,22 +63,24 @@ impl<U: Clone + Eq + Hash, J> Scheduler<U, J> {
             };
             sections.push(Section {
                 unit: unit(id),
-                name,
+                name: name.to_owned(),
                 start,
                 end: transition.at,
             });
         }
-        Summary {
+        let critical_path: Vec<(I, u64)> = (path.into_iter().filter(|(_, took)| *took > 0))
+            .map(|(id, took)| (unit(id), took))
+            .collect();
+        let is_idle = critical_path.is_empty() && unchanged.is_empty();
+        (!is_idle).then(|| Summary {
             limit: limit::limit(&self.graph, &works, &works, slots),
-            critical_path: (path.into_iter().filter(|(_, took)| *took > 0))
-                .map(|(id, took)| (unit(id), took))
-                .collect(),
+            critical_path,
             gated_links: ran_ahead.len(),
             ran_ahead: ran_ahead.into_iter().fold(0, u64::saturating_add),
             sections,
             unchanged,
             took: self.settings.clock.now().saturating_sub(self.began),
-        }
+        })
     }
 
     /// Returns what was measured of the jobs that are done, in the order in which they were added.

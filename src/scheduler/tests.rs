@@ -496,16 +496,16 @@ fn phases_are_measured_without_pauses() {
     ];
     assert_eq!(queue.measured().collect::<Vec<_>>(), expected);
 
-    let section = |unit, name, start: u64, end: u64| Section {
+    let section = |unit, name: &str, start: u64, end: u64| Section {
         unit,
-        name,
+        name: name.to_owned(),
         start: start * SECOND,
         end: end * SECOND,
     };
-    let summary = queue.summary(2);
+    let summary = queue.summary(2, |unit| *unit);
     assert_eq!(
         summary,
-        Summary {
+        Some(Summary {
             took: (3 + 2 + 100 + 5 + 7 + 1_000 + 4) * SECOND,
             limit: (3 + 100 + 5 + 4) * SECOND,
             critical_path: vec![
@@ -521,7 +521,7 @@ fn phases_are_measured_without_pauses() {
                 section("bin", "link", 1_117, 1_121),
             ],
             unchanged: Vec::new(),
-        }
+        })
     );
 }
 
