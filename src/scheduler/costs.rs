@@ -5,7 +5,7 @@
 //! ```text
 //!   "cargo build costs, version 1\n"   BLAKE3 of the records   record   record   …
 //!
-//!   record: u64s in little-endian order     Key   frontend   codegen   link
+//!   record: u64s in little-endian order     key   frontend   codegen   link
 //!                                                 └──── Measured, in µs ──┘
 //! ```
 //!
@@ -25,13 +25,12 @@ use std::{fs, io};
 
 use anyhow::Context as _;
 use cargo_util::paths;
-use serde::Serialize;
 
 use super::estimate::{Estimate, Measured};
 use super::guess::{Kind, guess};
 use super::{Plan, Scheduler};
 
-/// Begins the file. The version changes with the format, the [`Identity`] and what is measured.
+/// Begins the file. The version changes with the format and what is measured.
 const MAGIC: &[u8] = b"cargo build costs, version 1\n";
 
 /// The most units that are kept, in 1 MiB.
@@ -40,51 +39,14 @@ const MAX_UNITS: usize = 1 << 15;
 /// Stands for a phase that was not measured.
 const UNKNOWN: u64 = u64::MAX;
 
-/// Identifies a unit across builds and projects. Each part is any text that is the same whenever the part
-/// is. Only a hash of them is stored.
-#[derive(Clone, Copy, Debug, Serialize)]
-#[expect(
-    missing_docs,
-    reason = "the fields are named like those of packages and units"
-)]
-pub struct Identity<'a> {
-    pub package: &'a str,
-    pub target: &'a str,
-    /// Kind of the target: `lib`, `proc-macro`, `bin`, …
-    pub kind: &'a str,
-    /// What is done with the target: `build`, `test`, `check`, `run-custom-build`, …
-    pub mode: &'a str,
-    /// All that changes how long a compiler works: optimization, debug information, LTO, codegen units,
-    /// whether it is incremental, …
-    pub profile: &'a str,
-    /// Tells apart the `cli 0.1.0` of two projects.
-    pub source: &'a str,
-    pub version: &'a str,
-    /// The enabled features, sorted.
-    pub features: &'a [&'a str],
-    pub platform: &'a str,
-}
-
-/// The hash of an [`Identity`], the same on every machine and in every release of Cargo.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub struct Key(u64);
-
-impl Key {
-    /// Hashes the identity of a unit.
-    pub fn of(identity: &Identity<'_>) -> Key {
-        let json = serde_json::to_vec(identity).expect("strings can be serialized");
-        // Not std's hasher, which may change with any release of Rust.
-        let hash = blake3::hash(&json);
-        let (words, _) = hash.as_bytes().as_chunks();
-        Key(u64::from_le_bytes(words[0]))
-    }
-}
-
 /// The costs of the units of one build: read before it, recorded after it.
+///
+/// A key stands for a unit in all builds and projects. It is a hash of what tells the unit from others, and
+/// of all that changes how long it takes to compile.
 #[derive(Debug)]
 pub struct KnownCosts<U> {
     path: PathBuf,
-    keys: HashMap<U, Key>,
+    keys: HashMap<U, u64>,
     /// The file could not be read, and the user was told.
     has_failed: bool,
 }
@@ -105,7 +67,7 @@ impl<U: Clone + Eq + Hash> KnownCosts<U> {
     pub fn estimate<J>(
         &mut self,
         plan: &mut Plan<U, J>,
-        key: impl Fn(&U, &J) -> Option<Key>,
+        key: impl Fn(&U, &J) -> Option<u64>,
         kind: impl Fn(&U) -> Kind,
     ) -> anyhow::Result<()> {
         let costs = read(&self.path);
@@ -141,7 +103,7 @@ impl<U: Clone + Eq + Hash> KnownCosts<U> {
 }
 
 /// Reads the costs in the file, those that were measured last first.
-fn read(path: &Path) -> anyhow::Result<Vec<(Key, Measured)>> {
+fn read(path: &Path) -> anyhow::Result<Vec<(u64, Measured)>> {
     let read = || {
         let bytes = read_bytes(path)?;
         parse(&bytes).context("it is damaged or of another format, and will be replaced")
@@ -160,7 +122,7 @@ fn read_bytes(path: &Path) -> io::Result<Vec<u8>> {
 }
 
 /// Returns `None` if the file is not ours or damaged.
-fn parse(bytes: &[u8]) -> Option<Vec<(Key, Measured)>> {
+fn parse(bytes: &[u8]) -> Option<Vec<(u64, Measured)>> {
     if bytes.is_empty() {
         return Some(Vec::new());
     }
@@ -178,13 +140,13 @@ fn parse(bytes: &[u8]) -> Option<Vec<(Key, Measured)>> {
             codegen: known(codegen),
             link: known(link),
         };
-        (Key(key), measured)
+        (key, measured)
     });
     Some(costs.collect())
 }
 
-fn to_bytes(costs: impl Iterator<Item = (Key, Measured)>) -> Vec<u8> {
-    let words = costs.flat_map(|(Key(key), it)| {
+fn to_bytes(costs: impl Iterator<Item = (u64, Measured)>) -> Vec<u8> {
+    let words = costs.flat_map(|(key, it)| {
         let phases = [it.frontend, it.codegen, it.link].map(|us| us.unwrap_or(UNKNOWN));
         [[key].as_slice(), &phases].concat()
     });
@@ -193,7 +155,7 @@ fn to_bytes(costs: impl Iterator<Item = (Key, Measured)>) -> Vec<u8> {
 }
 
 /// Adds what one build has measured to the file.
-fn record(path: &Path, mut measured: HashMap<Key, Measured>) -> anyhow::Result<()> {
+fn record(path: &Path, mut measured: HashMap<u64, Measured>) -> anyhow::Result<()> {
     measured.retain(|_, measured| *measured != Measured::default());
     if measured.is_empty() {
         return Ok(());
@@ -234,18 +196,6 @@ mod tests {
     use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
     use std::{iter, thread};
 
-    const IDENTITY: Identity<'_> = Identity {
-        package: "foo",
-        target: "foo-bin",
-        kind: "bin",
-        mode: "build",
-        profile: "dev",
-        source: "registry",
-        version: "1.0.0",
-        features: &["ab", "c"],
-        platform: "host",
-    };
-
     fn measured(frontend: u64) -> Measured {
         Measured {
             frontend: Some(frontend),
@@ -254,34 +204,11 @@ mod tests {
         }
     }
 
-    #[test]
-    fn each_field_of_an_identity_counts() {
-        let changes: [fn(&mut Identity<'_>); 11] = [
-            |_| (),
-            |it| it.package = "x",
-            |it| it.target = "x",
-            |it| it.kind = "x",
-            |it| it.mode = "x",
-            |it| it.profile = "x",
-            |it| it.source = "x",
-            |it| it.version = "x",
-            |it| it.features = &["a", "bc"],
-            |it| it.features = &[],
-            |it| it.platform = "x",
-        ];
-        let keys = changes.map(|change| {
-            let mut identity = IDENTITY;
-            change(&mut identity);
-            Key::of(&identity)
-        });
-        assert_eq!(HashMap::from(keys.map(|key| (key, ()))).len(), keys.len());
-    }
-
     /// Files outlive releases: if this fails, the version in [`MAGIC`] must change.
     #[test]
     fn format_is_stable() {
-        let file = to_bytes(iter::once((Key::of(&IDENTITY), measured(1))));
-        assert_eq!(&blake3::hash(&file).to_hex()[..16], "6a884f45fc0555ea");
+        let file = to_bytes(iter::once((5, measured(1))));
+        assert_eq!(&blake3::hash(&file).to_hex()[..16], "6cf64d03f8495abc");
     }
 
     #[test]
@@ -289,24 +216,24 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("costs");
         assert_eq!(read(&path).unwrap(), []);
-        let nothing = (Key(3), Measured::default());
+        let nothing = (3, Measured::default());
         record(&path, [nothing].into()).unwrap();
         assert!(!path.exists(), "nothing was measured");
-        record(&path, [(Key(1), measured(100)), nothing].into()).unwrap();
-        record(&path, [(Key(2), measured(7))].into()).unwrap();
-        let unchanged = [(Key(2), measured(7)), (Key(1), measured(100))];
+        record(&path, [(1, measured(100)), nothing].into()).unwrap();
+        record(&path, [(2, measured(7))].into()).unwrap();
+        let unchanged = [(2, measured(7)), (1, measured(100))];
         assert_eq!(read(&path).unwrap(), unchanged);
         let new = Measured {
             frontend: Some(200),
             codegen: Some(9),
             link: None,
         };
-        record(&path, [(Key(1), new)].into()).unwrap();
+        record(&path, [(1, new)].into()).unwrap();
         let average = Measured {
             codegen: Some(9),
             ..measured(150)
         };
-        let averaged = [(Key(1), average), (Key(2), measured(7))];
+        let averaged = [(1, average), (2, measured(7))];
         assert_eq!(read(&path).unwrap(), averaged);
     }
 
@@ -314,20 +241,20 @@ mod tests {
     fn oldest_costs_are_dropped() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("costs");
-        record(&path, [(Key(1), measured(1))].into()).unwrap();
-        record(&path, [(Key(2), measured(2))].into()).unwrap();
-        let many = (3..=MAX_UNITS as u64 + 1).map(|key| (Key(key), measured(3)));
+        record(&path, [(1, measured(1))].into()).unwrap();
+        record(&path, [(2, measured(2))].into()).unwrap();
+        let many = (3..=MAX_UNITS as u64 + 1).map(|key| (key, measured(3)));
         record(&path, many.collect()).unwrap();
         let costs = read(&path).unwrap();
         assert_eq!(costs.len(), MAX_UNITS);
-        assert_eq!(costs.last(), Some(&(Key(2), measured(2))));
+        assert_eq!(costs.last(), Some(&(2, measured(2))));
     }
 
     #[test]
     fn damaged_file_is_replaced() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("costs");
-        let costs = [(Key(1), measured(2))];
+        let costs = [(1, measured(2))];
         let good = to_bytes(costs.into_iter());
         let truncated = (1..good.len()).map(|len| good[..len].to_vec());
         let flipped = (0..good.len()).map(|at| {
@@ -352,7 +279,7 @@ mod tests {
             for id in 0..4 {
                 scope.spawn(move || {
                     let costs: HashMap<_, _> =
-                        (0..200).map(|i| (Key(4 * i + id), measured(i))).collect();
+                        (0..200).map(|i| (4 * i + id, measured(i))).collect();
                     for _ in 0..50 {
                         record(path, costs.clone()).unwrap();
                         assert!(read(path).unwrap().len() >= costs.len());
@@ -361,7 +288,7 @@ mod tests {
             }
         });
         let costs = read(path).unwrap();
-        assert!((costs.iter()).all(|(key, cost)| *cost == measured(key.0 / 4)));
+        assert!((costs.iter()).all(|(key, cost)| *cost == measured(key / 4)));
         let files = fs::read_dir(dir.path()).unwrap().count();
         assert_eq!(files, 1, "a temporary file was left behind");
     }
@@ -385,11 +312,7 @@ mod tests {
         }
         let mut costs = KnownCosts::at(path.to_path_buf());
         let key = |package: &&'static str, unit: &Unit| {
-            let identity = Identity {
-                package,
-                ..IDENTITY
-            };
-            (!unit.is_fresh).then(|| Key::of(&identity))
+            (!unit.is_fresh).then_some(package.as_bytes()[0].into())
         };
         let estimated = costs.estimate(&mut plan, key, |_| Kind::Other);
         let now = Arc::new(AtomicU64::new(0));
