@@ -11,8 +11,8 @@ use cargo_test_support::Project;
 use cargo_test_support::prelude::*;
 
 use crate::support::cutoff::{CutoffExt, copied, touch};
-use crate::support::gated::await_nobody_in;
 use crate::support::programs::{PACKAGES, PROGRAMS, programs};
+use crate::support::running::await_no_process;
 
 const BUILD: &str = "build --workspace";
 
@@ -291,7 +291,7 @@ exec "$@"
         // It may get to its end.
         let _ = cargo.build_command().output().unwrap();
         // Compilers outlive a cargo that was killed.
-        await_nobody_in(&self.p.root());
+        await_no_process(&self.p.root());
         format!("{line} by {who}, {variable} {name}")
     }
 

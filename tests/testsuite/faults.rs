@@ -10,7 +10,7 @@ use cargo_pipelining::trace::{Outcome, Phase};
 use cargo_test_support::prelude::*;
 use cargo_test_support::{Execs, Project, basic_lib_manifest, process, project, str};
 
-use crate::support::{BuildTrace, ProjectExt, replacement};
+use crate::support::{BuildTrace, ExecsExt, ProjectExt, replacement};
 
 /// A binary on the library `foo` on the library `bar`, and a wrapper around rustc.
 ///
@@ -153,15 +153,11 @@ fn notifies_after_it_has_exited() {
 #[cargo_test]
 fn notifies_and_then_fails() {
     let p = wrapped(r#"if [ "$name" = bar ] && [ ! -e mended ]; then "$@"; exit 1; fi"#);
-    build(&p)
-        .arg("--keep-going")
-        .with_status(101)
-        .with_stderr_data(str![[r#"
+    build(&p).arg("--keep-going").fails(str![[r#"
 ...
 [ERROR] could not compile `bar` (lib)
 ...
-"#]])
-        .run();
+"#]]);
     let trace = p.trace();
     assert_eq!(trace.lib("bar").outcome, Some(Outcome::Failed));
     // It may have been compiled, but not linked.

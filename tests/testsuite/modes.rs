@@ -3,7 +3,7 @@
 use cargo_test_support::prelude::*;
 use cargo_test_support::{Execs, Project, basic_lib_manifest, project, str};
 
-use crate::support::ProjectExt;
+use crate::support::{ExecsExt, ProjectExt};
 
 /// A library and a library that uses it.
 fn two_libraries() -> Project {
@@ -72,36 +72,28 @@ fn an_unknown_value_names_the_key_the_place_and_the_values() {
     let p = two_libraries();
     p.cargo("build")
         .env("CARGO_BUILD_PIPELINING", "fast")
-        .with_status(101)
-        .with_stderr_data(str![[r#"
+        .fails(str![[r#"
 [ERROR] error in environment variable `CARGO_BUILD_PIPELINING`: could not load config key `build.pipelining`
 
 Caused by:
   invalid value: string "fast", expected "off", "metadata", "link", true ("link") or false ("off")
 
-"#]])
-        .run();
-    p.cargo("build --config build.pipelining=3")
-        .with_status(101)
-        .with_stderr_data(str![[r#"
+"#]]);
+    p.cargo("build --config build.pipelining=3").fails(str![[r#"
 [ERROR] error in --config cli option: could not load config key `build.pipelining`
 
 Caused by:
   invalid type: integer `3`, expected "off", "metadata", "link", true ("link") or false ("off")
 
-"#]])
-        .run();
+"#]]);
     p.change_file(".cargo/config.toml", "build.pipelining = ['off']");
-    p.cargo("build")
-        .with_status(101)
-        .with_stderr_data(str![[r#"
+    p.cargo("build").fails(str![[r#"
 [ERROR] error in [ROOT]/foo/.cargo/config.toml: could not load config key `build.pipelining`
 
 Caused by:
   invalid type: sequence, expected "off", "metadata", "link", true ("link") or false ("off")
 
-"#]])
-        .run();
+"#]]);
     assert!(!p.build_dir().exists());
 }
 

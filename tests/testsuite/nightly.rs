@@ -14,8 +14,8 @@ use rustix::process::{Signal, kill_process};
 use crate::soak::{build_by, example, finish_by, interrupt};
 use crate::support::ProjectExt;
 use crate::support::cutoff::CutoffExt;
-use crate::support::gated::{GatedExt, artifacts, assert_tidy, bin_on_slow, until_one_is_parked};
-use crate::support::pausing::{Build, PausingExt, slow_busy_and_urgent};
+use crate::support::gated::{GatedExt, artifacts, assert_tidy, bin_on_slow};
+use crate::support::pausing::{Build, slow_busy_and_urgent};
 
 /// The compiler of the nightly toolchain, if there is one.
 fn rustc() -> Option<PathBuf> {
@@ -86,9 +86,7 @@ fn assert_starts_early(flag: &str) {
     if rustc().is_none() {
         return;
     }
-    let p = bin_on_slow()
-        .executable("wrapper", &until_one_is_parked())
-        .build();
+    let p = bin_on_slow().build();
     // It succeeds only if something parks.
     nightly(p.held("build -j2"), flag).run();
     assert_tidy(&p.root());
@@ -101,7 +99,7 @@ fn assert_pauses(flag: &str) {
         return;
     }
     let p = slow_busy_and_urgent();
-    let mut cargo = p.with_doors("build -j2");
+    let mut cargo = p.cargo("build -j2");
     cargo
         .env("RUSTUP_TOOLCHAIN", "nightly")
         .masquerade_as_nightly_cargo(&["what Cargo is about to change"])

@@ -7,7 +7,7 @@ use std::path::PathBuf;
 use cargo_test_support::prelude::*;
 use cargo_test_support::{Execs, Project, basic_bin_manifest, basic_manifest, paths, project, str};
 
-use crate::support::ProjectExt;
+use crate::support::{ExecsExt, ProjectExt};
 
 /// A package whose name nobody would find in a file by accident.
 fn foo() -> Project {
@@ -72,26 +72,21 @@ fn an_unknown_schedule_names_the_key_the_place_and_the_values() {
     let p = foo();
     p.cargo("build")
         .env("CARGO_BUILD_SCHEDULE", "fifo")
-        .with_status(101)
-        .with_stderr_data(str![[r#"
+        .fails(str![[r#"
 [ERROR] error in environment variable `CARGO_BUILD_SCHEDULE`: could not load config key `build.schedule`
 
 Caused by:
   invalid value: string "fifo", expected "critical-path" or "stock"
 
-"#]])
-        .run();
+"#]]);
     p.change_file(".cargo/config.toml", "build.schedule = 1");
-    p.cargo("build")
-        .with_status(101)
-        .with_stderr_data(str![[r#"
+    p.cargo("build").fails(str![[r#"
 [ERROR] error in [ROOT]/foo/.cargo/config.toml: could not load config key `build.schedule`
 
 Caused by:
   invalid type: integer `1`, expected "critical-path" or "stock"
 
-"#]])
-        .run();
+"#]]);
 }
 
 #[cargo_test]
@@ -99,26 +94,22 @@ fn an_unknown_size_names_the_key_the_place_and_what_would_be_right() {
     let p = foo();
     p.cargo("build")
         .env("CARGO_BUILD_PAUSE_MEMORY", "lots")
-        .with_status(101)
-        .with_stderr_data(str![[r#"
+        .fails(str![[r#"
 [ERROR] error in environment variable `CARGO_BUILD_PAUSE_MEMORY`: could not load config key `build.pause-memory`
 
 Caused by:
   invalid value: string "lots", expected a size (a number of bytes, or one with B, kB, MB, GB, kiB, MiB or GiB, as in "2GiB"), or a percentage of the available memory, "0%" to "100%"
 
-"#]])
-        .run();
+"#]]);
     p.change_file(".cargo/config.toml", "build.pause-memory = \"101%\"");
     p.cargo("build")
-        .with_status(101)
-        .with_stderr_data(str![[r#"
+        .fails(str![[r#"
 [ERROR] error in [ROOT]/foo/.cargo/config.toml: could not load config key `build.pause-memory`
 
 Caused by:
   invalid value: string "101%", expected a size (a number of bytes, or one with B, kB, MB, GB, kiB, MiB or GiB, as in "2GiB"), or a percentage of the available memory, "0%" to "100%"
 
-"#]])
-        .run();
+"#]]);
     for right in ["0", "1024", "2GiB", "100%"] {
         p.cargo("build")
             .env("CARGO_BUILD_PAUSE_MEMORY", right)

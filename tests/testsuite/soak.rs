@@ -11,7 +11,8 @@ use cargo_test_support::{Execs, Project, project};
 use rustix::process::{Signal, kill_process};
 
 use crate::support::ProjectExt;
-use crate::support::gated::{Running, artifacts, assert_tidy, await_nobody_in, await_that, walk};
+use crate::support::gated::{artifacts, assert_tidy, walk};
+use crate::support::running::{Running, await_no_process, wait_until};
 
 /// A build that takes longer hangs, whatever else the machine does.
 const HANGS: Duration = Duration::from_secs(600);
@@ -66,7 +67,7 @@ pub fn finish_by(p: &Project, build: &mut Execs, jobs: u32) -> BTreeMap<PathBuf,
     let mut cargo = Running::start(p, build);
     let status = cargo.wait_within(HANGS);
     assert!(status.success(), "-j{jobs}: {status}: {}", cargo.stderr());
-    await_nobody_in(&p.root());
+    await_no_process(&p.root());
     assert_tidy(&p.root());
     p.trace().assert_sound(jobs.into());
     artifacts(&p.build_dir())
@@ -76,7 +77,7 @@ pub fn finish_by(p: &Project, build: &mut Execs, jobs: u32) -> BTreeMap<PathBuf,
 pub fn interrupt(p: &Project, build: &mut Execs, at: usize, kill: impl Fn(&Running)) {
     let _ = fs::remove_file(p.root().join("trace.json"));
     let mut cargo = Running::start(p, build);
-    await_that("the build has come so far, or failed", || {
+    wait_until("the build has come so far, or failed", || {
         progress(p) >= at || cargo.stderr().contains("error")
     });
     kill(&cargo);
@@ -86,7 +87,7 @@ pub fn interrupt(p: &Project, build: &mut Execs, at: usize, kill: impl Fn(&Runni
         !status.success() || cargo.stderr().contains("Finished"),
         "{status}"
     );
-    await_nobody_in(&p.root());
+    await_no_process(&p.root());
 }
 
 #[track_caller]

@@ -4,7 +4,7 @@ use cargo_pipelining::trace::Outcome;
 use cargo_test_support::prelude::*;
 use cargo_test_support::{Project, basic_bin_manifest, project, str};
 
-use crate::support::ProjectExt;
+use crate::support::{ExecsExt, ProjectExt};
 
 fn foo() -> Project {
     project()
@@ -59,15 +59,13 @@ fn a_path_that_cannot_be_written() {
     let p = foo();
     p.cargo("build")
         .env("CARGO_BUILD_TRACE", "src")
-        .with_status(101)
-        .with_stderr_data(str![[r#"
+        .fails(str![[r#"
 [ERROR] failed to create `[ROOT]/foo/src`, set by `build.trace`
 
 Caused by:
   Is a directory (os error 21)
 
-"#]])
-        .run();
+"#]]);
     assert!(!p.bin("foo").exists());
 }
 
@@ -136,12 +134,10 @@ fn empty_path() {
     let p = foo();
     p.cargo("build")
         .env("CARGO_BUILD_TRACE", "")
-        .with_status(101)
-        .with_stderr_data(str![[r#"
+        .fails(str![[r#"
 [ERROR] the path of the trace is set to an empty string in environment variable `CARGO_BUILD_TRACE`
 
-"#]])
-        .run();
+"#]]);
 }
 
 #[cfg(unix)]
@@ -154,15 +150,13 @@ fn named_pipe_and_null_device() {
     assert!(made.unwrap().success());
     p.cargo("build")
         .env("CARGO_BUILD_TRACE", "pipe")
-        .with_status(101)
-        .with_stderr_data(str![[r#"
+        .fails(str![[r#"
 [ERROR] failed to create `[ROOT]/foo/pipe`, set by `build.trace`
 
 Caused by:
   not a regular file
 
-"#]])
-        .run();
+"#]]);
     p.cargo("build").env("CARGO_BUILD_TRACE", "/dev/null").run();
     assert!(p.bin("foo").exists());
 }

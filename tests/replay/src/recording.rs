@@ -22,10 +22,8 @@
 //! | `needs` | the places in `units` of those it needed, but for those that others of them needed |
 //! | `frontend`, `codegen`, `link` | of a compiler: until its metadata, until its last object, in the linker; what a unit does not do is absent |
 //! | `codegen_units` | how many object files the codegen made |
-//! | `metadata_size`, `output_size` | of the metadata, and of the library or program |
 //! | `source_size` | of the source files, as [`source_size`](cargo_pipelining::scheduler::source_size) counts them; of a build script's run, as [`native_source_size`](cargo_pipelining::scheduler::native_source_size) does |
-//! | `memory` | resident in the compiler when its metadata was written; absent where the system does not tell |
-//! | `run`, `stdout` | of a build script, with [`OUT_DIR`], [`PACKAGE_DIR`] and [`ELSEWHERE`] for paths |
+//! | `run` | of a build script |
 //!
 //! Nothing else is in it: no source, no path and no environment of the machine.
 
@@ -43,13 +41,6 @@ use serde::{Deserialize, Serialize};
 
 /// The version of the format that is written, and the only one that is read.
 const VERSION: u32 = 1;
-
-/// Stands for the build script's `OUT_DIR` in its recorded output.
-pub const OUT_DIR: &str = "{OUT_DIR}";
-/// Stands for the directory of the package.
-pub const PACKAGE_DIR: &str = "{PACKAGE_DIR}";
-/// Stands for every other path.
-pub const ELSEWHERE: &str = "{ELSEWHERE}";
 
 /// A build.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -98,24 +89,12 @@ pub struct Unit {
     /// How many object files the codegen makes.
     #[serde(skip_serializing_if = "is_zero")]
     pub codegen_units: u64,
-    /// Of the metadata. Bytes.
-    #[serde(skip_serializing_if = "is_zero")]
-    pub metadata_size: u64,
-    /// Of the library or program. Bytes.
-    #[serde(skip_serializing_if = "is_zero")]
-    pub output_size: u64,
     /// Of the source files; of a build script's run, of those in C and the like. Bytes.
     #[serde(skip_serializing_if = "is_zero")]
     pub source_size: u64,
-    /// Resident in the compiler when its metadata was written. Bytes.
-    #[serde(skip_serializing_if = "is_zero")]
-    pub memory: u64,
     /// A build script's run. µs.
     #[serde(skip_serializing_if = "is_zero")]
     pub run: u64,
-    /// What the build script has printed.
-    #[serde(skip_serializing_if = "String::is_empty")]
-    pub stdout: String,
 }
 
 fn is_zero(number: &u64) -> bool {

@@ -77,8 +77,6 @@ pub struct Outcome {
     pub wall: u64,
     /// The most compilers that were paused at the same time.
     pub most_paused: usize,
-    /// The most memory that compilers had at the same time, as far as it was recorded. Bytes.
-    pub peak_memory: u64,
     /// How many compilers were paused.
     pub pauses: usize,
 }
@@ -231,7 +229,6 @@ impl Build<'_> {
         loop {
             self.start();
             self.hand_out_tokens();
-            self.note_memory();
             let left = |it: &Running| it.left.div_ceil(it.threads);
             let running = self.running.iter().enumerate();
             let next = running.min_by_key(|(_, it)| (left(it), it.place));
@@ -358,15 +355,6 @@ impl Build<'_> {
                 self.scheduler.produced(&place, Artifact::All);
             }
         }
-    }
-
-    fn note_memory(&mut self) {
-        let running = self.running.iter().map(|running| running.place);
-        let places = running
-            .chain(self.parked.iter().copied())
-            .chain(self.paused.iter().copied());
-        let memory: u64 = places.map(|place| self.units[place].memory).sum();
-        self.outcome.peak_memory = self.outcome.peak_memory.max(memory);
     }
 }
 

@@ -26,7 +26,7 @@ pub const LINKED: &str = "REPLAY_LINKED";
 /// In the environment of the linker: the real one.
 const LINKER: &str = "REPLAY_LINKER";
 
-/// A compilation. Times are in µs, sizes in bytes.
+/// A compilation. Times are in µs.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Compiled {
     /// The name of the crate.
@@ -41,14 +41,8 @@ pub struct Compiled {
     pub link: u64,
     /// How many object files there were.
     pub codegen_units: u64,
-    /// Of the metadata.
-    pub metadata_size: u64,
-    /// Of the library or program.
-    pub output_size: u64,
-    /// Of the source files.
+    /// The size of the source files, in bytes.
     pub source_size: u64,
-    /// Resident when the metadata was written.
-    pub memory: u64,
     /// Why the linker could not be told from the rest.
     pub link_unknown: Option<String>,
     /// Whether that is link-time optimization across crates.
@@ -60,7 +54,6 @@ struct Linked {
     /// µs.
     took: u64,
     objects: u64,
-    output: PathBuf,
 }
 
 /// Measures what a process and those below it take: CPU time where it can be had, which does not count
@@ -146,7 +139,6 @@ pub fn run(args: Vec<OsString>) -> Result<ExitCode> {
     let mut child = command.spawn().context("could not run rustc")?;
     let stderr = child.stderr.take().context("rustc has no stderr")?;
     let mut frontend = None;
-    let mut memory = 0;
     let mut stderr = BufReader::new(stderr);
     let mut line = Vec::new();
     while stderr.read_until(b'\n', &mut line)? > 0 {
@@ -154,7 +146,6 @@ pub fn run(args: Vec<OsString>) -> Result<ExitCode> {
             && Notification::parse(text).is_some_and(|it| it.is_metadata(&rmeta))
         {
             frontend = Some(meter.of_running(child.id()));
-            memory = resident(child.id());
         }
         std::io::stderr().write_all(&line)?;
         line.clear();
@@ -172,11 +163,9 @@ pub fn run(args: Vec<OsString>) -> Result<ExitCode> {
         .collect::<Result<_, _>>()?;
     let link = links.iter().map(|linked| linked.took).sum::<u64>().min(all);
     let mut codegen_units = links.iter().map(|linked| linked.objects).max().unwrap_or(0);
-    let mut output_size = links.iter().map(|linked| size(&linked.output)).sum();
     let rlib = invocation.output("lib", ".rlib");
     if invocation.emits("link") && rlib.exists() {
         codegen_units = codegen_units.max(objects(&rlib)?);
-        output_size += size(&rlib);
     }
     let compiled = all - link;
     let frontend = match frontend {
@@ -190,10 +179,7 @@ pub fn run(args: Vec<OsString>) -> Result<ExitCode> {
         codegen: compiled - frontend,
         link,
         codegen_units,
-        metadata_size: size(&rmeta),
-        output_size,
         source_size: invocation.source.as_deref().map_or(0, source_size),
-        memory,
         link_unknown,
         lto,
     };
@@ -239,34 +225,12 @@ pub fn link(args: Vec<OsString>) -> Result<ExitCode> {
     let took = meter.of_ended();
     let expanded = expand(&args).unwrap_or_default();
     let is_object = |arg: &&String| arg.contains(".rcgu.o");
-    let mut output = args.iter().skip_while(|arg| *arg != "-o");
     let linked = Linked {
         took,
         objects: expanded.iter().filter(is_object).count() as u64,
-        output: output.nth(1).map(PathBuf::from).unwrap_or_default(),
     };
     append_line(Path::new(&variable(LINKED)?), &linked)?;
     Ok(exit_code(status))
-}
-
-/// How much memory a process has, in bytes; 0 where nobody tells.
-#[cfg(target_os = "linux")]
-fn resident(process: u32) -> u64 {
-    // The second number counts pages (proc_pid_statm(5)).
-    let statm = fs::read_to_string(format!("/proc/{process}/statm")).unwrap_or_default();
-    let pages = statm.split_whitespace().nth(1);
-    let pages: u64 = pages.and_then(|pages| pages.parse().ok()).unwrap_or(0);
-    pages * rustix::param::page_size() as u64
-}
-
-#[cfg(not(target_os = "linux"))]
-fn resident(_: u32) -> u64 {
-    0
-}
-
-/// The size of a file; of one that is not there, 0.
-fn size(path: &Path) -> u64 {
-    path.metadata().map_or(0, |metadata| metadata.len())
 }
 
 /// How many of the members of a library rustc's codegen has made.
