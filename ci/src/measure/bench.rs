@@ -190,9 +190,8 @@ fn sources(project: &Project, args: &Args) -> Result<Vec<Source>> {
 mod tests {
     #![allow(clippy::unwrap_used)]
     use super::*;
-    use ::replay::generate::{Shape, generate};
+    use ::replay::recording::Unit;
 
-    /// Recordings of 100, 200, … units.
     fn project(names: &[&str]) -> (tempfile::TempDir, Project) {
         let dir = tempfile::tempdir().unwrap();
         let project = Project {
@@ -200,9 +199,10 @@ mod tests {
             ..Project::default()
         };
         fs::create_dir_all(project.recordings()).unwrap();
-        for (size, name) in names.iter().enumerate() {
+        for name in names {
             let path = project.recordings().join(format!("{name}{ENDING}"));
-            let recording = generate(Shape::Chain, (size + 1) * 100);
+            let mut recording = Recording::new(*name, "none", "anywhere");
+            recording.units.push(Unit::default());
             recording.write(&path).unwrap();
         }
         (dir, project)

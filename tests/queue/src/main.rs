@@ -18,7 +18,7 @@
 //! busy machine disturbs it little.
 //!
 //! A cargo leads its queue through one build, in memory that it has just got, and so does each process
-//! here: `queue --nanos chain 1000 ours`. In the same process a second round of a small graph would find
+//! here: `queue --measure TASK`. In the same process a second round of a small graph would find
 //! in the caches, and in the hands of the allocator, what the first has left there.
 //!
 //! One line of JSON for each graph goes to stdout: see [`Line`].
@@ -43,11 +43,10 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, anyhow, bail};
-use replay::generate::{Shape, generate};
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use crate::build::{Queue, build};
-use crate::graph::Graph;
+use crate::graph::{Graph, Shape};
 use crate::ours::Ours;
 
 #[global_allocator]
@@ -63,30 +62,17 @@ const STOCK_ROUNDS: usize = 3;
 const ROUNDS: RangeInclusive<usize> = 21..=101;
 const TIME: Duration = Duration::from_millis(1500);
 
+/// Makes a process measure one [`Task`].
+const MEASURE: &str = "--measure";
+
 /// What is printed for a graph.
 #[derive(Debug, Serialize)]
 struct Line {
-    shape: &'static str,
+    shape: Shape,
     units: usize,
     /// Absent if this was compiled without the released cargo.
     stock: Option<Cost>,
     ours: Cost,
-}
-
-/// One of the queues.
-#[derive(Clone, Copy, Debug)]
-enum Side {
-    Stock,
-    Ours,
-}
-
-/// What a process of its own measures of one build.
-#[derive(Clone, Copy, Debug)]
-enum Figure {
-    /// How long it takes.
-    Nanos,
-    /// The most memory. To count it takes time.
-    PeakBytes,
 }
 
 /// What one of the queues costs.
@@ -99,17 +85,41 @@ struct Cost {
     peak_bytes: u64,
 }
 
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+enum Side {
+    Stock,
+    Ours,
+}
+
+#[derive(Clone, Copy, Debug, Serialize, Deserialize)]
+enum Figure {
+    /// How long it takes.
+    Nanos,
+    /// The most memory. To count it takes time.
+    PeakBytes,
+}
+
+/// What a process of its own measures of one build.
+#[derive(Clone, Copy, Debug, Serialize, Deserialize)]
+struct Task {
+    shape: Shape,
+    units: usize,
+    side: Side,
+    figure: Figure,
+}
+
 fn main() -> Result<()> {
     let args: Vec<String> = std::env::args().skip(1).collect();
-    if let [flag, shape, units, side] = &args[..]
-        && let Ok(figure) = named(Figure::ALL, Figure::flag, flag)
+    if let [flag, task] = &args[..]
+        && flag == MEASURE
     {
-        let shape = named(Shape::ALL, Shape::name, shape)?;
-        let side = named(Side::ALL, Side::name, side)?;
-        println!("{}", figure.measure(shape, size(units)?, side)?);
+        println!("{}", serde_json::from_str::<Task>(task)?.measure()?);
         return Ok(());
     }
-    let sizes = args.iter().map(|units| size(units));
+    let sizes = args.iter().map(|units| match units.parse() {
+        Ok(0) | Err(_) => bail!("`{units}` is no number of units"),
+        Ok(units) => Ok(units),
+    });
     let sizes: Vec<usize> = sizes.collect::<Result<_>>()?;
     if sizes.is_empty() {
         bail!("say how many units to build, such as `queue 100 1000`");
@@ -122,25 +132,16 @@ fn main() -> Result<()> {
     Ok(())
 }
 
-fn named<T: Copy>(
-    all: impl IntoIterator<Item = T>,
-    name: fn(T) -> &'static str,
-    wanted: &str,
-) -> Result<T> {
-    all.into_iter()
-        .find(|it| name(*it) == wanted)
-        .with_context(|| format!("there is no `{wanted}`"))
-}
-
-fn size(units: &str) -> Result<usize> {
-    match units.parse() {
-        Ok(0) | Err(_) => bail!("`{units}` is no number of units"),
-        Ok(units) => Ok(units),
-    }
-}
-
 fn measure(shape: Shape, units: usize) -> Result<Line> {
-    let ask = |figure, side| ask_another_process(figure, shape, units, side);
+    let ask = |figure, side| {
+        let task = Task {
+            shape,
+            units,
+            side,
+            figure,
+        };
+        task.measure_in_another_process()
+    };
     let (mut stock, mut ours) = (Vec::new(), Vec::new());
     let began = Instant::now();
     let is_time_left = || began.elapsed() < TIME;
@@ -151,58 +152,55 @@ fn measure(shape: Shape, units: usize) -> Result<Line> {
         }
         ours.push(ask(Figure::Nanos, Side::Ours)?);
     }
-    let stock = match cfg!(released) {
-        true => Some(Cost::new(stock, ask(Figure::PeakBytes, Side::Stock)?)),
-        false => None,
+    let cost = |mut nanos: Vec<u64>, side| -> Result<Option<Cost>> {
+        nanos.sort_unstable();
+        let Some(&nanos) = nanos.get(nanos.len() / 2) else {
+            return Ok(None);
+        };
+        let peak_bytes = ask(Figure::PeakBytes, side)?;
+        Ok(Some(Cost { nanos, peak_bytes }))
     };
     Ok(Line {
-        shape: shape.name(),
+        shape,
         units,
-        stock,
-        ours: Cost::new(ours, ask(Figure::PeakBytes, Side::Ours)?),
+        stock: cost(stock, Side::Stock)?,
+        ours: cost(ours, Side::Ours)?.context("our queue was not measured")?,
     })
 }
 
-fn ask_another_process(figure: Figure, shape: Shape, units: usize, side: Side) -> Result<u64> {
-    let (flag, shape, side) = (figure.flag(), shape.name(), side.name());
-    let output = Command::new(std::env::current_exe()?)
-        .args([flag, shape, &units.to_string(), side])
-        .stderr(Stdio::inherit())
-        .output()?;
-    if !output.status.success() {
-        bail!("the queue `{side}` did not get through {shape} of {units}");
-    }
-    let printed = String::from_utf8_lossy(&output.stdout);
-    (printed.trim().parse()).with_context(|| format!("{flag} of `{side}` has printed `{printed}`"))
-}
-
-impl Figure {
-    const ALL: [Figure; 2] = [Figure::Nanos, Figure::PeakBytes];
-
-    fn flag(self) -> &'static str {
-        match self {
-            Figure::Nanos => "--nanos",
-            Figure::PeakBytes => "--peak-bytes",
+impl Task {
+    fn measure_in_another_process(self) -> Result<u64> {
+        let output = Command::new(std::env::current_exe()?)
+            .args([MEASURE, &serde_json::to_string(&self)?])
+            .stderr(Stdio::inherit())
+            .output()?;
+        if !output.status.success() {
+            bail!("a queue did not get through a build: {self:?}");
         }
+        let printed = String::from_utf8_lossy(&output.stdout);
+        let figure = printed.trim().parse();
+        figure.with_context(|| format!("{self:?} has printed `{printed}`"))
     }
 
-    fn measure(self, shape: Shape, units: usize, side: Side) -> Result<u64> {
+    fn measure(self) -> Result<u64> {
         let measuring = thread::Builder::new().stack_size(STACK);
         measuring
             .spawn(move || {
-                let graph = Graph::new(&generate(shape, units));
-                match side {
+                let graph = Graph::new(self.shape, self.units);
+                match self.side {
                     #[cfg(released)]
-                    Side::Stock => Ok(self.of::<released::Released>(&graph)),
+                    Side::Stock => Ok(self.figure.of::<released::Released>(&graph)),
                     #[cfg(not(released))]
                     Side::Stock => bail!("this was compiled without the released cargo"),
-                    Side::Ours => Ok(self.of::<Ours>(&graph)),
+                    Side::Ours => Ok(self.figure.of::<Ours>(&graph)),
                 }
             })?
             .join()
             .map_err(|_| anyhow!("a queue did not get through a build"))?
     }
+}
 
+impl Figure {
     fn of<Q: Queue>(self, graph: &Graph) -> u64 {
         match self {
             Figure::Nanos => {
@@ -212,17 +210,6 @@ impl Figure {
                 u64::try_from(took.as_nanos()).unwrap_or(u64::MAX)
             }
             Figure::PeakBytes => METER.peak(|| build::<Q>(graph)).1 as u64,
-        }
-    }
-}
-
-impl Side {
-    const ALL: [Side; 2] = [Side::Stock, Side::Ours];
-
-    fn name(self) -> &'static str {
-        match self {
-            Side::Stock => "stock",
-            Side::Ours => "ours",
         }
     }
 }
@@ -239,14 +226,4 @@ fn now() -> Duration {
 fn now() -> Duration {
     static BEGAN: std::sync::LazyLock<Instant> = std::sync::LazyLock::new(Instant::now);
     BEGAN.elapsed()
-}
-
-impl Cost {
-    fn new(mut nanos: Vec<u64>, peak_bytes: u64) -> Self {
-        nanos.sort_unstable();
-        Cost {
-            nanos: nanos.get(nanos.len() / 2).copied().unwrap_or_default(),
-            peak_bytes,
-        }
-    }
 }

@@ -74,23 +74,3 @@ impl Queue for Released {
         std::hint::black_box(self.queue.finish(&node.unit, &Artifact::All));
     }
 }
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::build::build;
-    use replay::generate::{Shape, generate};
-
-    #[test]
-    fn each_unit_ends_once_and_the_binary_after_all_that_it_links() {
-        for shape in Shape::ALL {
-            let graph = Graph::new(&generate(shape, 100));
-            let mut ended = build::<Released>(&graph);
-            let binary = graph.node(99);
-            let last_linked = ended.iter().rposition(|place| binary.needs.contains(place));
-            assert!(last_linked < ended.iter().position(|&place| place == 99));
-            ended.sort_unstable();
-            assert_eq!(ended, Vec::from_iter(0..100));
-        }
-    }
-}

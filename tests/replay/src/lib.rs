@@ -11,7 +11,6 @@
 //!
 //! - [`recording`]: the units of a build, what each needs, and how long each phase of it took.
 //! - [`stand_in`]: what runs between cargo, rustc and the linker while a build is recorded.
-//! - [`generate`]: recordings of builds that never were, for growth.
 //! - [`simulate`]: builds a recording.
 //! - [`limit`]: how soon the build could be done at all.
 //! - [`trace`]: reads what `build.trace` has written.
@@ -29,7 +28,6 @@
 //! all recordings: what Cargo and its jobserver add is no more than that.
 
 mod edges;
-pub mod generate;
 pub mod limit;
 pub mod recording;
 pub mod simulate;
