@@ -213,6 +213,6 @@ fn two_profiles_in_one_target_directory() {
     release.finish();
     assert_tidy(&p.root());
     p.run_foo();
-    let mut foo = p.process(p.release_bin("foo"));
-    foo.with_stdout_data("slow says 1\n").run();
+    let mut program = p.process(p.release_bin("foo"));
+    program.with_stdout_data("slow says 1\n").run();
 }

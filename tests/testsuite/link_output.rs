@@ -119,8 +119,8 @@ fn linker_for_a_named_target() {
     let trace = p.built_by(cargo.arg("--target").arg(host).env("RUSTFLAGS", &flags));
     assert_early(&trace, is_bin);
     assert_eq!(p.count_lines("linked"), 1);
-    let mut foo = p.process(p.target_bin(host, "foo"));
-    foo.with_stdout_data("slow says 1\n").run();
+    let mut program = p.process(p.target_bin(host, "foo"));
+    program.with_stdout_data("slow says 1\n").run();
 }
 
 #[cargo_test]
@@ -326,8 +326,10 @@ fn new_library_replaces_the_old_one() {
             p.change_file("slow/src/lib.rs", &lib);
             let trace = p.built_by(p.held("build").env("CARGO_INCREMENTAL", incremental));
             assert_early(&trace, is_bin);
-            let mut foo = p.process(p.bin("foo"));
-            foo.with_stdout_data(format!("slow says {says}\n")).run();
+            let mut program = p.process(p.bin("foo"));
+            program
+                .with_stdout_data(format!("slow says {says}\n"))
+                .run();
         }
     }
 }

@@ -23,8 +23,8 @@ const NAMES: [&str; 4] = ["a target", "it's \"quoted\"", "back\\slash", "ünïco
 fn build_into(p: &Project, target: PathBuf) {
     let trace = p.built_by(p.held("build").env("CARGO_TARGET_DIR", &target));
     assert_eq!(trace.parked(), 1);
-    let mut foo = p.process(target.join("debug/foo"));
-    foo.with_stdout_data("slow says 1\n").run();
+    let mut program = p.process(target.join("debug/foo"));
+    program.with_stdout_data("slow says 1\n").run();
     assert_tidy(&target);
 }
 

@@ -189,8 +189,8 @@ impl GatedExt for Project {
     }
 
     fn run_foo(&self) {
-        let mut foo = self.process(self.bin("foo"));
-        foo.with_stdout_data("slow says 1\n").run();
+        let mut program = self.process(self.bin("foo"));
+        program.with_stdout_data("slow says 1\n").run();
     }
 
     fn count_lines(&self, file: &str) -> usize {

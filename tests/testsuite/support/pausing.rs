@@ -75,7 +75,8 @@ pub struct Doors {
     arrivals: File,
     /// The input of the terminal, where there is one.
     keys: File,
-    arrived: Vec<String>,
+    /// The doors at which compilers have arrived, one a line.
+    arrived: String,
 }
 
 impl Doors {
@@ -93,7 +94,7 @@ impl Doors {
             open: DOORS.map(|name| (name, make(name))).into(),
             arrivals: make("arrived"),
             keys: make("keys"),
-            arrived: Vec::new(),
+            arrived: String::new(),
             root: p.root(),
             dir,
         }
@@ -130,7 +131,8 @@ impl Doors {
     #[track_caller]
     pub fn await_at(&mut self, door: &str) {
         let end = Instant::now() + DEADLINE;
-        while !self.arrived.iter().any(|arrived| arrived == door) {
+        let is_door = |line: &str| line.strip_suffix('\n') == Some(door);
+        while !self.arrived.split_inclusive('\n').any(is_door) {
             let left = end.saturating_duration_since(Instant::now());
             let left = Timespec::try_from(left).unwrap();
             let mut fds = [PollFd::from_borrowed_fd(
@@ -139,18 +141,18 @@ impl Doors {
             )];
             match poll(&mut fds, Some(&left)) {
                 Ok(0) => panic!("waited in vain for {door}: {:?}", self.arrived),
-                Ok(_) => self.read_arrival(),
+                Ok(_) => self.read_arrivals(),
                 Err(rustix::io::Errno::INTR) => {}
                 Err(error) => panic!("{error}"),
             }
         }
     }
 
-    /// A line is written at once, so this does not block.
-    fn read_arrival(&mut self) {
-        let bytes = (&self.arrivals).bytes().map(Result::unwrap);
-        let line: Vec<u8> = bytes.take_while(|byte| *byte != b'\n').collect();
-        self.arrived.push(String::from_utf8(line).unwrap());
+    fn read_arrivals(&mut self) {
+        let mut buffer = [0; 256];
+        let length = self.arrivals.read(&mut buffer).unwrap();
+        let text = str::from_utf8(&buffer[..length]).unwrap();
+        self.arrived.push_str(text);
     }
 }
 

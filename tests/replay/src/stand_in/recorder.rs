@@ -1,4 +1,4 @@
-//! Writes down what rustc does, and how long it takes.
+//! Records what rustc does, and how long it takes.
 
 use std::ffi::{OsStr, OsString};
 use std::io::{BufRead, BufReader, Write};
@@ -15,13 +15,13 @@ use object::read::archive::ArchiveFile;
 use serde::{Deserialize, Serialize};
 
 use super::invocation::{Invocation, expand};
-use super::{Role, append_line, become_it, exit_code, variable};
+use super::{Role, append_line, exit_code, variable};
 use crate::usage::cpu_of_children;
 
 /// In the environment of cargo: the file to which each compilation is appended, as [`Compiled`].
 pub const RECORDS: &str = "REPLAY_RECORDS";
-/// In the environment of cargo: a file in which each linker leaves word for the rustc that ran it.
-/// There is one rustc at a time.
+/// In the environment of cargo: a file that each linker writes for the rustc that ran it. There is one
+/// rustc at a time.
 pub const LINKED: &str = "REPLAY_LINKED";
 /// In the environment of the linker: the real one.
 const LINKER: &str = "REPLAY_LINKER";
@@ -29,23 +29,19 @@ const LINKER: &str = "REPLAY_LINKER";
 /// A compilation. Times are in µs.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Compiled {
-    /// The name of the crate.
     pub crate_name: String,
-    /// Whether it is a test.
     pub is_test: bool,
     /// Until the metadata was written; all of it, if none was.
     pub frontend: u64,
     /// From there until the end, but for the linker.
     pub codegen: u64,
-    /// In the linker.
     pub link: u64,
-    /// How many object files there were.
     pub codegen_units: u64,
     /// The size of the source files, in bytes.
     pub source_size: u64,
     /// Why the linker could not be told from the rest.
     pub link_unknown: Option<String>,
-    /// Whether that is link-time optimization across crates.
+    /// True if that is link-time optimization across crates.
     pub lto: bool,
 }
 
@@ -67,7 +63,7 @@ struct Meter {
 impl Meter {
     fn begin() -> Self {
         Meter {
-            // Elsewhere nobody tells it of a process that runs, and both ways must go together.
+            // Elsewhere the system does not tell it of a process that runs.
             before: cpu_of_children().filter(|_| cfg!(target_os = "linux")),
             began: Instant::now(),
         }
@@ -94,7 +90,6 @@ fn micros(time: Duration) -> u64 {
     u64::try_from(time.as_micros()).unwrap_or(u64::MAX)
 }
 
-/// Of a process that runs.
 #[cfg(target_os = "linux")]
 fn cpu_of(process: u32) -> Option<Duration> {
     let pid = nix::unistd::Pid::from_raw(i32::try_from(process).ok()?);
@@ -107,24 +102,24 @@ fn cpu_of(_: u32) -> Option<Duration> {
     None
 }
 
-/// Runs rustc as cargo wants it (the first argument is its path), with a linker that writes down how
-/// long it takes.
+/// Runs rustc, whose path is the first argument, with a linker that records how long it takes.
 pub fn run(args: Vec<OsString>) -> Result<ExitCode> {
     let mut args = args.into_iter();
     let mut command = Command::new(args.next().context("no rustc to record")?);
     let args: Vec<OsString> = args.collect();
     command.args(&args);
     let invocation = Invocation::parse(&expand(&args)?);
-    // Build scripts, too, run rustc through the wrapper, and cargo asks it about itself. What cargo
-    // compiles, it wants to be told of.
-    if !invocation.says_artifacts {
-        return become_it(command);
+    // Build scripts, too, run rustc through the wrapper, and cargo asks it about itself. Only what cargo
+    // compiles reports artifacts.
+    if !invocation.reports_artifacts {
+        let status = command.status().context("could not run rustc")?;
+        return Ok(exit_code(status));
     }
     let linked = PathBuf::from(variable(LINKED)?);
     fs::write(&linked, "")?;
     let mut rmeta = invocation.output("lib", ".rmeta");
     if invocation.emits("link") && !invocation.emits("metadata") {
-        // Nobody reads it. It tells where the frontend ends.
+        // It is not read. It tells where the frontend ends.
         rmeta = linked.with_extension("rmeta");
         let mut emit = OsString::from("metadata=");
         emit.push(&rmeta);
@@ -187,8 +182,7 @@ pub fn run(args: Vec<OsString>) -> Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-/// Has rustc run the recording linker in the place of the one that it would run. If that is not
-/// known, says why.
+/// Makes rustc run the recording linker instead of its own. If that is not known, returns why.
 fn record_linker(
     command: &mut Command,
     linker: Result<Option<String>, NotGated>,
@@ -198,7 +192,7 @@ fn record_linker(
         Ok(Some(linker)) => linker,
         Ok(None) => match linker::default_linker(true, os, "", arch) {
             Some(linker) => linker.into(),
-            None => return Ok(Some(format!("nobody knows the default linker on {os}"))),
+            None => return Ok(Some(format!("the default linker on {os} is not known"))),
         },
         Err(reason) => return Ok(Some(reason.to_string())),
     };
@@ -214,7 +208,7 @@ fn record_linker(
     Ok(None)
 }
 
-/// Runs the linker as rustc wants it.
+/// Runs the real linker.
 pub fn link(args: Vec<OsString>) -> Result<ExitCode> {
     let real = variable(LINKER)?;
     let meter = Meter::begin();
@@ -233,7 +227,7 @@ pub fn link(args: Vec<OsString>) -> Result<ExitCode> {
     Ok(exit_code(status))
 }
 
-/// How many of the members of a library rustc's codegen has made.
+/// Returns how many members of a library are objects of rustc's codegen.
 fn objects(rlib: &Path) -> Result<u64> {
     let bytes = fs::read(rlib)?;
     let archive = ArchiveFile::parse(bytes.as_slice())?;
