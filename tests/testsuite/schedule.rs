@@ -5,24 +5,21 @@ use std::fs;
 use std::path::PathBuf;
 
 use cargo_test_support::prelude::*;
-use cargo_test_support::{Execs, Project, basic_bin_manifest, basic_manifest, paths, project, str};
+use cargo_test_support::{Execs, Project, paths, project, str};
 
-use crate::support::{ExecsExt, ProjectExt};
+use crate::support::{BuilderExt, ExecsExt, ProjectExt, empty_bin, manifest};
 
-/// A package whose name nobody would find in a file by accident.
+/// A package whose name is in no file by accident.
 fn foo() -> Project {
-    project()
-        .file("Cargo.toml", &basic_bin_manifest("unmistakable"))
-        .file("src/main.rs", "fn main() {}")
-        .build()
+    empty_bin("unmistakable").build()
 }
 
-/// Where costs are kept.
+/// The file of costs.
 fn store() -> PathBuf {
     paths::home().join(".cargo/.build-costs")
 }
 
-/// What is said in a build in which all is well with the costs.
+/// The messages of a build that finds no fault with the costs.
 const QUIET: &str = "\
 [COMPILING] unmistakable v0.5.0 ([ROOT]/foo)
 [FINISHED] `dev` profile [unoptimized + debuginfo] target(s) in [ELAPSED]s
@@ -35,14 +32,14 @@ const VERBOSE: &str = "\
 [FINISHED] `dev` profile [unoptimized + debuginfo] target(s) in [ELAPSED]s
 ";
 
-/// `cargo LINE` builds everything, and says that.
+/// Asserts the messages of `cargo LINE`, which builds everything.
 #[track_caller]
-fn says(p: &Project, line: &str, expected: impl IntoData) {
+fn assert_messages(p: &Project, line: &str, expected: impl IntoData) {
     p.build_dir().rm_rf();
     p.cargo(line).with_stderr_data(expected).run();
 }
 
-/// Whether costs are recorded under the given setting.
+/// Returns true if costs are recorded with the given setting.
 fn records(p: &Project, set: impl FnOnce(&mut Execs) -> &mut Execs) -> bool {
     p.build_dir().rm_rf();
     let _ = fs::remove_file(store());
@@ -68,7 +65,7 @@ fn every_value_everywhere() {
 }
 
 #[cargo_test]
-fn an_unknown_schedule_names_the_key_the_place_and_the_values() {
+fn unknown_schedule_is_an_error() {
     let p = foo();
     p.cargo("build")
         .env("CARGO_BUILD_SCHEDULE", "fifo")
@@ -90,7 +87,7 @@ Caused by:
 }
 
 #[cargo_test]
-fn an_unknown_size_names_the_key_the_place_and_what_would_be_right() {
+fn unknown_size_is_an_error() {
     let p = foo();
     p.cargo("build")
         .env("CARGO_BUILD_PAUSE_MEMORY", "lots")
@@ -118,16 +115,15 @@ Caused by:
 }
 
 #[cargo_test]
-fn the_order_is_no_part_of_what_is_built() {
+fn switching_rebuilds_nothing() {
     let p = foo();
     p.cargo("build").run();
     for (key, value) in [
         ("CARGO_BUILD_SCHEDULE", "stock"),
         ("CARGO_BUILD_PAUSE_MEMORY", "0"),
     ] {
-        let mut cargo = p.cargo("build");
-        cargo.env(key, value);
-        cargo
+        p.cargo("build")
+            .env(key, value)
             .with_stderr_data(str![[r#"
 [FINISHED] `dev` profile [unoptimized + debuginfo] target(s) in [ELAPSED]s
 
@@ -137,7 +133,7 @@ fn the_order_is_no_part_of_what_is_built() {
 }
 
 #[cargo_test]
-fn a_build_in_which_nothing_is_compiled_leaves_costs_alone() {
+fn fresh_build_leaves_costs_alone() {
     let p = foo();
     p.cargo("build").run();
     fs::write(store(), "no costs").unwrap();
@@ -152,11 +148,11 @@ fn a_build_in_which_nothing_is_compiled_leaves_costs_alone() {
 }
 
 #[cargo_test]
-fn costs_that_are_damaged_are_mentioned_to_who_wants_to_know_and_replaced() {
+fn damaged_costs_are_replaced() {
     let p = foo();
-    says(&p, "build -v", VERBOSE);
+    assert_messages(&p, "build -v", VERBOSE);
     fs::write(store(), "no costs at all").unwrap();
-    says(&p, "build", QUIET);
+    assert_messages(&p, "build", QUIET);
     assert!(
         fs::read(store())
             .unwrap()
@@ -164,7 +160,7 @@ fn costs_that_are_damaged_are_mentioned_to_who_wants_to_know_and_replaced() {
     );
 
     fs::write(store(), "no costs at all").unwrap();
-    says(
+    assert_messages(
         &p,
         "build -v",
         str![[r#"
@@ -175,15 +171,15 @@ fn costs_that_are_damaged_are_mentioned_to_who_wants_to_know_and_replaced() {
 
 "#]],
     );
-    says(&p, "build -v", VERBOSE);
+    assert_messages(&p, "build -v", VERBOSE);
 }
 
 #[cargo_test]
-fn costs_that_can_be_neither_read_nor_written_are_mentioned_once() {
+fn unreadable_costs_are_mentioned_once() {
     let p = foo();
     fs::create_dir_all(store()).unwrap();
-    says(&p, "build", QUIET);
-    says(
+    assert_messages(&p, "build", QUIET);
+    assert_messages(
         &p,
         "build -v",
         str![[r#"
@@ -198,9 +194,9 @@ fn costs_that_can_be_neither_read_nor_written_are_mentioned_once() {
 }
 
 #[cargo_test]
-fn nothing_of_a_package_can_be_read_in_its_costs() {
+fn costs_do_not_name_packages() {
     let p = foo();
-    says(&p, "build", QUIET);
+    assert_messages(&p, "build", QUIET);
     let costs = fs::read(store()).unwrap();
     let root = p.root().to_string_lossy().into_owned();
     for text in ["unmistakable", "main", "0.5.0", "file://", &root] {
@@ -217,31 +213,16 @@ fn nothing_of_a_package_can_be_read_in_its_costs() {
 
 /// A build script may take long if there is much that it may compile, which is known before.
 #[cargo_test]
-fn the_build_script_with_the_most_c_goes_first() {
-    let mut p = project()
-        .file(
-            "Cargo.toml",
-            r#"
-                [package]
-                name = "foo"
-                edition = "2024"
-
-                [dependencies]
-                one-sys = { path = "one-sys" }
-                two-sys = { path = "two-sys" }
-            "#,
-        )
-        .file("src/main.rs", "fn main() {}");
+fn build_script_with_most_c_starts_first() {
+    let on_both = "[dependencies]\none-sys.path = 'one-sys'\ntwo-sys.path = 'two-sys'";
     let packages = ["one-sys", "two-sys"];
-    for package in packages {
-        p = p
-            .file(
-                format!("{package}/Cargo.toml"),
-                &basic_manifest(package, "1.0.0"),
-            )
-            .file(format!("{package}/src/lib.rs"), "")
-            .file(format!("{package}/build.rs"), "fn main() {}");
-    }
+    let p = project()
+        .file("Cargo.toml", &manifest("foo", on_both))
+        .file("src/main.rs", "fn main() {}");
+    let p = packages.into_iter().fold(p, |p, package| {
+        p.lib(package, "", "")
+            .file(format!("{package}/build.rs"), "fn main() {}")
+    });
     let p = p.build();
     for package in packages {
         p.build_dir().rm_rf();

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use cargo_test_support::prelude::*;
 use cargo_test_support::{Execs, Project, project};
-use rustix::process::{Signal, kill_process};
+use rustix::process::Signal;
 
 use crate::support::ProjectExt;
 use crate::support::gated::{artifacts, assert_tidy, walk};
@@ -23,7 +23,7 @@ pub fn example() -> Project {
     let example = crate::support::root().join("example");
     for path in walk(&example) {
         let relative = path.strip_prefix(&example).unwrap();
-        // Somebody may have built it there.
+        // It may have been built there.
         if path.is_file() && !relative.starts_with("target") {
             let copy = p.root().join(relative);
             fs::create_dir_all(copy.parent().unwrap()).unwrap();
@@ -33,8 +33,7 @@ pub fn example() -> Project {
     p
 }
 
-/// `cargo build` with so many jobs, of what is the same each time: incremental compilation draws names of
-/// object files at random.
+/// `cargo build` without incremental compilation, which draws names of object files at random.
 fn build(p: &Project, jobs: u32) -> Execs {
     build_by(p.cargo(""), jobs)
 }
@@ -49,13 +48,13 @@ pub fn build_by(mut cargo: Execs, jobs: u32) -> Execs {
     cargo
 }
 
-/// How far a build has come: the lines of its trace.
+/// Counts the lines of the trace so far.
 fn progress(p: &Project) -> usize {
     let trace = fs::read_to_string(p.root().join("trace.json")).unwrap_or_default();
     trace.lines().count()
 }
 
-/// Builds everything, and answers what was made.
+/// Builds everything, and returns what was made.
 #[track_caller]
 fn finish(p: &Project, jobs: u32) -> BTreeMap<PathBuf, Vec<u8>> {
     finish_by(p, &mut build(p, jobs), jobs)
@@ -73,7 +72,7 @@ pub fn finish_by(p: &Project, build: &mut Execs, jobs: u32) -> BTreeMap<PathBuf,
     artifacts(&p.build_dir())
 }
 
-/// Begins to build, and interrupts it when it has come so far.
+/// Interrupts a build when its trace has `at` lines.
 pub fn interrupt(p: &Project, build: &mut Execs, at: usize, kill: impl Fn(&Running)) {
     let _ = fs::remove_file(p.root().join("trace.json"));
     let mut cargo = Running::start(p, build);
@@ -104,9 +103,9 @@ fn builds_in_a_row(count: usize, seed: u64) {
             eprintln!("build {number}, -j{jobs}: interrupted at {at} of {all}, {how}");
             interrupt(&p, &mut build(&p, jobs), at, |cargo| match how {
                 0 => cargo.signal_group(Signal::INT),
-                1 => kill_process(cargo.pid(), Signal::INT).unwrap(),
-                2 => kill_process(cargo.pid(), Signal::TERM).unwrap(),
-                _ => kill_process(cargo.pid(), Signal::KILL).unwrap(),
+                1 => cargo.signal(Signal::INT),
+                2 => cargo.signal(Signal::TERM),
+                _ => cargo.signal(Signal::KILL),
             });
         }
         let jobs = random.u32(1..=16);
@@ -120,7 +119,7 @@ fn builds_in_a_row(count: usize, seed: u64) {
 }
 
 #[cargo_test]
-fn a_few_builds_in_a_row() {
+fn few_builds_in_a_row() {
     builds_in_a_row(4, 1);
 }
 

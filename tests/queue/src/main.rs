@@ -1,8 +1,7 @@
-//! `queue 100 1000 10000`: what the job queue alone costs for generated graphs of so many units.
+//! `queue 100 1000 10000`: what the job queue alone costs for generated graphs of these sizes.
 //!
-//! The CPU time of a whole cargo says little about its queue: resolving, fingerprints and the layout
-//! of the target directory cost more, and grow faster. So the queue is taken out, and with it that of
-//! the released cargo, and both are led through the same build:
+//! In a whole cargo, resolving, fingerprints and the target directory cost more than the queue. So our queue
+//! and that of the released cargo are led alone through the same build:
 //!
 //! ```text
 //!   Graph ──▶ Queue::plan                        8 slots, first in first out
@@ -12,16 +11,11 @@
 //!                      └─ metadata, finished, parked ◀── what has been there longest goes on
 //! ```
 //!
-//! [`build`] has that order, [`graph`] has what is built, [`ours`] and [`released`] call the queues as
-//! the two cargos do. Measured is all that [`build::build`] does, from the first unit added to the
-//! queue's end; its own share, a list of eight, is the same for both. On unix that is CPU time, so a
-//! busy machine disturbs it little.
+//! [`ours`] and [`released`] call the queues as the two cargos do. Measured is all that [`build::build`] does;
+//! its own share is the same for both. On unix that is CPU time, so a busy machine disturbs it little.
 //!
-//! A cargo leads its queue through one build, in memory that it has just got, and so does each process
-//! here: `queue --measure TASK`. In the same process a second round of a small graph would find
-//! in the caches, and in the hands of the allocator, what the first has left there.
-//!
-//! One line of JSON for each graph goes to stdout: see [`Line`].
+//! As in a cargo, each process leads a queue through one build (`queue --measure TASK`): a second round would
+//! find caches and an allocator that the first has warmed. A [`Line`] of JSON for each graph goes to stdout.
 
 mod build;
 mod graph;
@@ -55,11 +49,10 @@ static METER: meter::Meter = meter::Meter::new();
 /// The released cargo walks down the graph recursively.
 const STACK: usize = 512 << 20;
 
-/// Each graph is built at least and at most so often by each side, and in between as often as fits
-/// into the time. A round of a large graph takes the released queue seconds, and ours so little that
-/// few rounds would say nothing.
-const STOCK_ROUNDS: usize = 3;
+/// How often our queue builds each graph, as the time allows.
 const ROUNDS: RangeInclusive<usize> = 21..=101;
+/// How often the released queue does at least, which takes seconds for a large graph.
+const STOCK_ROUNDS: usize = 3;
 const TIME: Duration = Duration::from_millis(1500);
 
 /// Makes a process measure one [`Task`].
@@ -99,21 +92,15 @@ enum Figure {
     PeakBytes,
 }
 
-/// What a process of its own measures of one build.
-#[derive(Clone, Copy, Debug, Serialize, Deserialize)]
-struct Task {
-    shape: Shape,
-    units: usize,
-    side: Side,
-    figure: Figure,
-}
+/// What a process of its own measures: of a graph with this number of units.
+type Task = (Shape, usize, Side, Figure);
 
 fn main() -> Result<()> {
     let args: Vec<String> = std::env::args().skip(1).collect();
     if let [flag, task] = &args[..]
         && flag == MEASURE
     {
-        println!("{}", serde_json::from_str::<Task>(task)?.measure()?);
+        println!("{}", measure_task(serde_json::from_str(task)?)?);
         return Ok(());
     }
     let sizes = args.iter().map(|units| match units.parse() {
@@ -133,15 +120,7 @@ fn main() -> Result<()> {
 }
 
 fn measure(shape: Shape, units: usize) -> Result<Line> {
-    let ask = |figure, side| {
-        let task = Task {
-            shape,
-            units,
-            side,
-            figure,
-        };
-        task.measure_in_another_process()
-    };
+    let ask = |figure, side| ask_another_process((shape, units, side, figure));
     let (mut stock, mut ours) = (Vec::new(), Vec::new());
     let began = Instant::now();
     let is_time_left = || began.elapsed() < TIME;
@@ -168,36 +147,32 @@ fn measure(shape: Shape, units: usize) -> Result<Line> {
     })
 }
 
-impl Task {
-    fn measure_in_another_process(self) -> Result<u64> {
-        let output = Command::new(std::env::current_exe()?)
-            .args([MEASURE, &serde_json::to_string(&self)?])
-            .stderr(Stdio::inherit())
-            .output()?;
-        if !output.status.success() {
-            bail!("a queue did not get through a build: {self:?}");
-        }
-        let printed = String::from_utf8_lossy(&output.stdout);
-        let figure = printed.trim().parse();
-        figure.with_context(|| format!("{self:?} has printed `{printed}`"))
+fn ask_another_process(task: Task) -> Result<u64> {
+    let output = Command::new(std::env::current_exe()?)
+        .args([MEASURE, &serde_json::to_string(&task)?])
+        .stderr(Stdio::inherit())
+        .output()?;
+    if !output.status.success() {
+        bail!("a queue did not get through a build: {task:?}");
     }
+    let printed = String::from_utf8_lossy(&output.stdout);
+    let figure = printed.trim().parse();
+    figure.with_context(|| format!("{task:?} has printed `{printed}`"))
+}
 
-    fn measure(self) -> Result<u64> {
-        let measuring = thread::Builder::new().stack_size(STACK);
-        measuring
-            .spawn(move || {
-                let graph = Graph::new(self.shape, self.units);
-                match self.side {
-                    #[cfg(released)]
-                    Side::Stock => Ok(self.figure.of::<released::Released>(&graph)),
-                    #[cfg(not(released))]
-                    Side::Stock => bail!("this was compiled without the released cargo"),
-                    Side::Ours => Ok(self.figure.of::<Ours>(&graph)),
-                }
-            })?
-            .join()
-            .map_err(|_| anyhow!("a queue did not get through a build"))?
-    }
+fn measure_task((shape, units, side, figure): Task) -> Result<u64> {
+    let measuring = thread::Builder::new().stack_size(STACK).spawn(move || {
+        let graph = Graph::new(shape, units);
+        match side {
+            #[cfg(released)]
+            Side::Stock => Ok(figure.of::<released::Released>(&graph)),
+            #[cfg(not(released))]
+            Side::Stock => bail!("this was compiled without the released cargo"),
+            Side::Ours => Ok(figure.of::<Ours>(&graph)),
+        }
+    });
+    let measured = measuring?.join();
+    measured.map_err(|_| anyhow!("a queue did not get through a build"))?
 }
 
 impl Figure {

@@ -9,8 +9,6 @@ use anyhow::{Context, Result, bail};
 use cargo_pipelining::trace::{Outcome, Phase, Reason, WaitedFor};
 use fs_err as fs;
 use serde::Deserialize;
-use serde::de::IntoDeserializer;
-use serde::de::value::{Error, StrDeserializer};
 
 #[derive(Debug, Default)]
 pub struct BuildTrace {
@@ -205,8 +203,7 @@ pub fn most_at_once(intervals: impl IntoIterator<Item = (Moment, Option<Moment>)
 }
 
 fn phase(name: &str) -> Result<Phase> {
-    let name: StrDeserializer<'_, Error> = name.into_deserializer();
-    Ok(Phase::deserialize(name)?)
+    Ok(serde_json::from_value(name.into())?)
 }
 
 impl UnitRun {

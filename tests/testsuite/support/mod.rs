@@ -19,7 +19,7 @@ use std::process::{Command, Stdio};
 use std::sync::LazyLock;
 
 use cargo_test_support::prelude::*;
-use cargo_test_support::{Execs, Project, ProjectBuilder};
+use cargo_test_support::{Execs, Project, ProjectBuilder, basic_bin_manifest, project};
 
 pub use build_trace::BuildTrace;
 
@@ -90,6 +90,22 @@ impl ExecsExt for Execs {
 /// The manifest of a package; `rest` follows the table `package`.
 pub fn manifest(name: &str, rest: &str) -> String {
     format!("[package]\nname = '{name}'\nversion = '0.1.0'\nedition = '2021'\n{rest}")
+}
+
+/// A binary that does nothing.
+pub fn empty_bin(name: &str) -> ProjectBuilder {
+    project()
+        .file("Cargo.toml", &basic_bin_manifest(name))
+        .file("src/main.rs", "fn main() {}")
+}
+
+/// Makes a named pipe in a project.
+#[cfg(unix)]
+pub fn mkfifo(p: &Project, name: &str) -> PathBuf {
+    let path = p.root().join(name);
+    let made = Command::new("mkfifo").arg(&path).status();
+    assert!(made.unwrap().success());
+    path
 }
 
 pub trait BuilderExt: Sized {
