@@ -66,11 +66,8 @@ fn check_with(what: &str, p: &Project, shows: bool, variable: &str, edit: impl F
         build(p, released, variable);
         print(p)
     });
-    assert_eq!(
-        expected != before,
-        shows,
-        "{what}: {before:?}, {expected:?}"
-    );
+    let differs = expected != before;
+    assert_eq!(differs, shows, "{what}: {before:?}, {expected:?}");
     build(p, ours, variable);
     assert_eq!(print(p), expected, "{what}");
     for execs in [ours, released] {
@@ -119,10 +116,7 @@ fn scripted(script: &str, lib: &str, manifest: &str) -> ProjectBuilder {
         .file("script/listed/first", "first")
         .file("script/input", "1")
         .file("script/code.c", "int code(void) { return 1; }\n")
-        .file(
-            "script/build.rs",
-            &format!("{HELPERS}\nfn main() {{ {script} }}"),
-        )
+        .file("script/build.rs", &build_script(script))
         .lib(
             "middle",
             "[dependencies]\nscript.path = '../script'",
@@ -133,6 +127,11 @@ fn scripted(script: &str, lib: &str, manifest: &str) -> ProjectBuilder {
             "[dependencies]\nmiddle.path = '../middle'",
             r#"fn main() { println!("{}", middle::middle()) }"#,
         )
+}
+
+/// A build script with this body.
+fn build_script(body: &str) -> String {
+    format!("{HELPERS}\nfn main() {{ {body} }}")
 }
 
 /// The manifest of a package that needs `low`.
@@ -232,11 +231,8 @@ fn every_way_to_link_c_code() {
         let is_outside = search.contains("libs");
         check(&format!("{what}, replaced"), &p, is_outside, |p| {
             if is_outside {
-                let dir = if search.contains("libs/c") {
-                    "libs/c"
-                } else {
-                    "libs"
-                };
+                let is_deeper = search.contains("libs/c");
+                let dir = if is_deeper { "libs/c" } else { "libs" };
                 replace_library(&p.root().join(dir));
             }
             touch_low(p);
@@ -247,13 +243,15 @@ fn every_way_to_link_c_code() {
 /// Puts another library into a directory, without the build script.
 fn replace_library(dir: &Path) {
     fs::write(dir.join("code.c"), "int code(void) { return 3; }\n").unwrap();
-    let run = |program: &str, args: &[&str]| {
-        let status = Command::new(program).args(args).current_dir(dir).status();
-        assert!(status.unwrap().success());
-    };
-    run("cc", &["-c", "code.c", "-o", "code.o"]);
+    run_in(dir, &["cc", "-c", "code.c", "-o", "code.o"]);
     fs::remove_file(dir.join("libcode.a")).unwrap();
-    run("ar", &["crsD", "libcode.a", "code.o"]);
+    run_in(dir, &["ar", "crsD", "libcode.a", "code.o"]);
+}
+
+fn run_in(dir: &Path, line: &[&str]) {
+    let mut command = Command::new(line[0]);
+    let status = command.args(&line[1..]).current_dir(dir).status();
+    assert!(status.unwrap().success());
 }
 
 /// A package without a script bundles a library that the script of another one has made.
@@ -284,21 +282,17 @@ fn linker_arguments_name_files() {
     let p = workspace(&["app"])
         .bin("app", ON_LOW, main)
         .file("app/code.c", "int code(void) { return 1; }\n")
-        .file(
-            "app/build.rs",
-            &format!("{HELPERS}\nfn main() {{ {script} }}"),
-        )
+        .file("app/build.rs", &build_script(script))
         .build();
     check("the script runs", &p, true, |p| {
         p.change_file("app/code.c", "int code(void) { return 2; }\n");
     });
     check("the object is replaced", &p, true, |p| {
         p.change_file("app/other.c", "int code(void) { return 3; }\n");
-        let status = Command::new("cc")
-            .args(["-c", "other.c", "-o", "code.o"])
-            .current_dir(p.root().join("app"))
-            .status();
-        assert!(status.unwrap().success());
+        run_in(
+            &p.root().join("app"),
+            &["cc", "-c", "other.c", "-o", "code.o"],
+        );
         touch_low(p);
     });
 }

@@ -22,13 +22,13 @@ fn held_until_released() -> Project {
 
 /// Kills a build in which a link is parked, and builds again.
 #[track_caller]
-fn killed(kill: impl Fn(&Running)) {
+fn killed(is_for_group: bool, signal: Signal) {
     let p = held_until_released();
     let mut running = Running::parked(&p, "build", 1);
     assert_eq!(hollow_rlibs(&p.root()).len(), 1);
     assert_eq!(gates(&p.root()).len(), 1);
     assert!(processes_in(&p.root()).iter().any(Process::is_shim));
-    kill(&running);
+    running.kill(is_for_group, signal);
     assert!(!running.wait().success());
     // Before what it waits for is ready.
     wait_until("the link ends", || {
@@ -46,35 +46,24 @@ fn killed(kill: impl Fn(&Running)) {
 }
 
 #[cargo_test]
-fn killed_cargo() {
-    killed(|running| running.signal(Signal::KILL));
-}
-
-#[cargo_test]
-fn interrupted_group() {
-    killed(|running| running.signal_group(Signal::INT));
-}
-
-#[cargo_test]
-fn interrupted_cargo() {
-    killed(|running| running.signal(Signal::INT));
-}
-
-#[cargo_test]
-fn terminated_cargo() {
-    killed(|running| running.signal(Signal::TERM));
-}
-
-#[cargo_test]
-fn hung_up_group() {
-    killed(|running| running.signal_group(Signal::HUP));
+fn killed_builds_leave_no_linker() {
+    for (is_for_group, signal) in [
+        (false, Signal::KILL),
+        (true, Signal::INT),
+        (false, Signal::INT),
+        (false, Signal::TERM),
+        (true, Signal::HUP),
+    ] {
+        eprintln!("{signal:?}, to the group: {is_for_group}");
+        killed(is_for_group, signal);
+    }
 }
 
 #[cargo_test]
 fn hollow_rlib_of_killed_build_is_ignored() {
     let p = held_until_released();
     let mut running = Running::parked(&p, "build", 1);
-    running.signal_group(Signal::KILL);
+    running.kill(true, Signal::KILL);
     assert!(!running.wait().success());
     await_no_process(&p.root());
     assert_eq!(hollow_rlibs(&p.root()).len(), 1);

@@ -3,7 +3,7 @@
 use cargo_test_support::prelude::*;
 use cargo_test_support::{Execs, Project, project, str};
 
-use crate::support::{BuilderExt, ExecsExt, ProjectExt, manifest};
+use crate::support::{BuilderExt, ExecsExt, ProjectExt, assert_everywhere, manifest};
 
 /// A library and a library that uses it.
 fn two_libraries() -> Project {
@@ -18,11 +18,12 @@ fn two_libraries() -> Project {
 }
 
 /// Returns true if `foo` waits only for the metadata of `bar` with the given setting.
-fn waits_for_metadata(p: &Project, set: impl FnOnce(&mut Execs) -> &mut Execs) -> bool {
+fn waits_for_metadata(p: &Project, set: &dyn Fn(&mut Execs)) -> bool {
     p.build_dir().rm_rf();
     let mut execs = p.cargo("build");
     execs.env("CARGO_BUILD_TRACE", "trace.json");
-    set(&mut execs).run();
+    set(&mut execs);
+    execs.run();
     let trace = p.trace();
     trace.assert_sound(u64::MAX);
     let dependent = trace.lib("foo");
@@ -34,27 +35,16 @@ fn waits_for_metadata(p: &Project, set: impl FnOnce(&mut Execs) -> &mut Execs) -
 #[cargo_test]
 fn every_value_everywhere() {
     let p = two_libraries();
-    assert!(waits_for_metadata(&p, |cargo| cargo));
-    for (value, expected) in [
+    assert!(waits_for_metadata(&p, &|_| {}));
+    let key = ("build.pipelining", "CARGO_BUILD_PIPELINING");
+    for value in [
         ("off", false),
         ("metadata", true),
         ("link", true),
         ("true", true),
         ("false", false),
     ] {
-        let environment =
-            waits_for_metadata(&p, |cargo| cargo.env("CARGO_BUILD_PIPELINING", value));
-        assert_eq!(environment, expected, "{value} in the environment");
-        let toml = match value.parse::<bool>() {
-            Ok(value) => format!("build.pipelining={value}"),
-            Err(_) => format!("build.pipelining={value:?}"),
-        };
-        let argument = waits_for_metadata(&p, |cargo| cargo.arg("--config").arg(&toml));
-        assert_eq!(argument, expected, "{toml} as an argument");
-        p.change_file(".cargo/config.toml", &toml);
-        let file = waits_for_metadata(&p, |cargo| cargo);
-        assert_eq!(file, expected, "{toml} in a file");
-        p.change_file(".cargo/config.toml", "");
+        assert_everywhere(&p, key, value, |set| waits_for_metadata(&p, set));
     }
 }
 

@@ -40,9 +40,9 @@ fn paused_job_takes_a_free_slot() {
 
 /// Kills cargo, and asserts that nothing stays stopped and that the next build succeeds.
 #[track_caller]
-fn killed(kill: impl Fn(&Build)) {
+fn killed(is_for_group: bool, signal: Signal) {
     let mut build = Build::paused("build -j2");
-    kill(&build);
+    build.cargo.kill(is_for_group, signal);
     // Before any compiler can end by itself.
     let status = build.cargo.wait();
     assert!(!status.success());
@@ -60,33 +60,18 @@ fn killed(kill: impl Fn(&Build)) {
 }
 
 #[cargo_test]
-fn killed_cargo() {
-    killed(|build| build.cargo.signal(Signal::KILL));
-}
-
-#[cargo_test]
-fn interrupted_group() {
-    killed(|build| build.cargo.signal_group(Signal::INT));
-}
-
-#[cargo_test]
-fn interrupted_cargo() {
-    killed(|build| build.cargo.signal(Signal::INT));
-}
-
-#[cargo_test]
-fn terminated_cargo() {
-    killed(|build| build.cargo.signal(Signal::TERM));
-}
-
-#[cargo_test]
-fn terminated_group() {
-    killed(|build| build.cargo.signal_group(Signal::TERM));
-}
-
-#[cargo_test]
-fn hung_up_group() {
-    killed(|build| build.cargo.signal_group(Signal::HUP));
+fn killed_builds_leave_nothing_stopped() {
+    for (is_for_group, signal) in [
+        (false, Signal::KILL),
+        (true, Signal::INT),
+        (false, Signal::INT),
+        (false, Signal::TERM),
+        (true, Signal::TERM),
+        (true, Signal::HUP),
+    ] {
+        eprintln!("{signal:?}, to the group: {is_for_group}");
+        killed(is_for_group, signal);
+    }
 }
 
 #[cargo_test]
@@ -237,15 +222,19 @@ fn settings_prevent_pauses() {
 /// How much may be paused is a share of what is available to cargo, not to the machine.
 #[cargo_test]
 fn control_group_with_little_memory() {
-    // Enough to build in, but not to pause in: a rustc has more than a twentieth of it.
+    // Enough to build in, but not to pause in: the compiler has more than a twentieth of it.
     let Some(group) = ControlGroup::of_memory(512 << 20) else {
         eprintln!("skipped: only root may make control groups, where memory is controlled");
         return;
     };
-    let share = ("CARGO_BUILD_PAUSE_MEMORY", "5%");
+    let set = |cargo: &mut Execs| {
+        cargo
+            .env("CARGO_BUILD_PAUSE_MEMORY", "5%")
+            .env("MEMORY", (40 << 20).to_string());
+    };
     let p = slow_busy_and_urgent();
     let mut cargo = p.cargo("build -j2");
-    cargo.env(share.0, share.1);
+    set(&mut cargo);
     let trace = Build::paused_by(p, cargo).succeed(2);
     assert_eq!(trace.paused(), ["slow"]);
 
@@ -253,10 +242,8 @@ fn control_group_with_little_memory() {
     let join = format!("echo $$ >{} && exec \"$CARGO\" build -j2", procs.display());
     let p = slow_busy_and_urgent();
     let mut shell = p.process("sh");
-    shell
-        .args(&["-c", &join])
-        .env("CARGO", replacement())
-        .env(share.0, share.1);
+    shell.args(&["-c", &join]).env("CARGO", replacement());
+    set(&mut shell);
     assert_nothing_is_paused_by(p, shell);
 }
 

@@ -7,7 +7,7 @@ use std::path::PathBuf;
 use cargo_test_support::prelude::*;
 use cargo_test_support::{Execs, Project, paths, project, str};
 
-use crate::support::{BuilderExt, ExecsExt, ProjectExt, empty_bin, manifest};
+use crate::support::{BuilderExt, ExecsExt, ProjectExt, assert_everywhere, empty_bin, manifest};
 
 /// A package whose name is in no file by accident.
 fn foo() -> Project {
@@ -40,27 +40,22 @@ fn assert_messages(p: &Project, line: &str, expected: impl IntoData) {
 }
 
 /// Returns true if costs are recorded with the given setting.
-fn records(p: &Project, set: impl FnOnce(&mut Execs) -> &mut Execs) -> bool {
+fn records(p: &Project, set: &dyn Fn(&mut Execs)) -> bool {
     p.build_dir().rm_rf();
     let _ = fs::remove_file(store());
-    set(&mut p.cargo("build")).run();
+    let mut cargo = p.cargo("build");
+    set(&mut cargo);
+    cargo.run();
     store().exists()
 }
 
 #[cargo_test]
 fn every_value_everywhere() {
     let p = foo();
-    assert!(records(&p, |cargo| cargo));
-    for (value, expected) in [("critical-path", true), ("stock", false)] {
-        let environment = records(&p, |cargo| cargo.env("CARGO_BUILD_SCHEDULE", value));
-        assert_eq!(environment, expected, "{value} in the environment");
-        let toml = format!("build.schedule={value:?}");
-        let argument = records(&p, |cargo| cargo.arg("--config").arg(&toml));
-        assert_eq!(argument, expected, "{toml} as an argument");
-        p.change_file(".cargo/config.toml", &toml);
-        let file = records(&p, |cargo| cargo);
-        assert_eq!(file, expected, "{toml} in a file");
-        p.change_file(".cargo/config.toml", "");
+    assert!(records(&p, &|_| {}));
+    let key = ("build.schedule", "CARGO_BUILD_SCHEDULE");
+    for value in [("critical-path", true), ("stock", false)] {
+        assert_everywhere(&p, key, value, |set| records(&p, set));
     }
 }
 

@@ -102,10 +102,10 @@ fn builds_in_a_row(count: usize, seed: u64) {
             let how = random.usize(0..4);
             eprintln!("build {number}, -j{jobs}: interrupted at {at} of {all}, {how}");
             interrupt(&p, &mut build(&p, jobs), at, |cargo| match how {
-                0 => cargo.signal_group(Signal::INT),
-                1 => cargo.signal(Signal::INT),
-                2 => cargo.signal(Signal::TERM),
-                _ => cargo.signal(Signal::KILL),
+                0 => cargo.kill(true, Signal::INT),
+                1 => cargo.kill(false, Signal::INT),
+                2 => cargo.kill(false, Signal::TERM),
+                _ => cargo.kill(false, Signal::KILL),
             });
         }
         let jobs = random.u32(1..=16);

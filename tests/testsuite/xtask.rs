@@ -67,6 +67,14 @@ fn tree(checkout: &Path) -> PathBuf {
     checkout.join("target/upstream").join(base())
 }
 
+#[track_caller]
+fn git(tree: &Path, line: &str) {
+    let mut git = std::process::Command::new("git");
+    let output = git.args(line.split(' ')).current_dir(tree).output();
+    let output = output.unwrap();
+    assert!(output.status.success(), "{output:?}");
+}
+
 /// The first line of `series` that names a patch.
 fn first_patch(checkout: &Path) -> String {
     let series = std::fs::read_to_string(checkout.join("patches/series")).unwrap();
@@ -168,11 +176,10 @@ fn prefixes_name_files_that_are_not_formatted() {
     xtask_in(&checkout, "assemble --upto 0").run();
     let tree = tree(&checkout);
     std::fs::write(tree.join("src/lib.rs"), "fn  f() {}\n").unwrap();
-    let mut git = std::process::Command::new("git");
-    git.args(["-c", "user.name=me", "-c", "user.email=me@example.com"])
-        .args(["commit", "--quiet", "--all", "--message", "Untidy"])
-        .current_dir(&tree);
-    assert!(git.status().unwrap().success());
+    git(
+        &tree,
+        "-c user.name=me -c user.email=me@example.com commit --quiet --all --message Untidy",
+    );
     std::fs::remove_dir_all(checkout.join("patches")).unwrap();
     checkout.join("patches").mkdir_p();
     let base = root().join("patches/base");
@@ -380,18 +387,9 @@ the whole series is applied; then run `cargo xtask export` here
 
 "#]]);
     let tree = checkout.join("target/upstream/cargo-9.9.9");
-    for args in [
-        &["checkout", "--theirs", "Cargo.toml"][..],
-        &["add", "Cargo.toml"],
-        &["-c", "core.editor=true", "rebase", "--continue"],
-    ] {
-        let git = std::process::Command::new("git")
-            .args(args)
-            .current_dir(&tree)
-            .output()
-            .unwrap();
-        assert!(git.status.success(), "{git:?}");
-    }
+    git(&tree, "checkout --theirs Cargo.toml");
+    git(&tree, "add Cargo.toml");
+    git(&tree, "-c core.editor=true rebase --continue");
     xtask_in(&checkout, "export").run();
     let patch = checkout.join("patches/build-depend-on-cargo-pipelining.patch");
     let text = std::fs::read_to_string(patch).unwrap();

@@ -153,17 +153,14 @@ impl Recording {
     }
 
     fn decode(compressed: impl Read) -> Result<Self> {
-        #[derive(Deserialize)]
-        struct Versioned {
-            version: u32,
-        }
         let mut text = String::new();
         GzDecoder::new(compressed).read_to_string(&mut text)?;
-        let Versioned { version } = serde_json::from_str(&text)?;
-        if version != VERSION {
+        let json: serde_json::Value = serde_json::from_str(&text)?;
+        let version = &json["version"];
+        if *version != VERSION {
             bail!("it has version {version} of the format, and only {VERSION} can be read");
         }
-        let recording: Recording = serde_json::from_str(&text)?;
+        let recording: Recording = serde_json::from_value(json)?;
         recording.check()?;
         Ok(recording)
     }

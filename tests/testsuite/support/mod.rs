@@ -99,6 +99,32 @@ pub fn empty_bin(name: &str) -> ProjectBuilder {
         .file("src/main.rs", "fn main() {}")
 }
 
+/// Asserts that a setting has an effect in the environment, as an argument and in a file.
+#[track_caller]
+pub fn assert_everywhere(
+    p: &Project,
+    (key, variable): (&str, &str),
+    (value, expected): (&str, bool),
+    has_effect: impl Fn(&dyn Fn(&mut Execs)) -> bool,
+) {
+    let environment = has_effect(&|cargo| {
+        cargo.env(variable, value);
+    });
+    assert_eq!(environment, expected, "{value} in the environment");
+    let toml = match value.parse::<bool>() {
+        Ok(value) => format!("{key}={value}"),
+        Err(_) => format!("{key}={value:?}"),
+    };
+    let argument = has_effect(&|cargo| {
+        cargo.arg("--config").arg(&toml);
+    });
+    assert_eq!(argument, expected, "{toml} as an argument");
+    p.change_file(".cargo/config.toml", &toml);
+    let file = has_effect(&|_| {});
+    assert_eq!(file, expected, "{toml} in a file");
+    p.change_file(".cargo/config.toml", "");
+}
+
 /// Makes a named pipe in a project.
 #[cfg(unix)]
 pub fn mkfifo(p: &Project, name: &str) -> PathBuf {

@@ -27,8 +27,8 @@ use super::running::{
 use super::{BuildTrace, BuilderExt, ProjectExt, manifest, replacement};
 
 /// Stands in for rustc. At each door it reports its arrival, and reads whether to go on; where there is no
-/// door, it is rustc. Cargo pauses only the rustc of the sysroot, so the sysroot that this one reports has
-/// the shell for rustc.
+/// door, it is rustc. It holds `MEMORY` bytes before its metadata is announced. Cargo pauses only the rustc
+/// of the sysroot, so the sysroot that this one reports has the shell for rustc.
 const RUSTC: &str = r#"#!/bin/sh
 before= name= out= extra=
 for arg; do
@@ -56,6 +56,7 @@ esac
 door "$name"
 [ -p "$DOORS/$name-codegen" ] || exec rustc "$@"
 rustc "$@" 2>"$DOORS/$name-stderr" || exit 1
+memory=$(head -c "${MEMORY:-0}" /dev/zero | tr '\0' x)
 rlib="$out/lib$name$extra.rlib"
 mv "$rlib" "$rlib.real"
 sed '/"emit":"metadata"/q' "$DOORS/$name-stderr" >&2

@@ -84,13 +84,15 @@ impl Running {
         Pid::from_child(&self.child)
     }
 
-    /// Sends a signal to cargo alone.
-    pub fn signal(&self, signal: Signal) {
-        kill_process(self.pid(), signal).unwrap();
-    }
-
-    pub fn signal_group(&self, signal: Signal) {
-        kill_process_group(self.pid(), signal).unwrap();
+    /// Sends a signal to cargo, or to all of its group.
+    pub fn kill(&self, is_for_group: bool, signal: Signal) {
+        let pid = self.pid();
+        let sent = if is_for_group {
+            kill_process_group(pid, signal)
+        } else {
+            kill_process(pid, signal)
+        };
+        sent.unwrap();
     }
 
     /// Releases `slow`.
