@@ -1,9 +1,7 @@
 //! Runs git on one repository, independently of the machine.
 //!
-//! The ids of the commits and the bytes of the patches must be the same on every machine. So git
-//! reads no configuration of the user or the system, no attributes and hooks, no variables of a
-//! surrounding `git` command (this may run in a hook), and finds no repository further up: the trees
-//! lie inside this checkout.
+//! Commits and patches must be the same on every machine. So git reads no configuration, attributes and hooks,
+//! no variables of a surrounding `git` (this may run in a hook), and finds no repository further up.
 
 use std::path::{Path, PathBuf};
 

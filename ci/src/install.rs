@@ -1,9 +1,8 @@
 //! `cargo xtask install`: a rustup toolchain that is the active one with another cargo.
 //!
-//! It is a directory of links, so it costs nothing and follows the updates of the toolchain it was
-//! made from; only `bin/cargo` is a file. rustup selects it like any other, and cargo then runs the
-//! rustc of that toolchain itself. A bare binary on `PATH` would run rustup's proxy instead, which
-//! obeys a `rust-toolchain.toml` in whatever dependency is built.
+//! It is a directory of links, so it follows the updates of the original; only `bin/cargo` is a file. Its cargo
+//! runs the rustc of that toolchain. A bare binary on `PATH` would run rustup's proxy, which obeys a
+//! `rust-toolchain.toml` in whatever dependency is built.
 
 use std::path::{Path, PathBuf};
 

@@ -1,8 +1,7 @@
 //! Locks on the assembled trees.
 //!
-//! A command that reads a tree (a build, a run of the testsuite) shares its lock; one that changes it
-//! holds the lock alone. Each tree has its own: a command may hold the lock of one while it assembles
-//! another. The operating system releases the locks of a process that ends.
+//! A command that reads a tree shares its lock; one that changes it holds the lock alone. Each tree has its own.
+//! The operating system releases the locks of a process that ends.
 
 use std::fs::{File, TryLockError};
 use std::io;

@@ -8,15 +8,11 @@ use cargo_pipelining::trace::Reason;
 use cargo_test_support::prelude::*;
 use cargo_test_support::{Project, str};
 
-use crate::support::cutoff::{CutoffExt, made, workspace};
+use crate::support::cutoff::{CutoffExt, made, set, workspace};
 use crate::support::{ExecsExt, ProjectExt};
 
 const BUILD: &str = "build --workspace";
 const ALL: &str = "build --workspace --all-targets";
-
-fn set(names: &[&str]) -> BTreeSet<String> {
-    names.iter().map(|name| (*name).to_owned()).collect()
-}
 
 const NOTHING: &[&str] = &[];
 

@@ -1,13 +1,12 @@
 //! Fifty libraries in a chain of diamonds, with ten binaries on top: how much of it is made after an
 //! edit at the bottom.
 
-use std::collections::BTreeSet;
 use std::process::Command;
 
 use cargo_test_support::prelude::*;
 use cargo_test_support::{Project, project};
 
-use crate::support::cutoff::CutoffExt;
+use crate::support::cutoff::{CutoffExt, set};
 use crate::support::root;
 
 const BUILD: &str = "build --workspace";
@@ -24,10 +23,6 @@ fn diamonds() -> Project {
     p
 }
 
-fn set<const N: usize>(names: [&str; N]) -> BTreeSet<String> {
-    names.map(str::to_owned).into()
-}
-
 #[cargo_test]
 fn edits_at_the_bottom() {
     let p = diamonds();
@@ -37,13 +32,13 @@ fn edits_at_the_bottom() {
 
     let text = p.read_file(base) + "// A comment.\n";
     p.change_file(base, &text);
-    assert_eq!(p.made(BUILD), set(["base lib"]), "a comment");
+    assert_eq!(p.made(BUILD), set(&["base lib"]), "a comment");
     p.touch(base);
-    assert_eq!(p.made(BUILD), set(["base lib"]), "a touch");
+    assert_eq!(p.made(BUILD), set(&["base lib"]), "a touch");
     p.change_file(base, "an edit");
     p.change_file(base, &text);
-    assert_eq!(p.made(BUILD), set(["base lib"]), "an edit and its revert");
-    let mut after_a_run = set(["native-sys run", "native-sys lib native_sys"]);
+    assert_eq!(p.made(BUILD), set(&["base lib"]), "an edit and its revert");
+    let mut after_a_run = set(&["native-sys run", "native-sys lib native_sys"]);
     after_a_run.extend((0..10).map(|bin| format!("bin{bin} bin")));
     p.touch("native-sys/again");
     assert_eq!(p.made(BUILD), after_a_run, "a build script");

@@ -32,14 +32,6 @@ fn build(p: &Project, execs: fn(&Project, &str) -> Execs, variable: &str) {
         .run();
 }
 
-fn ours(p: &Project, line: &str) -> Execs {
-    p.incremental(line)
-}
-
-fn released(p: &Project, line: &str) -> Execs {
-    p.released(line)
-}
-
 /// Makes everything dirty that is above `low`.
 fn touch_low(p: &Project) {
     touch(&p.root().join("low/src/lib.rs"));
@@ -59,18 +51,18 @@ fn check(what: &str, p: &Project, shows: bool, edit: impl FnOnce(&Project)) {
 
 #[track_caller]
 fn check_with(what: &str, p: &Project, shows: bool, variable: &str, edit: impl FnOnce(&Project)) {
-    build(p, ours, "1");
+    build(p, Project::incremental, "1");
     let before = print(p);
     edit(p);
     let expected = copied(p, |p| {
-        build(p, released, variable);
+        build(p, Project::released, variable);
         print(p)
     });
     let differs = expected != before;
     assert_eq!(differs, shows, "{what}: {before:?}, {expected:?}");
-    build(p, ours, variable);
+    build(p, Project::incremental, variable);
     assert_eq!(print(p), expected, "{what}");
-    for execs in [ours, released] {
+    for execs in [Project::incremental, Project::released] {
         execs(p, "build --workspace -v")
             .env("VARIABLE", variable)
             .with_stderr_does_not_contain("[DIRTY][..]")
@@ -405,7 +397,7 @@ fn undeclared_inputs_of_macros() {
     let configured = "pub fn text() -> String { macros::variable!(CONFIGURED).to_owned() }";
     p.change_file("script/src/lib.rs", configured);
     check("a configured variable", &p, true, |p| {
-        build(p, ours, "1");
+        build(p, Project::incremental, "1");
         p.change_file(".cargo/config.toml", "env.CONFIGURED = 'value'");
         touch_low(p);
     });
@@ -460,15 +452,10 @@ fn sources_reached_through_out_dir() {
 }
 
 fn set_modified(path: &Path, hours: i64) {
-    let offset = std::time::Duration::from_secs(hours.unsigned_abs() * 3600);
-    let now = std::time::SystemTime::now();
-    let time = if hours < 0 {
-        now - offset
-    } else {
-        now + offset
-    };
+    let a_day_ago = std::time::SystemTime::now() - std::time::Duration::from_hours(24);
+    let offset = std::time::Duration::from_hours(24_u64.saturating_add_signed(hours));
     let file = fs::File::options().append(true).open(path).unwrap();
-    file.set_modified(time).unwrap();
+    file.set_modified(a_day_ago + offset).unwrap();
 }
 
 #[cargo_test]
@@ -486,17 +473,14 @@ fn older_and_future_times() {
     // From then on it is always newer than what was made of it.
     fs::write(&page, "three").unwrap();
     set_modified(&page, 1);
-    build(&p, ours, "1");
+    build(&p, Project::incremental, "1");
     p.change_file("script/src/lib.rs", &lib.replace("{} {}", "{}, {}"));
     let expected = copied(&p, |p| {
-        build(p, released, "1");
+        build(p, Project::released, "1");
         print(p)
     });
-    build(&p, ours, "1");
-    assert_eq!(
-        (print(&p), expected),
-        ("three, 7\n".to_owned(), "three, 7\n".to_owned())
-    );
+    build(&p, Project::incremental, "1");
+    assert_eq!((&*print(&p), &*expected), ("three, 7\n", "three, 7\n"));
 }
 
 /// A new change time (`ctime`) of a file is no reason to link again.
@@ -540,7 +524,7 @@ fn wrapper_and_linker_are_edited() {
     check("linker", &p, true, |_| edit("linker", "code.c", "other.c"));
     edit("linker", "other.c", "code.c");
     check("its environment", &p, true, |p| {
-        build(p, ours, "1");
+        build(p, Project::incremental, "1");
         let linked = "env.LINKED = 'other.c'\n";
         p.change_file(
             ".cargo/config.toml",

@@ -270,39 +270,32 @@ fn lto_across_crates_waits() {
 }
 
 #[cargo_test]
-fn flags_that_wait() {
-    for (flag, reason) in [
+fn flags_and_arguments_that_wait() {
+    let build = "build --workspace";
+    let print = "rustc --bin foo -- --print link-args";
+    // rustc picks a linker that goes with the flavor.
+    for (line, flags, reason) in [
         (
+            build,
             "-Clinker-plugin-lto",
             "rustc prepares rlibs for LTO in the linker",
         ),
-        // rustc picks a linker that goes with the flavor.
         (
+            build,
             "-Clinker-flavor=gcc",
             "only the flavor of the linker is known",
         ),
-    ] {
-        let p = bin_that_waits("").build();
-        assert_waits(p, "build --workspace", reason, "bin", |cargo| {
-            cargo.env("RUSTFLAGS", flag)
-        });
-    }
-}
-
-#[cargo_test]
-fn arguments_that_wait() {
-    for (line, reason) in [
         (
             "build --workspace -j1",
+            "",
             "all that it links was ready when it started",
         ),
-        (
-            "rustc --bin foo -- --print link-args",
-            "`--print` may show the linker's arguments",
-        ),
+        (print, "", "`--print` may show the linker's arguments"),
     ] {
         let p = bin_that_waits("").build();
-        assert_waits(p, line, reason, "bin", |cargo| cargo);
+        assert_waits(p, line, reason, "bin", |cargo| {
+            cargo.env("RUSTFLAGS", flags)
+        });
     }
 }
 

@@ -199,39 +199,36 @@ fn linker_cannot_be_started() {
 /// However a linker fails, the message is that of mode `metadata`.
 #[cargo_test]
 fn linker_fails() {
+    let exit = |status| {
+        let message = format!("error: linking with `./own-cc` failed: exit status: {status}");
+        (
+            format!("#!/bin/sh\necho I do not link >&2\nexit {status}\n"),
+            message,
+        )
+    };
+    let other = |script: &str, message: &str| (script.to_owned(), message.to_owned());
+    let not_executable = "Exec format error";
     for (script, message) in [
-        (
-            "#!/bin/sh\necho I do not link >&2\nexit 1\n",
-            "I do not link",
-        ),
-        (
-            "#!/bin/sh\nexit 1\n",
-            "error: linking with `./own-cc` failed: exit status: 1",
-        ),
-        (
-            "#!/bin/sh\nexit 2\n",
-            "error: linking with `./own-cc` failed: exit status: 2",
-        ),
-        (
-            "#!/bin/sh\nexit 101\n",
-            "error: linking with `./own-cc` failed: exit status: 101",
-        ),
-        (
-            "#!/bin/sh\nexit 127\n",
-            "error: linking with `./own-cc` failed: exit status: 127",
-        ),
-        ("#!/bin/sh\nkill -KILL $$\n", "failed: signal: 9 (SIGKILL)"),
+        exit(1),
+        exit(2),
+        exit(101),
+        exit(127),
+        other("#!/bin/sh\nkill -KILL $$\n", "failed: signal: 9 (SIGKILL)"),
         // Neither a program nor a script: a shell at worst must not make it look like success.
-        ("\u{7f}ELF\u{1}\n)(\n", "Exec format error"),
+        other("\u{7f}ELF\u{1}\n)(\n", not_executable),
         // A shell runs this in some ways of executing, and not in others.
-        (
+        other(
             "echo ran >>ran-without-interpreter\nexec cc \"$@\"\n",
-            "Exec format error",
+            not_executable,
         ),
     ] {
-        let p = bin_on_slow().executable("own-cc", script).build();
+        let p = bin_on_slow().executable("own-cc", &script).build();
         let output = assert_fails(&p, "build", 1, own_cc);
-        let count = output.count(message);
+        let count = output.count(&message);
+        assert_eq!(
+            output.count("I do not link") > 0,
+            script.contains("I do not link")
+        );
         let is_exact = message.contains("failed: ");
         assert!(count == 1 || count > 1 && !is_exact, "{script} {output:#?}");
         assert!(!p.root().join("ran-without-interpreter").exists());

@@ -5,7 +5,7 @@ use cargo_test_support::prelude::*;
 use cargo_test_support::{Project, project};
 
 use crate::support::build_trace::UnitRun;
-use crate::support::{BuildTrace, BuilderExt, ProjectExt, manifest};
+use crate::support::{BuildTrace, BuilderExt, ExecsExt, ProjectExt, manifest};
 
 /// A bit of everything: libraries on libraries, a proc macro with a dependency, a build script
 /// with one, a library of two crate types, two binaries and a test.
@@ -191,13 +191,11 @@ fn keep_going_builds_the_rest() {
     );
     p.cargo("build --keep-going -j2")
         .env("CARGO_BUILD_TRACE", "trace.json")
-        .with_status(101)
-        .with_stderr_data(cargo_test_support::str![[r#"
+        .fails(cargo_test_support::str![[r#"
 ...
 [ERROR] could not compile `both` (lib) due to 1 previous error
 ...
-"#]])
-        .run();
+"#]]);
     let trace = p.trace();
     assert_eq!(trace.lib("both").outcome, Some(Outcome::Failed));
     assert_eq!(trace.lib("both").all, None);

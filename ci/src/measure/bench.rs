@@ -5,9 +5,7 @@
 //!   generated  ──> the two queues alone                            ──> CPU time and memory
 //! ```
 //!
-//! The sides, [`Side::ALL`], differ in how early a unit may start, and in which goes first: by measured
-//! costs, by guessed ones (cold), or in the order of the released cargo. What a simulation leaves out is in
-//! the documentation of the `replay` package.
+//! The documentation of the `replay` package lists what a simulation leaves out.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -117,7 +115,6 @@ pub fn run(project: &Project, args: &Args) -> Result<()> {
     Ok(())
 }
 
-/// A recording that can be simulated.
 struct Source {
     name: String,
     recording: Recording,
@@ -176,14 +173,12 @@ fn sources(project: &Project, args: &Args) -> Result<Vec<Source>> {
             bail!("no recording has a name that contains `{part}`; there are: {names}");
         }
     }
-    let mut sources = Vec::new();
-    for (name, path) in files {
-        sources.push(Source {
-            name,
-            recording: Recording::read(&path)?,
-        });
-    }
-    Ok(sources)
+    let files = files.into_iter();
+    let sources = files.map(|(name, path)| {
+        let recording = Recording::read(&path)?;
+        Ok(Source { name, recording })
+    });
+    sources.collect()
 }
 
 #[cfg(test)]

@@ -1,8 +1,7 @@
 //! `cargo xtask record`: records a build, to be simulated.
 //!
-//! Three sources tell what happened: cargo's messages, what the recorder wrote down between cargo and
-//! rustc, and the trace of the queue. With `-j1` and no pipelining one unit runs at a time, so all three
-//! are in the same order.
+//! There are three sources: cargo's messages, the records between cargo and rustc, and the trace of the queue.
+//! With `-j1` and no pipelining one unit runs at a time, so all three are in the same order.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::ffi::OsString;

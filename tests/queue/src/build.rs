@@ -62,10 +62,8 @@ pub fn build<Q: Queue>(graph: &Graph) -> Vec<usize> {
             (Phase::Frontend, Kind::Library) => {
                 let is_full = running.len() + 1 == SLOTS;
                 if queue.metadata(node, is_full) {
-                    running.push_back(Running {
-                        unit,
-                        phase: Phase::Rest,
-                    });
+                    let phase = Phase::Rest;
+                    running.push_back(Running { unit, phase });
                 }
             }
             (Phase::Early, _) => queue.parked(node),

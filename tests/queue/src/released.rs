@@ -1,7 +1,6 @@
 //! The queue of the released cargo, called as its `JobQueue` does.
 //!
-//! That moves all that can start to a list of its own, sorted by priority, whether or not a slot is
-//! free: it asks for one jobserver token for each. The list is a part of the queue.
+//! That moves all runnable jobs to a list, sorted by priority, which is a part of the queue.
 
 use crate::build::{Phase, Queue, Running};
 use crate::graph::{Graph, Job, Kind, Node, Unit};
@@ -9,7 +8,7 @@ use crate::graph::{Graph, Job, Kind, Node, Unit};
 include!(concat!(env!("OUT_DIR"), "/dependency_queue.rs"));
 use dependency_queue::DependencyQueue;
 
-/// What each job is said to cost.
+/// The cost of each job.
 const COST: usize = 100;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -54,10 +53,8 @@ impl Queue for Released {
                 return;
             };
             std::hint::black_box(&job);
-            begin(Running {
-                unit,
-                phase: Phase::Frontend,
-            });
+            let phase = Phase::Frontend;
+            begin(Running { unit, phase });
         }
     }
 

@@ -203,3 +203,7 @@ pub fn made(trace: &BuildTrace) -> BTreeSet<String> {
     })
     .collect()
 }
+
+pub fn set(names: &[&str]) -> BTreeSet<String> {
+    names.iter().map(|name| (*name).to_owned()).collect()
+}
