@@ -91,11 +91,7 @@ impl Git {
     pub fn text(&self, args: &[&str]) -> Result<String> {
         match self.attempt(args, "")? {
             Ok(text) => Ok(text),
-            Err(error) => bail!(
-                "`git {}` failed: {}",
-                args.first().unwrap_or(&""),
-                error.trim()
-            ),
+            Err(error) => bail!("`git {}` failed: {}", args[0], error.trim()),
         }
     }
 

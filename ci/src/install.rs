@@ -66,10 +66,8 @@ pub fn uninstall(args: &NameArgs) -> Result<()> {
     let name = &args.name;
     let place = place(name)?;
     if fs::symlink_metadata(&place).is_err() {
-        bail!(
-            "toolchain `{name}` is not installed: {} does not exist",
-            place.display()
-        );
+        let place = place.display();
+        bail!("toolchain `{name}` is not installed: {place} does not exist");
     }
     check_ours(&place, name)?;
     // This removes links, not what they lead to.

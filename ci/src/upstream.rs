@@ -53,7 +53,7 @@ pub struct Args {
 /// Runs the tests and judges the outcome.
 pub fn run(project: &Project, args: &Args) -> Result<()> {
     toolchain::check()?;
-    let _lock = Lock::testsuite(project)?;
+    let _lock = Lock::command(project, "upstream")?;
     let lacks_stable = machine::lacks_stable()?;
     if lacks_stable {
         note!("rustup has no toolchain `stable`: tests that need it, or a nightly, are skipped");

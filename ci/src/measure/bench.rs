@@ -94,7 +94,7 @@ pub fn run(project: &Project, args: &Args) -> Result<()> {
     let sources = sources(project, args)?;
     let dir = project.root.join("target/bench");
     fs::create_dir_all(&dir)?;
-    let _lock = Lock::bench(project)?;
+    let _lock = Lock::command(project, "bench")?;
     let jobs = if args.quick { &QUICK_JOBS[..] } else { &JOBS };
     let cases = sources.iter().map(|source| case(source, jobs));
     let report = Report {
