@@ -74,8 +74,8 @@ pub fn cargo(project: &Project, variant: Variant, profile: Profile) -> Result<Bu
 
 /// Puts the binary into a directory of its own.
 ///
-/// The directory that cargo links it into will not do: a build of the testsuite puts a binary with
-/// the features of the tests there, and on `PATH` it would bring along whatever else is in it.
+/// Where cargo links it, a build of the testsuite puts one with the features of the tests, and on `PATH` that
+/// directory would bring along whatever else is in it.
 fn place(
     project: &Project,
     variant: Variant,

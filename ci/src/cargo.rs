@@ -1,8 +1,7 @@
 //! Runs Cargo from within a command that Cargo itself has started.
 //!
-//! `cargo run` and `cargo test` describe one package to their child in its environment. A further
-//! cargo must not see that: it would take the description for the user's settings, and build scripts
-//! that watch such a variable would run again whenever the outer command changes.
+//! `cargo run` and `cargo test` describe a package in the environment of their child. A further cargo would
+//! take that for settings of the user, and build scripts that watch such a variable would run again.
 
 use std::ffi::OsString;
 use std::io::{BufRead, BufReader};
@@ -16,8 +15,8 @@ use crate::shell::count;
 use crate::tree::Tree;
 use crate::{install, toolchain};
 
-/// Settings of the user for *projects*, which would change what the replacement is built of, or
-/// where it ends up. Configuration files are still read: proxies, mirrors and linkers are there.
+/// Settings of the user for *projects*, which would change the replacement or its place. Configuration files
+/// are still read: proxies, mirrors and linkers are there.
 const PROJECT_SETTINGS: &[&str] = &[
     "CARGO_TARGET_DIR",
     "CARGO_BUILD_TARGET_DIR",
@@ -57,9 +56,8 @@ fn describes_outer_package(key: &str) -> bool {
 
 /// Returns the cargo that runs this, or the one on `PATH`.
 ///
-/// If that is a replacement that `install` has put there, returns the cargo of the toolchain that it
-/// was made from: a broken replacement could not build its own successor, and each of two versions of
-/// Cargo builds again what the other one has built in the same directory.
+/// If that is an installed replacement, returns the cargo of the toolchain that it was made from: a broken
+/// replacement could not build its successor, and two versions of Cargo build again what the other one built.
 pub fn program() -> OsString {
     let Some(cargo) = std::env::var_os("CARGO") else {
         return "cargo".into();
@@ -99,15 +97,13 @@ pub fn in_tree(
     let (hash, date, patches) = tree.version()?;
     command
         .current_dir(tree.dir())
-        // Debug information is a fifth of a build. Backtraces through Cargo itself keep their
-        // line numbers, the 300 crates below it do without.
+        // Debug information is a fifth of a build. Only Cargo itself keeps line numbers.
         .args(["--config", "profile.dev.debug='line-tables-only'"])
         .args(["--config", "profile.dev.package.'*'.debug=false"])
         .arg("--locked")
         .arg("--target-dir")
         .arg(project.build(variant))
-        // Cargo's build script would take the commit from git once and never look again. These are
-        // tracked: `--version` always names what was built.
+        // Cargo's build script would take the commit from git only once. These are tracked.
         .env("CFG_OMIT_GIT_HASH", "1")
         .env("CARGO_COMMIT_HASH", &hash)
         .env("CARGO_COMMIT_SHORT_HASH", &hash[..9])

@@ -106,12 +106,9 @@ impl Expectations {
             for word in entry.condition.split_whitespace() {
                 let name = word.trim_start_matches('!');
                 if !known.contains_key(name) {
-                    let value = holds(name)?.with_context(|| {
-                        format!(
-                            "{}: unknown condition `{name}`; `cargo xtask upstream --help` lists them",
-                            entry.place
-                        )
-                    })?;
+                    let (place, help) = (&entry.place, "`cargo xtask upstream --help` lists them");
+                    let value = holds(name)?
+                        .with_context(|| format!("{place}: unknown condition `{name}`; {help}"))?;
                     known.insert(name.to_owned(), value);
                 }
                 counts &= known[name] != word.starts_with('!');
@@ -201,10 +198,8 @@ mod tests {
         let known = ["a::one", "a::two", "ab::one", "b::one"].map(String::from);
         let verdicts = known.clone().map(|name| {
             let passed = !failed.contains(&&*name);
-            (
-                name,
-                [Verdict::Failed, Verdict::Passed][usize::from(passed)],
-            )
+            let verdict = [Verdict::Failed, Verdict::Passed][usize::from(passed)];
+            (name, verdict)
         });
         expectations.judge(&known.into(), &verdicts.into())
     }

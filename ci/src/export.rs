@@ -1,8 +1,7 @@
 //! `cargo xtask export`: writes the commits of the assembled tree back as patch files.
 //!
-//! A patch file depends on nothing but the commit: not on the version of git, nor on the user. So
-//! every option that has a default is given, and before anything is written the patches are applied
-//! once: a later `assemble` and `export` write the same bytes again.
+//! A patch file depends only on the commit, not on git or the user: every option that has a default is given.
+//! The patches are applied before they are written: a later `assemble` and `export` write the same bytes.
 
 use anyhow::{Result, bail};
 use fs_err as fs;

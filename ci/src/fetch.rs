@@ -36,8 +36,7 @@ pub fn unpack(project: &Project, dir: &Path) -> Result<PathBuf> {
     }
     status!("Unpacking", "cargo {version}");
     let mut archive = tar::Archive::new(GzDecoder::new(bytes.as_slice()));
-    // The files of a crate are from 2006. Cargo builds again what is newer than the last build: a
-    // tree that is unpacked again must look newer.
+    // The files of a crate are from 2006. To Cargo a tree that is unpacked again must look newer.
     archive.set_preserve_mtime(false);
     archive
         .unpack(dir)

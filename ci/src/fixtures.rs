@@ -1,8 +1,7 @@
 //! Files that some of Cargo's tests need and the released crate lacks.
 //!
-//! `cargo package` leaves out empty directories and those with a manifest of their own. Where the
-//! content does not matter, they are created beside the tests. The tree's git ignores them: no patch
-//! is to hold them.
+//! `cargo package` leaves out empty directories and those with a manifest of their own. They are created where
+//! the content does not matter. The tree's git ignores them, as they belong to no patch.
 
 use anyhow::Result;
 use fs_err as fs;

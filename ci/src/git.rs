@@ -1,9 +1,7 @@
 //! Runs git on one repository, independently of the machine.
 //!
-//! The ids of the commits and the bytes of the patches must be the same on every machine. So git
-//! reads no configuration of the user or the system, no attributes and hooks, no variables of a
-//! surrounding `git` command (this may run in a hook), and finds no repository further up: the trees
-//! lie inside this checkout.
+//! Commits and patches must be the same on every machine. So git reads no configuration, attributes and hooks,
+//! no variables of a surrounding `git` (this may run in a hook), and finds no repository further up.
 
 use std::path::{Path, PathBuf};
 
@@ -93,11 +91,7 @@ impl Git {
     pub fn text(&self, args: &[&str]) -> Result<String> {
         match self.attempt(args, "")? {
             Ok(text) => Ok(text),
-            Err(error) => bail!(
-                "`git {}` failed: {}",
-                args.first().unwrap_or(&""),
-                error.trim()
-            ),
+            Err(error) => bail!("`git {}` failed: {}", args[0], error.trim()),
         }
     }
 

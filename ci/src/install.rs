@@ -1,9 +1,8 @@
 //! `cargo xtask install`: a rustup toolchain that is the active one with another cargo.
 //!
-//! It is a directory of links, so it costs nothing and follows the updates of the toolchain it was
-//! made from; only `bin/cargo` is a file. rustup selects it like any other, and cargo then runs the
-//! rustc of that toolchain itself. A bare binary on `PATH` would run rustup's proxy instead, which
-//! obeys a `rust-toolchain.toml` in whatever dependency is built.
+//! It is a directory of links, so it follows the updates of the original; only `bin/cargo` is a file. Its cargo
+//! runs the rustc of that toolchain. A bare binary on `PATH` would run rustup's proxy, which obeys a
+//! `rust-toolchain.toml` in whatever dependency is built.
 
 use std::path::{Path, PathBuf};
 
@@ -67,10 +66,8 @@ pub fn uninstall(args: &NameArgs) -> Result<()> {
     let name = &args.name;
     let place = place(name)?;
     if fs::symlink_metadata(&place).is_err() {
-        bail!(
-            "toolchain `{name}` is not installed: {} does not exist",
-            place.display()
-        );
+        let place = place.display();
+        bail!("toolchain `{name}` is not installed: {place} does not exist");
     }
     check_ours(&place, name)?;
     // This removes links, not what they lead to.

@@ -1,9 +1,8 @@
 //! Reads what libtest prints.
 //!
-//! The tests of Cargo run Cargo, whose own tests print lines that look just the same, and a child may
-//! write between the two halves of a line. So the lines that come while tests run are good for showing
-//! progress only. What counts is at the very end: the last list of failures, and the counts in the
-//! last line, which have to agree with the tests that were to run.
+//! The tests of Cargo run tests whose lines look the same, and a child may write into the middle of a line. So
+//! the lines of running tests only show progress. What counts is at the end: the last list of failures, and
+//! the counts in the last line, which have to agree with the tests that were to run.
 
 use std::collections::{BTreeMap, BTreeSet};
 

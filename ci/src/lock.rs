@@ -1,8 +1,7 @@
 //! Locks on the assembled trees.
 //!
-//! A command that reads a tree (a build, a run of the testsuite) shares its lock; one that changes it
-//! holds the lock alone. Each tree has its own: a command may hold the lock of one while it assembles
-//! another. The operating system releases the locks of a process that ends.
+//! A command that reads a tree shares its lock; one that changes it holds the lock alone. Each tree has its own.
+//! The operating system releases the locks of a process that ends.
 
 use std::fs::{File, TryLockError};
 use std::io;
@@ -29,16 +28,10 @@ impl Lock {
         Self::tree(project, variant, true)
     }
 
-    /// Locks the directories that the tests of Cargo's testsuite share.
-    pub fn testsuite(project: &Project) -> Result<Self> {
-        let purpose = "another `cargo xtask upstream` to finish";
-        Self::acquire(project, ".testsuite-lock", true, purpose)
-    }
-
-    /// Locks the results of benchmarks.
-    pub fn bench(project: &Project) -> Result<Self> {
-        let purpose = "another `cargo xtask bench` to finish";
-        Self::acquire(project, ".bench-lock", true, purpose)
+    /// Locks what one command alone writes: the directories of Cargo's testsuite, or the benchmark's results.
+    pub fn command(project: &Project, command: &str) -> Result<Self> {
+        let purpose = format!("another `cargo xtask {command}` to finish");
+        Self::acquire(project, &format!(".{command}-lock"), true, &purpose)
     }
 
     fn tree(project: &Project, variant: Variant, exclusive: bool) -> Result<Self> {

@@ -24,9 +24,8 @@ const PROBE: &str = r#"
     exit $code
 "#;
 
-/// Returns the command under which tests must run for the permissions of files in `dir` to hold: often
-/// an empty one. There is none where root can neither give up its rights nor do without them, as in
-/// some containers, and among files of another user.
+/// Returns the command, often an empty one, under which the permissions of files in `dir` hold. There is none
+/// where root can neither give up its rights nor do without them, as in some containers.
 pub fn confinement(dir: &Path) -> anyhow::Result<Option<&'static [&'static str]>> {
     if cfg!(not(unix)) {
         return Ok(Some(&[]));

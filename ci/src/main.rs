@@ -38,9 +38,7 @@ use std::process::ExitCode;
 
 use anyhow::Result;
 use clap::{Parser, Subcommand};
-use serde::Deserialize;
-use serde::de::IntoDeserializer;
-use serde::de::value::{Error, StrDeserializer};
+use serde::de::DeserializeOwned;
 
 use crate::measure::{bench, compare, record, replay};
 use crate::project::Project;
@@ -158,9 +156,8 @@ fn execute(cli: Cli) -> Result<ExitCode> {
 }
 
 /// Parses a value of Cargo's configuration on the command line, as the engine parses it there.
-fn setting<T: for<'de> Deserialize<'de>>(text: &str) -> Result<T, Error> {
-    let text: StrDeserializer<'_, Error> = text.into_deserializer();
-    T::deserialize(text)
+fn setting<T: DeserializeOwned>(text: &str) -> serde_json::Result<T> {
+    serde_json::from_value(text.into())
 }
 
 #[cfg(test)]

@@ -35,17 +35,12 @@ pub fn run(project: &Project) -> Result<()> {
         let mut command = cargo::in_tree(project, Variant::Prefix, "check", &tree)?;
         command.args(["--bin", "cargo"]);
         cargo::run(command, "cargo check", |line| println!("{line}")).with_context(|| {
-            format!(
-                "the series does not compile up to {name} ({})",
-                count(number, "patch", "patches")
-            )
+            let patches = count(number, "patch", "patches");
+            format!("the series does not compile up to {name} ({patches})")
         })?;
     }
-    status!(
-        "Finished",
-        "{} compile",
-        count(last + 1, "prefix", "prefixes")
-    );
+    let prefixes = count(last + 1, "prefix", "prefixes");
+    status!("Finished", "{prefixes} compile");
     Ok(())
 }
 
@@ -76,10 +71,8 @@ fn check_format(tree: &Tree, record: &Record) -> Result<()> {
         }
     }
     if !unformatted.is_empty() {
-        bail!(
-            "these files are not formatted by rustfmt:\n{}",
-            unformatted.join("\n")
-        );
+        let files = unformatted.join("\n");
+        bail!("these files are not formatted by rustfmt:\n{files}");
     }
     Ok(())
 }

@@ -108,24 +108,18 @@ impl Base {
     fn read(patches: &Path) -> Result<Self> {
         let path = patches.join("base");
         let text = fs::read_to_string(&path)?;
-        let base = text
-            .trim_end()
-            .split_once("  ")
-            .and_then(|(checksum, name)| {
-                let version = name.strip_prefix("cargo-")?.strip_suffix(".crate")?;
-                let is_sha256 =
-                    checksum.len() == 64 && checksum.bytes().all(|b| b.is_ascii_hexdigit());
-                (is_sha256 && is_version(version)).then(|| Base {
-                    version: version.to_owned(),
-                    checksum: checksum.to_owned(),
-                })
-            });
-        base.with_context(|| {
-            format!(
-                "{} has to be one line, `SHA256  cargo-VERSION.crate`",
-                path.display()
-            )
-        })
+        let base = || {
+            let (checksum, name) = text.trim_end().split_once("  ")?;
+            let version = name.strip_prefix("cargo-")?.strip_suffix(".crate")?;
+            let is_hex = checksum.bytes().all(|b| b.is_ascii_hexdigit());
+            let is_valid = checksum.len() == 64 && is_hex && is_version(version);
+            is_valid.then(|| Base {
+                version: version.to_owned(),
+                checksum: checksum.to_owned(),
+            })
+        };
+        let (path, form) = (path.display(), "`SHA256  cargo-VERSION.crate`");
+        base().with_context(|| format!("{path} has to be one line, {form}"))
     }
 
     /// Writes `base` in the directory of the patches.

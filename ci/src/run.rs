@@ -76,11 +76,9 @@ fn example(project: &Project, mut command: Command) -> Result<()> {
         bail!("building the example failed ({status})");
     }
     println!("\n{}", overlap::table(&BuildTrace::read(&trace)?));
-    println!(
-        "\ntrace:   {} (open it in https://ui.perfetto.dev)",
-        trace.display()
-    );
     let timings = target.join("cargo-timings").join("cargo-timing.html");
-    println!("timings: {} (open it in a browser)", timings.display());
+    let (trace, timings) = (trace.display(), timings.display());
+    println!("\ntrace:   {trace} (open it in https://ui.perfetto.dev)");
+    println!("timings: {timings} (open it in a browser)");
     Ok(())
 }

@@ -36,10 +36,8 @@ pub fn rustc() -> Result<&'static VersionMeta> {
     }
     let program = rustc_program();
     let rustc = VersionMeta::for_command(Command::new(&program)).with_context(|| {
-        format!(
-            "`{} -vV` failed; install Rust from https://rustup.rs",
-            program.display()
-        )
+        let program = program.display();
+        format!("`{program} -vV` failed; install Rust from https://rustup.rs")
     })?;
     Ok(RUSTC.get_or_init(|| rustc))
 }

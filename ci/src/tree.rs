@@ -1,9 +1,8 @@
 //! A tree of Cargo's source under `target/upstream`.
 //!
-//! A tree is a git repository: one commit for the released crate, one for each applied patch. A
-//! *record* in `.git` says which patches the commits were made from. From the record and the
-//! repository follows whether the tree holds work that is nowhere else, which is never thrown away
-//! without `--force`.
+//! A tree is a git repository: one commit for the released crate, one for each applied patch. A *record* in
+//! `.git` lists the patches that the commits were made from. So work that is nowhere else is known, and never
+//! thrown away without `--force`.
 
 use std::fmt;
 use std::path::{Path, PathBuf};
@@ -232,8 +231,7 @@ impl Tree {
         Ok(record)
     }
 
-    /// Moves the tree to the last commit of `record`. Only files that differ are written, so that the
-    /// next build finds everything else as it was.
+    /// Moves the tree to the last commit of `record`. Only files that differ are written.
     pub fn move_to(&self, record: &Record) -> Result<()> {
         self.git
             .run(&["reset", "--quiet", "--hard", record.tip()])?;
@@ -291,8 +289,7 @@ impl Tree {
 
     /// Adds a second working tree of the same repository, at `commit`.
     ///
-    /// Patches are applied there: an interrupted or failing `git am` leaves the tree as it was, and a
-    /// file that one patch changes and a later one changes back is not written at all.
+    /// Patches are applied there, so that an interrupted or failing `git am` leaves the tree as it was.
     pub fn scratch(&self, commit: &str) -> Result<Scratch> {
         let parent = self.dir().parent().unwrap_or(self.dir());
         let dir = TempDir::with_prefix_in(".applying-", parent)
@@ -309,10 +306,9 @@ impl Tree {
         })
     }
 
-    /// Returns what `cargo --version` says of the source: its hash, its date and the number of patches.
+    /// Returns the source's hash, date and number of patches for `cargo --version`.
     ///
-    /// The hash is that of the content, not of the commit: exporting a series or rewording a commit is
-    /// no reason to build again.
+    /// The hash is that of the content: rewording a commit is no reason to build again.
     pub fn version(&self) -> Result<(String, String, usize)> {
         let hash = self.git.run(&["log", "-1", "--format=%T"])?;
         let date = self.git.run(&["log", "-1", "--format=%as"])?;

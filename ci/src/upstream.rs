@@ -53,7 +53,7 @@ pub struct Args {
 /// Runs the tests and judges the outcome.
 pub fn run(project: &Project, args: &Args) -> Result<()> {
     toolchain::check()?;
-    let _lock = Lock::testsuite(project)?;
+    let _lock = Lock::command(project, "upstream")?;
     let lacks_stable = machine::lacks_stable()?;
     if lacks_stable {
         note!("rustup has no toolchain `stable`: tests that need it, or a nightly, are skipped");
@@ -158,9 +158,8 @@ pub fn run(project: &Project, args: &Args) -> Result<()> {
 /// Runs each test that failed unexpectedly once more, alone and several times. Returns the tests that
 /// passed every time.
 ///
-/// Some of Cargo's tests count on how fast a server of theirs answers. A failure of ours that happens
-/// now and then would show in more than one of 4,000 tests, so if more than a few have failed, none is
-/// run again.
+/// Some of Cargo's tests depend on how fast a server responds. A failure of ours would show in more than one of
+/// 4,000 tests, so if more than a few have failed, none is run again.
 fn flaky(failed: &[String], command: impl Fn() -> Result<Command>) -> Result<Vec<String>> {
     let mut flaky = Vec::new();
     for test in failed.iter().filter(|_| failed.len() <= FEW) {
@@ -224,8 +223,8 @@ fn list(executable: &Path, further: &[&str]) -> Result<BTreeSet<String>> {
 
 /// Writes the settings with which the tests run Cargo.
 ///
-/// The environment will not do: Cargo's tests clear it of everything that begins with `CARGO_`. But
-/// they read configuration files up to the directory that holds those of all tests.
+/// Cargo's tests remove `CARGO_*` from the environment, but read configuration files up to the directory of all
+/// tests.
 fn write_settings(tests: &Path, args: &Args) -> Result<()> {
     let mut settings = String::new();
     if let Some(mode) = args.mode {

@@ -1,7 +1,5 @@
-//! Brings in the queue of the released cargo, where somebody says where that is.
-//!
-//! Its source is in no commit of this project, so `RELEASED_CARGO` names a tree that has been
-//! unpacked. Without it there is nothing to compare with, and everything else compiles all the same.
+//! Brings in the queue of the released cargo from the tree that `RELEASED_CARGO` names. Without it there is
+//! nothing to compare with, and everything else compiles all the same.
 
 use std::path::Path;
 use std::{env, fs, io};

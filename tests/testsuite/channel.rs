@@ -3,9 +3,9 @@
 use std::path::Path;
 
 use cargo_test_support::prelude::*;
-use cargo_test_support::{Execs, Project, basic_bin_manifest, project};
+use cargo_test_support::{Execs, Project};
 
-use crate::support::{ProjectExt, replacement};
+use crate::support::{ProjectExt, empty_bin, replacement};
 
 /// `cargo LINE` with the cargo of the toolchain on which the replacement was built.
 fn released(p: &Project, line: &str) -> Execs {
@@ -32,10 +32,7 @@ fn assert_alike(p: &Project, line: &str) {
 
 #[cargo_test]
 fn unstable_flags() {
-    let p = project()
-        .file("Cargo.toml", &basic_bin_manifest("foo"))
-        .file("src/main.rs", "fn main() {}")
-        .build();
+    let p = empty_bin("foo").build();
     for line in [
         "check -Zunstable-options",
         "check -Zno-embed-metadata",
@@ -49,9 +46,7 @@ fn unstable_flags() {
 
 #[cargo_test]
 fn unstable_table_of_a_configuration() {
-    let p = project()
-        .file("Cargo.toml", &basic_bin_manifest("foo"))
-        .file("src/main.rs", "fn main() {}")
+    let p = empty_bin("foo")
         .file(".cargo/config.toml", "[unstable]\nmtime-on-use = true\n")
         .build();
     assert_alike(&p, "check");
@@ -59,25 +54,18 @@ fn unstable_table_of_a_configuration() {
 
 #[cargo_test]
 fn features_of_a_manifest() {
-    let manifest = basic_bin_manifest("foo");
-    let p = project()
-        .file(
-            "Cargo.toml",
-            &format!("cargo-features = ['test-dummy-unstable']\n{manifest}"),
-        )
-        .file("src/main.rs", "fn main() {}")
-        .build();
+    let p = empty_bin("foo").build();
+    let manifest = p.read_file("Cargo.toml");
+    let unstable = format!("cargo-features = ['test-dummy-unstable']\n{manifest}");
+    p.change_file("Cargo.toml", &unstable);
     assert_alike(&p, "check");
 }
 
 #[cargo_test]
 fn version_names_the_series() {
     let version = |flag| {
-        let output = std::process::Command::new(replacement())
-            .arg(flag)
-            .output()
-            .unwrap();
-        String::from_utf8(output.stdout).unwrap()
+        let output = std::process::Command::new(replacement()).arg(flag).output();
+        String::from_utf8(output.unwrap().stdout).unwrap()
     };
     let short = version("-V");
     assert!(short.starts_with("cargo 1."), "{short}");

@@ -1,4 +1,4 @@
-//! What is not made again although something below it was.
+//! Units that stay fresh although a dependency was rebuilt.
 
 use std::collections::BTreeSet;
 use std::path::PathBuf;
@@ -7,19 +7,16 @@ use cargo_pipelining::freshness::ledger::Entry;
 use cargo_test_support::prelude::*;
 use cargo_test_support::{Project, str};
 
-use crate::support::ProjectExt;
-use crate::support::cutoff::{CutoffExt, made, workspace};
+use crate::support::cutoff::{CutoffExt, made, set, workspace};
+use crate::support::{ExecsExt, ProjectExt};
 
+const BUILD: &str = "build --workspace";
 const ALL: &str = "build --workspace --all-targets";
-
-fn set(names: &[&str]) -> BTreeSet<String> {
-    names.iter().map(|name| (*name).to_owned()).collect()
-}
 
 const NOTHING: &[&str] = &[];
 
 #[cargo_test]
-fn a_touch_a_comment_and_a_revert_build_one_crate() {
+fn touch_comment_and_revert_build_one_crate() {
     let p = workspace().build();
     p.incremental(ALL).run();
     p.touch("low/src/lib.rs");
@@ -31,21 +28,17 @@ fn a_touch_a_comment_and_a_revert_build_one_crate() {
     p.change_file("low/src/lib.rs", &text);
     assert_eq!(p.made(ALL), set(&["low lib", "low test"]));
     assert_eq!(p.made(ALL), set(NOTHING));
-    // Nor does the released cargo find anything to do.
-    p.released(&format!("{ALL} -v"))
-        .with_stderr_does_not_contain("[..]Running[..]")
-        .with_stderr_does_not_contain("[..]Dirty[..]")
-        .run();
+    p.assert_fresh_to_released(ALL);
 }
 
 #[cargo_test]
 fn metadata_that_changes_rebuilds_everything() {
     let p = workspace().build();
-    p.incremental("build --workspace").run();
+    p.incremental(BUILD).run();
     let text = p.read_file("low/src/lib.rs");
     p.change_file("low/src/lib.rs", &format!("{text}pub fn more() {{}}\n"));
     assert_eq!(
-        p.made("build --workspace"),
+        p.made(BUILD),
         set(&[
             "low lib",
             "middle lib",
@@ -57,30 +50,30 @@ fn metadata_that_changes_rebuilds_everything() {
 }
 
 #[cargo_test]
-fn an_edit_and_back_with_a_build_in_between() {
+fn edit_build_and_revert() {
     let p = workspace().build();
-    p.incremental("build --workspace").run();
+    p.incremental(BUILD).run();
     let text = p.read_file("low/src/lib.rs");
     p.change_file("low/src/lib.rs", &text.replace("{ 1 }", "{ 2 }"));
-    p.incremental("build --workspace").run();
-    p.process(p.bin("top")).with_stdout_data("1112\n").run();
+    p.incremental(BUILD).run();
+    p.assert_prints(1112);
     p.change_file("low/src/lib.rs", &text);
-    p.incremental("build --workspace").run();
-    p.process(p.bin("top")).with_stdout_data("1111\n").run();
+    p.incremental(BUILD).run();
+    p.assert_prints(1111);
 
-    // The same, but nobody above has seen the edit.
+    // The same, but no dependent has read the edit.
     p.change_file("low/src/lib.rs", &text.replace("{ 1 }", "{ 2 }"));
     p.incremental("build -p low").run();
     p.change_file("low/src/lib.rs", &text);
-    let made = p.made("build --workspace");
+    let made = p.made(BUILD);
     assert!(
         made.contains("low lib") && !made.contains("middle lib"),
         "{made:?}"
     );
-    p.process(p.bin("top")).with_stdout_data("1111\n").run();
+    p.assert_prints(1111);
 }
 
-/// What is compiled or linked when the script of `sys` has run.
+/// What is compiled and linked after the script of `sys` has run.
 fn after_a_run() -> BTreeSet<String> {
     set(&["sys run", "sys lib", "top bin", "top bin second"])
 }
@@ -88,61 +81,54 @@ fn after_a_run() -> BTreeSet<String> {
 #[cargo_test]
 fn build_script_runs_again() {
     let p = workspace().build();
-    p.incremental("build --workspace").run();
+    p.incremental(BUILD).run();
     p.touch("sys/again");
-    assert_eq!(p.made("build --workspace"), after_a_run());
-    assert_eq!(p.made("build --workspace"), set(NOTHING));
+    assert_eq!(p.made(BUILD), after_a_run());
+    assert_eq!(p.made(BUILD), set(NOTHING));
     // The script is compiled again, to the same bytes.
     p.touch("sys/build.rs");
     let mut expected = after_a_run();
     expected.insert("sys custom-build build-script-build".to_owned());
-    assert_eq!(p.made("build --workspace"), expected);
-    p.released("build --workspace -v")
-        .with_stderr_does_not_contain("[..]Running[..]")
-        .run();
+    assert_eq!(p.made(BUILD), expected);
+    p.assert_fresh_to_released(BUILD);
     // What is generated differs.
     let script = p.read_file("sys/build.rs");
     p.change_file("sys/build.rs", &script.replace("= 100", "= 200"));
-    p.incremental("build --workspace").run();
-    p.process(p.bin("top")).with_stdout_data("1211\n").run();
+    p.incremental(BUILD).run();
+    p.assert_prints(1211);
 }
 
 #[cargo_test]
-fn c_source_is_for_its_own_package_and_for_linkers() {
+fn changed_c_source_links_again() {
     let p = workspace().build();
-    p.incremental("build --workspace").run();
+    p.incremental(BUILD).run();
     p.change_file("sys/native.c", "int native(void) { return 20; }\n");
-    assert_eq!(p.made("build --workspace"), after_a_run());
-    p.process(p.bin("top")).with_stdout_data("1121\n").run();
-    p.process(p.bin("second"))
-        .with_stdout_data("second: 1121\n")
-        .run();
-    p.released("build --workspace -v")
-        .with_stderr_does_not_contain("[..]Running[..]")
-        .run();
+    assert_eq!(p.made(BUILD), after_a_run());
+    p.assert_prints(1121);
+    p.assert_fresh_to_released(BUILD);
 }
 
 #[cargo_test]
 fn remade_macro_is_expanded_again() {
     let p = workspace().build();
-    p.incremental("build --workspace").run();
+    p.incremental(BUILD).run();
     p.touch("derive/src/lib.rs");
     let above = set(&["middle lib", "top lib", "top bin", "top bin second"]);
     let mut expected = above.clone();
     expected.insert("derive proc-macro".to_owned());
-    assert_eq!(p.made("build --workspace"), expected);
+    assert_eq!(p.made(BUILD), expected);
     // It is made by another cargo, and only later is something above it built.
     p.touch("derive/src/lib.rs");
     p.released("build -p derive").run();
-    assert_eq!(p.made("build --workspace"), above);
+    assert_eq!(p.made(BUILD), above);
     let text = p.read_file("derive/src/lib.rs");
     p.change_file("derive/src/lib.rs", &text.replace("1000", "2000"));
-    p.incremental("build --workspace").run();
-    p.process(p.bin("top")).with_stdout_data("2111\n").run();
+    p.incremental(BUILD).run();
+    p.assert_prints(2111);
 }
 
 #[cargo_test]
-fn checks() {
+fn checks_are_cut_off() {
     let p = workspace().build();
     let check = "check --workspace --all-targets";
     p.incremental(check).run();
@@ -156,9 +142,9 @@ fn checks() {
 }
 
 #[cargo_test(requires = "clippy-driver")]
-fn clippy() {
+fn clippy_is_cut_off() {
     let p = workspace().build();
-    // A lint of Clippy's own, so that one sees it at work.
+    // A lint of Clippy's own shows that it runs.
     let text = p.read_file("middle/src/lib.rs");
     p.change_file(
         "middle/src/lib.rs",
@@ -182,7 +168,7 @@ fn clippy() {
 }
 
 #[cargo_test]
-fn tests_that_are_fresh_run() {
+fn fresh_tests_run() {
     let p = workspace().build();
     p.incremental("test --workspace").run();
     p.touch("low/src/lib.rs");
@@ -193,7 +179,7 @@ fn tests_that_are_fresh_run() {
 }
 
 #[cargo_test]
-fn off_is_as_it_was() {
+fn cutoff_can_be_turned_off() {
     let p = workspace().build();
     let off = "build --workspace --config build.early-cutoff=false";
     p.incremental(off).run();
@@ -211,16 +197,14 @@ fn off_is_as_it_was() {
     );
     p.incremental("build")
         .env("CARGO_BUILD_EARLY_CUTOFF", "perhaps")
-        .with_status(101)
-        .with_stderr_data(str![[r#"
+        .fails(str![[r#"
 [ERROR] error in environment variable `CARGO_BUILD_EARLY_CUTOFF`: provided string was not `true` or `false`
 
-"#]])
-        .run();
+"#]]);
 }
 
 #[cargo_test]
-fn what_is_said() {
+fn messages_say_what_is_unchanged() {
     let p = workspace().build();
     p.incremental("build").cwd("top").run();
     p.touch("low/src/lib.rs");
@@ -263,23 +247,21 @@ fn what_is_said() {
 }
 
 #[cargo_test]
-fn warnings_are_replayed_and_uplifted_files_come_back() {
+fn warnings_and_uplifted_files_come_back() {
     let p = workspace().build();
     p.change_file(
         "middle/src/lib.rs",
         "pub fn middle() -> i32 { low::low() + sys::sys() + derive::number!() }\nfn never() {}\n",
     );
-    p.incremental("build --workspace").run();
+    p.incremental(BUILD).run();
     std::fs::remove_file(p.bin("second")).unwrap();
     p.touch("low/src/lib.rs");
-    p.incremental("build --workspace")
+    p.incremental(BUILD)
         .with_stderr_contains("[WARNING] function `never` is never used")
         .with_stderr_contains("[WARNING] `middle` (lib) generated 1 warning")
         .with_stderr_does_not_contain("[COMPILING] middle[..]")
         .run();
-    p.process(p.bin("second"))
-        .with_stdout_data("second: 1111\n")
-        .run();
+    p.assert_prints(1111);
 }
 
 #[cargo_test]
@@ -294,7 +276,7 @@ fn entries_are_small() {
     }
 }
 
-/// The timestamps with an entry in them.
+/// Returns the timestamps with an entry in them.
 fn entries(p: &Project) -> Vec<PathBuf> {
     let mut found = p.in_target("invoked.timestamp");
     found.retain(|path| Entry::read(path).is_some());

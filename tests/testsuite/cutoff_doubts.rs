@@ -1,4 +1,4 @@
-//! Whatever is not known for certain is built.
+//! What is in doubt is built.
 
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
@@ -8,28 +8,23 @@ use cargo_test_support::Project;
 use cargo_test_support::prelude::*;
 
 use crate::support::ProjectExt;
-use crate::support::cutoff::{CutoffExt, touch, workspace};
+use crate::support::cutoff::{CutoffExt, made, touch, workspace};
 
 const BUILD: &str = "build --workspace";
 const MIDDLE: &str = "lib-middle.json";
 const TOP: &str = "bin-top.json";
 
-/// Builds, does something, builds once more as if the lowest crate had been edited, and says whether
-/// `unit` was made again. In any case the result is right, and there is nothing to do any more.
+/// Builds, casts a doubt, and builds again as if the lowest crate had been edited. Returns true if `unit`
+/// was made again. In any case the result is right, and then nothing is left to do.
 fn is_made_after(unit: &str, doubt: impl FnOnce(&Project)) -> bool {
     let p = workspace().build();
     p.incremental(BUILD).run();
     doubt(&p);
     touch(&p.root().join("low/src/lib.rs"));
     let made = p.made(BUILD);
-    p.process(p.bin("top")).with_stdout_data("1111\n").run();
-    p.process(p.bin("second"))
-        .with_stdout_data("second: 1111\n")
-        .run();
+    p.assert_prints(1111);
     assert!(p.made(BUILD).is_empty());
-    p.released(&format!("{BUILD} -v"))
-        .with_stderr_does_not_contain("[..]Running[..]")
-        .run();
+    p.assert_fresh_to_released(BUILD);
     made.contains(unit)
 }
 
@@ -38,7 +33,7 @@ fn only(mut found: Vec<PathBuf>) -> PathBuf {
     found.remove(0)
 }
 
-/// The file with the ledger entry of the unit that has this fingerprint.
+/// Returns the file with the ledger entry of the unit that has this fingerprint.
 fn entry(p: &Project, fingerprint: &str) -> PathBuf {
     only(p.in_target(fingerprint)).with_file_name("invoked.timestamp")
 }
@@ -59,7 +54,7 @@ fn modified(path: &Path) -> std::time::SystemTime {
 }
 
 #[cargo_test]
-fn no_doubt() {
+fn without_doubt_nothing_is_made() {
     assert!(!is_made_after("middle lib", |_| {}));
     assert!(!is_made_after("top bin", |_| {}));
 }
@@ -83,11 +78,8 @@ fn missing_or_damaged_entry() {
             let middle = bytes.len() / 2;
             bytes[middle] ^= 1;
         });
-        assert!(is_made_after(unit, |p| fs::remove_file(entry(
-            p,
-            fingerprint
-        ))
-        .unwrap()));
+        let remove = |p: &Project| fs::remove_file(entry(p, fingerprint)).unwrap();
+        assert!(is_made_after(unit, remove));
     }
 }
 
@@ -107,7 +99,7 @@ fn entry_about_something_else() {
 }
 
 #[cargo_test]
-fn somebody_else_has_built_it_meanwhile() {
+fn released_cargo_has_built_meanwhile() {
     assert!(is_made_after("middle lib", |p| {
         p.touch("middle/src/lib.rs");
         p.released(BUILD).run();
@@ -117,12 +109,12 @@ fn somebody_else_has_built_it_meanwhile() {
     p.released(BUILD).run();
     p.touch("low/src/lib.rs");
     assert!(p.made(BUILD).contains("middle lib"));
-    // From then on it is known.
+    // From then on there is an entry.
     p.touch("low/src/lib.rs");
     assert!(!p.made(BUILD).contains("middle lib"));
 }
 
-/// Outputs of a unit.
+/// Returns the outputs of a unit.
 fn outputs(p: &Project, prefix: &str) -> Vec<PathBuf> {
     let mut found = p.in_target(prefix);
     found.retain(|path| path.parent().unwrap().ends_with("deps"));
@@ -131,7 +123,7 @@ fn outputs(p: &Project, prefix: &str) -> Vec<PathBuf> {
 }
 
 #[cargo_test]
-fn outputs_that_are_missing() {
+fn missing_outputs() {
     for extension in ["rmeta", "rlib"] {
         assert!(is_made_after("middle lib", |p| {
             let found = outputs(p, "libmiddle-");
@@ -147,8 +139,13 @@ fn outputs_that_are_missing() {
 }
 
 #[cargo_test]
-fn outputs_that_were_replaced() {
-    let replaced = |unit: &str, prefix: &str, is_same_time: bool| {
+fn replaced_outputs() {
+    for (unit, prefix, is_same_time) in [
+        ("middle lib", "libmiddle-", false),
+        ("middle lib", "libmiddle-", true),
+        ("top bin", "top-", false),
+        ("top bin", "top-", true),
+    ] {
         assert!(is_made_after(unit, |p| {
             for path in outputs(p, prefix) {
                 let before = modified(&path);
@@ -161,16 +158,12 @@ fn outputs_that_were_replaced() {
                 }
             }
         }));
-    };
-    for (unit, prefix) in [("middle lib", "libmiddle-"), ("top bin", "top-")] {
-        replaced(unit, prefix, false);
-        replaced(unit, prefix, true);
     }
 }
 
 #[cargo_test]
-fn a_dependency_that_was_replaced() {
-    // Somebody has put back an older library, of the same size and time.
+fn replaced_dependency() {
+    // With an older library, of the same size and time.
     let p = workspace().build();
     p.incremental(BUILD).run();
     let mut rlibs = outputs(&p, "libsys-");
@@ -192,7 +185,7 @@ fn a_dependency_that_was_replaced() {
 }
 
 #[cargo_test]
-fn a_build_that_was_killed() {
+fn killed_build() {
     for (crate_name, unit) in [
         ("middle", "middle lib"),
         ("top", "top lib"),
@@ -224,20 +217,15 @@ exec "$@"
         let killed = build().env("KILL", "1").build_command().output().unwrap();
         assert!(!killed.status.success());
         p.change_file("low/src/lib.rs", &text);
-        let made = {
-            build().env("CARGO_BUILD_TRACE", "trace.json").run();
-            crate::support::cutoff::made(&p.trace())
-        };
+        build().env("CARGO_BUILD_TRACE", "trace.json").run();
+        let made = made(&p.trace());
         assert!(made.contains(unit), "{unit}: {made:?}");
-        p.process(p.bin("top")).with_stdout_data("1111\n").run();
-        p.process(p.bin("second"))
-            .with_stdout_data("second: 1111\n")
-            .run();
+        p.assert_prints(1111);
     }
 }
 
 #[cargo_test]
-fn a_source_that_is_written_to_while_it_is_compiled() {
+fn source_changes_while_it_is_compiled() {
     let p = workspace()
         .executable(
             "wrapper",
@@ -265,11 +253,8 @@ esac
 }
 
 #[cargo_test]
-fn a_build_script_that_writes_to_the_sources_of_another_package() {
-    let p = workspace()
-        .file("sys/again", "")
-        .file("sys/number", "1")
-        .build();
+fn script_writes_sources_of_another_package() {
+    let p = workspace().file("sys/number", "1").build();
     let script = p.read_file("sys/build.rs").replace(
         "fn main() {",
         r#"fn main() {
@@ -292,7 +277,7 @@ fn a_build_script_that_writes_to_the_sources_of_another_package() {
 }
 
 #[cargo_test]
-fn an_overridden_build_script() {
+fn overridden_build_script() {
     let p = workspace().build();
     let build = |number: u32| {
         let config =

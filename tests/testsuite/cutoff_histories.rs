@@ -9,39 +9,24 @@ use std::time::{Duration, SystemTime};
 
 use cargo_test_support::Project;
 use cargo_test_support::prelude::*;
+use fastrand::Rng;
 
 use crate::support::cutoff::{CutoffExt, copied, touch};
-use crate::support::gated::await_nobody_in;
 use crate::support::programs::{PACKAGES, PROGRAMS, programs};
+use crate::support::running::await_no_process;
 
 const BUILD: &str = "build --workspace";
 
-/// Splitmix64: the same on every machine.
-struct Random(u64);
+fn digit(random: &mut Rng) -> u8 {
+    random.u8(..4)
+}
 
-impl Random {
-    fn next(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mixed = (self.0 ^ (self.0 >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        let mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        mixed ^ (mixed >> 31)
-    }
+fn is_one_in(random: &mut Rng, many: usize) -> bool {
+    random.usize(..many) == 0
+}
 
-    fn below(&mut self, end: usize) -> usize {
-        usize::try_from(self.next() % end as u64).unwrap()
-    }
-
-    fn pick<T: Clone>(&mut self, of: &[T]) -> T {
-        of[self.below(of.len())].clone()
-    }
-
-    fn digit(&mut self) -> u8 {
-        self.pick(&[0, 1, 2, 3])
-    }
-
-    fn is_one_in(&mut self, many: usize) -> bool {
-        self.below(many) == 0
-    }
+fn pick<T: Clone>(random: &mut Rng, of: &[T]) -> T {
+    of[random.usize(..of.len())].clone()
 }
 
 /// What is in a file that is edited.
@@ -105,10 +90,8 @@ exec "$@"
             )
             .build();
         let files = files();
-        let text = Text {
-            value: 0,
-            end: End::Plain,
-        };
+        let (value, end) = (0, End::Plain);
+        let text = Text { value, end };
         let state = State {
             texts: vec![text; files.len()],
             variable: 0,
@@ -134,17 +117,15 @@ exec "$@"
             End::Item => "pub fn more() {}",
             End::Missing => return drop(fs::remove_file(path)),
         };
-        let text = template.replace("{value}", &value.to_string());
-        let text = if end.is_empty() {
-            text
-        } else {
-            format!("{text}\n{end}\n")
-        };
+        let mut text = template.replace("{value}", &value.to_string());
+        if !end.is_empty() {
+            text += &format!("\n{end}\n");
+        }
         fs::write(path, text).unwrap();
     }
 
     /// Another text for this file.
-    fn edited(&self, at: usize, random: &mut Random) -> Text {
+    fn edited(&self, at: usize, random: &mut Rng) -> Text {
         let (path, template) = &self.files[at];
         let mut text = self.state.texts[at];
         let ends: &[End] = if path.ends_with("optional") {
@@ -156,45 +137,41 @@ exec "$@"
         } else {
             &[End::Plain]
         };
-        if random.is_one_in(2) {
-            text.end = random.pick(ends);
+        if is_one_in(random, 2) {
+            text.end = pick(random, ends);
         } else {
-            text.value = random.digit();
+            text.value = digit(random);
         }
         text
     }
 
-    fn edit(&mut self, random: &mut Random) -> String {
-        let at = random.below(self.files.len());
-        self.state.texts[at] = match random.below(6) {
+    fn edit(&mut self, random: &mut Rng) -> String {
+        let at = random.usize(..self.files.len());
+        self.state.texts[at] = match random.usize(..6) {
             0 => self.state.texts[at],
             1 => self.earlier[0].texts[at],
             _ => self.edited(at, random),
         };
         self.write(at);
         let path = &self.files[at].0;
-        let mut said = format!("edit {path}: {:?}", self.state.texts[at]);
+        let mut done = format!("edit {path}: {:?}", self.state.texts[at]);
         let file = self.p.root().join(path);
-        if file.exists() && random.is_one_in(12) {
+        if file.exists() && is_one_in(random, 12) {
             let hour = Duration::from_secs(3600);
             let now = SystemTime::now();
-            let is_old = random.is_one_in(2);
+            let is_old = is_one_in(random, 2);
             let time = if is_old { now - hour } else { now + hour };
             let file = fs::File::options().append(true).open(file).unwrap();
             file.set_modified(time).unwrap();
             self.is_tainted |= is_old;
-            said += if is_old {
-                ", an hour old"
-            } else {
-                ", from the future"
-            };
+            done += &format!(", an hour old: {is_old}");
         }
-        said
+        done
     }
 
     /// Everything is as it was once, as after a switch of the branch.
-    fn switch(&mut self, random: &mut Random) -> String {
-        let target = random.pick(&self.earlier);
+    fn switch(&mut self, random: &mut Rng) -> String {
+        let target = pick(random, &self.earlier);
         let before = std::mem::replace(&mut self.state, target);
         for at in 0..self.files.len() {
             if before.texts[at] != self.state.texts[at] {
@@ -205,44 +182,43 @@ exec "$@"
     }
 
     /// Something that happens in the target directory, or to what triggers build scripts.
-    fn disturb(&mut self, random: &mut Random) -> String {
-        let package = PACKAGES[random.below(PACKAGES.len())].name;
-        match random.below(7) {
+    fn disturb(&mut self, random: &mut Rng) -> String {
+        let package = PACKAGES[random.usize(..PACKAGES.len())].name;
+        match random.usize(..7) {
             0 => {
                 let generated = self.p.in_target("generated.rs");
                 if generated.is_empty() {
                     return String::new();
                 }
-                let path = random.pick(&generated);
-                let number = random.digit();
+                let path = pick(random, &generated);
+                let number = digit(random);
                 fs::write(&path, format!("pub const GENERATED: u32 = {number};")).unwrap();
                 self.is_tainted = true;
                 format!("edit {} by hand", path.display())
             }
             1 => {
-                let cargo = random.below(2);
                 let line = format!("clean -p {package}");
-                if cargo == 0 {
-                    self.p.released(&line).run();
+                let is_released = random.bool();
+                let mut cargo = if is_released {
+                    self.p.released(&line)
                 } else {
-                    self.p.incremental(&line).run();
-                }
-                format!("{line} by {cargo}")
+                    self.p.incremental(&line)
+                };
+                cargo.run();
+                format!("{line}, by the released cargo: {is_released}")
             }
             2 => {
-                let program = self.p.bin(random.pick(&PROGRAMS));
-                if random.is_one_in(2) {
-                    let _ = fs::hard_link(
-                        &program,
-                        self.p.root().join(format!("kept-{}", random.next())),
-                    );
+                let program = self.p.bin(pick(random, &PROGRAMS));
+                let kept = format!("kept-{}", random.u64(..));
+                let _ = if random.bool() {
+                    fs::hard_link(&program, self.p.root().join(kept))
                 } else {
-                    let _ = fs::remove_file(&program);
-                }
+                    fs::remove_file(&program)
+                };
                 format!("link or remove {}", program.display())
             }
             3 => {
-                self.state.variable = random.digit();
+                self.state.variable = digit(random);
                 format!("variable {}", self.state.variable)
             }
             4 | 5 => {
@@ -259,16 +235,16 @@ exec "$@"
         }
     }
 
-    fn build(&self, random: &mut Random) -> String {
-        let name = PACKAGES[random.below(PACKAGES.len())].name;
-        let line = match random.below(5) {
+    fn build(&self, random: &mut Rng) -> String {
+        let name = PACKAGES[random.usize(..PACKAGES.len())].name;
+        let line = match random.usize(..5) {
             0 => BUILD.to_owned(),
             1 => format!("build -p {name}"),
             2 => "test --workspace --no-run".to_owned(),
             3 => format!("{BUILD} --features top/extra"),
             _ => format!("check -p {name}"),
         };
-        let who = random.below(6);
+        let who = random.usize(..6);
         let mut cargo = if who < 2 {
             self.p.released(&line)
         } else {
@@ -280,18 +256,18 @@ exec "$@"
             3 => cargo.env("CARGO_BUILD_JOBS", "1"),
             _ => &mut cargo,
         };
-        if !random.is_one_in(3) {
+        if !is_one_in(random, 3) {
             cargo.run();
             return format!("{line} by {who}");
         }
-        let variable = random.pick(&["KILL_BEFORE", "KILL_AFTER"]);
+        let variable = pick(random, &["KILL_BEFORE", "KILL_AFTER"]);
         let name = name.replace('-', "_");
         cargo.env("RUSTC_WRAPPER", self.p.root().join("wrapper"));
         cargo.env(variable, &name);
         // It may get to its end.
         let _ = cargo.build_command().output().unwrap();
         // Compilers outlive a cargo that was killed.
-        await_nobody_in(&self.p.root());
+        await_no_process(&self.p.root());
         format!("{line} by {who}, {variable} {name}")
     }
 
@@ -304,9 +280,8 @@ exec "$@"
     }
 
     fn programs(&self) -> Vec<Vec<u8>> {
-        PROGRAMS
-            .map(|name| fs::read(self.p.bin(name)).unwrap())
-            .to_vec()
+        let program = |name| fs::read(self.p.bin(name)).unwrap();
+        PROGRAMS.map(program).to_vec()
     }
 
     /// Builds everything, and compares it with what it should be.
@@ -355,28 +330,28 @@ fn setting(name: &str, default: u64) -> u64 {
 #[cargo_test]
 fn random_histories() {
     let seed = setting("CUTOFF_SEED", 1);
-    let mut random = Random(seed);
+    let random = &mut Rng::with_seed(seed);
     let steps = setting("CUTOFF_STEPS", 25);
     let mut world = World::new();
     let mut history = vec![format!("seed {seed}")];
     for step in 0..steps {
-        for _ in 0..random.below(4) {
-            history.push(match random.below(10) {
-                0 => world.switch(&mut random),
-                1..=3 => world.disturb(&mut random),
-                _ => world.edit(&mut random),
+        for _ in 0..random.usize(..4) {
+            history.push(match random.usize(..10) {
+                0 => world.switch(random),
+                1..=3 => world.disturb(random),
+                _ => world.edit(random),
             });
-            if random.is_one_in(5) {
-                history.push(world.build(&mut random));
+            if is_one_in(random, 5) {
+                history.push(world.build(random));
             }
         }
-        if random.is_one_in(3) {
-            history.push(world.build(&mut random));
+        if is_one_in(random, 3) {
+            history.push(world.build(random));
         }
         history.push(format!("step {step}"));
         world.check(&history, step % 8 == 0);
         world.earlier.push(world.state.clone());
-        if world.is_tainted && random.is_one_in(4) {
+        if world.is_tainted && is_one_in(random, 4) {
             world.heal();
             history.push("heal".to_owned());
         }

@@ -1,6 +1,5 @@
-//! Programs that run during a build, build scripts and procedural macros, are never second-guessed: what is
-//! built prints what it prints when the released cargo builds the same state of sources and target
-//! directory.
+//! Early cutoff never judges programs that run during a build: what is built prints what it prints when the
+//! released cargo builds the same state of sources and target directory.
 
 use std::fs;
 use std::path::Path;
@@ -9,43 +8,33 @@ use std::process::Command;
 use cargo_test_support::prelude::*;
 use cargo_test_support::{Execs, Project, ProjectBuilder, project};
 
-use crate::support::ProjectExt;
-use crate::support::cutoff::{CutoffExt, copied, made, package, touch};
+use crate::support::cutoff::{CutoffExt, copied, made, touch};
 use crate::support::programs::MACROS;
+use crate::support::{BuilderExt, ProjectExt};
 
 /// Macros that read what nothing tells of, and a library that can be touched so that all above it is
 /// dirty because of it.
 fn workspace(members: &[&str]) -> ProjectBuilder {
-    let members: String = members.iter().map(|name| format!("{name:?}, ")).collect();
+    let members = [members, &["low", "macros"]].concat();
+    let root =
+        format!("[workspace]\nresolver = \"2\"\nmembers = {members:?}\n[profile.dev]\ndebug = 0\n");
+    let macros = MACROS.replace("{value}", "0");
     project()
-        .file(
-            "Cargo.toml",
-            &format!(
-                "[workspace]\nresolver = \"2\"\nmembers = [{members}\"low\", \"macros\"]\n[profile.dev]\ndebug = 0\n"
-            ),
-        )
-        .file("low/Cargo.toml", &package("low", ""))
-        .file("low/src/lib.rs", "pub fn low() -> u32 { 7 }\n")
-        .file(
-            "macros/Cargo.toml",
-            &package("macros", "[lib]\nproc-macro = true\n"),
-        )
-        .file("macros/src/lib.rs", &MACROS.replace("{value}", "0"))
+        .file("Cargo.toml", &root)
+        .lib("low", "", "pub fn low() -> u32 { 7 }\n")
+        .lib("macros", "[lib]\nproc-macro = true\n", &macros)
 }
 
-/// What is built: everything, with both values of the variable, by whom.
+/// Builds everything with one of the cargos and a value of the variable.
 fn build(p: &Project, execs: fn(&Project, &str) -> Execs, variable: &str) {
     execs(p, "build --workspace")
         .env("VARIABLE", variable)
         .run();
 }
 
-fn ours(p: &Project, line: &str) -> Execs {
-    p.incremental(line)
-}
-
-fn released(p: &Project, line: &str) -> Execs {
-    p.released(line)
+/// Makes everything dirty that is above `low`.
+fn touch_low(p: &Project) {
+    touch(&p.root().join("low/src/lib.rs"));
 }
 
 fn print(p: &Project) -> String {
@@ -62,21 +51,18 @@ fn check(what: &str, p: &Project, shows: bool, edit: impl FnOnce(&Project)) {
 
 #[track_caller]
 fn check_with(what: &str, p: &Project, shows: bool, variable: &str, edit: impl FnOnce(&Project)) {
-    build(p, ours, "1");
+    build(p, Project::incremental, "1");
     let before = print(p);
     edit(p);
     let expected = copied(p, |p| {
-        build(p, released, variable);
+        build(p, Project::released, variable);
         print(p)
     });
-    assert_eq!(
-        expected != before,
-        shows,
-        "{what}: {before:?}, {expected:?}"
-    );
-    build(p, ours, variable);
+    let differs = expected != before;
+    assert_eq!(differs, shows, "{what}: {before:?}, {expected:?}");
+    build(p, Project::incremental, variable);
     assert_eq!(print(p), expected, "{what}");
-    for execs in [ours, released] {
+    for execs in [Project::incremental, Project::released] {
         execs(p, "build --workspace -v")
             .env("VARIABLE", variable)
             .with_stderr_does_not_contain("[DIRTY][..]")
@@ -84,16 +70,14 @@ fn check_with(what: &str, p: &Project, shows: bool, variable: &str, edit: impl F
     }
 }
 
-/// What a script declares, and an edit that has it run again.
+/// What a script declares, and an edit that makes it run again.
 type Trigger = (&'static str, &'static str, fn(&Project));
 
 const TRIGGERS: [Trigger; 5] = [
     (
         "file",
         r#"println!("cargo::rerun-if-changed=again");"#,
-        |p| {
-            touch(&p.root().join("script/again"));
-        },
+        |p| p.touch("script/again"),
     ),
     (
         "directory",
@@ -107,43 +91,43 @@ const TRIGGERS: [Trigger; 5] = [
         r#"println!("cargo::rerun-if-env-changed=VARIABLE");"#,
         |_| {},
     ),
-    ("nothing", "", |p| touch(&p.root().join("script/again"))),
+    ("nothing", "", |p| p.touch("script/again")),
     (
         "its source",
         r#"println!("cargo::rerun-if-changed=build.rs");"#,
-        |p| {
-            touch(&p.root().join("script/build.rs"));
-        },
+        |p| p.touch("script/build.rs"),
     ),
 ];
 
 /// A package with this script, and a program that prints what its library says.
 fn scripted(script: &str, lib: &str, manifest: &str) -> ProjectBuilder {
+    let below = "[dependencies]\nlow.path = '../low'\nmacros.path = '../macros'\n";
     workspace(&["script", "middle", "app"])
-        .file(
-            "script/Cargo.toml",
-            &package(
-                "script",
-                &format!("{manifest}\n[dependencies]\nlow.path = \"../low\"\nmacros.path = \"../macros\"\n"),
-            ),
-        )
+        .lib("script", &format!("{manifest}\n{below}"), lib)
         .file("script/again", "")
         .file("script/listed/first", "first")
         .file("script/input", "1")
         .file("script/code.c", "int code(void) { return 1; }\n")
-        .file("script/build.rs", &format!("{HELPERS}\nfn main() {{ {script} }}"))
-        .file("script/src/lib.rs", lib)
-        .file(
-            "middle/Cargo.toml",
-            &package("middle", "[dependencies]\nscript.path = \"../script\"\n"),
+        .file("script/build.rs", &build_script(script))
+        .lib(
+            "middle",
+            "[dependencies]\nscript.path = '../script'",
+            "pub fn middle() -> String { script::text() }\n",
         )
-        .file("middle/src/lib.rs", "pub fn middle() -> String { script::text() }\n")
-        .file(
-            "app/Cargo.toml",
-            &package("app", "[dependencies]\nmiddle.path = \"../middle\"\n"),
+        .bin(
+            "app",
+            "[dependencies]\nmiddle.path = '../middle'",
+            r#"fn main() { println!("{}", middle::middle()) }"#,
         )
-        .file("app/src/main.rs", r#"fn main() { println!("{}", middle::middle()) }"#)
 }
+
+/// A build script with this body.
+fn build_script(body: &str) -> String {
+    format!("{HELPERS}\nfn main() {{ {body} }}")
+}
+
+/// The manifest of a package that needs `low`.
+const ON_LOW: &str = "[dependencies]\nlow.path = '../low'\n";
 
 const HELPERS: &str = r#"
     #![allow(dead_code)]
@@ -172,7 +156,7 @@ const HELPERS: &str = r#"
 "#;
 
 #[cargo_test]
-fn every_trigger_expands_macros_again() {
+fn script_runs_expand_macros_again() {
     for (name, declares, trigger) in TRIGGERS {
         let lib = r#"pub fn text() -> String {
             format!("{} {} {}", macros::directory!("listed"), macros::variable!(VARIABLE), low::low())
@@ -186,7 +170,7 @@ fn every_trigger_expands_macros_again() {
 }
 
 #[cargo_test]
-fn every_trigger_passes_results_on() {
+fn script_runs_pass_results_on() {
     for (name, declares, trigger) in TRIGGERS {
         let script = format!(r#"{declares} println!("cargo::rustc-env=INPUT={{}}", input());"#);
         let lib = r#"pub fn text() -> String { env!("INPUT").to_owned() }"#;
@@ -239,14 +223,11 @@ fn every_way_to_link_c_code() {
         let is_outside = search.contains("libs");
         check(&format!("{what}, replaced"), &p, is_outside, |p| {
             if is_outside {
-                let dir = if search.contains("libs/c") {
-                    "libs/c"
-                } else {
-                    "libs"
-                };
+                let is_deeper = search.contains("libs/c");
+                let dir = if is_deeper { "libs/c" } else { "libs" };
                 replace_library(&p.root().join(dir));
             }
-            touch(&p.root().join("low/src/lib.rs"));
+            touch_low(p);
         });
     }
 }
@@ -254,13 +235,15 @@ fn every_way_to_link_c_code() {
 /// Puts another library into a directory, without the build script.
 fn replace_library(dir: &Path) {
     fs::write(dir.join("code.c"), "int code(void) { return 3; }\n").unwrap();
-    let run = |program: &str, args: &[&str]| {
-        let status = Command::new(program).args(args).current_dir(dir).status();
-        assert!(status.unwrap().success());
-    };
-    run("cc", &["-c", "code.c", "-o", "code.o"]);
+    run_in(dir, &["cc", "-c", "code.c", "-o", "code.o"]);
     fs::remove_file(dir.join("libcode.a")).unwrap();
-    run("ar", &["crsD", "libcode.a", "code.o"]);
+    run_in(dir, &["ar", "crsD", "libcode.a", "code.o"]);
+}
+
+fn run_in(dir: &Path, line: &[&str]) {
+    let mut command = Command::new(line[0]);
+    let status = command.args(&line[1..]).current_dir(dir).status();
+    assert!(status.unwrap().success());
 }
 
 /// A package without a script bundles a library that the script of another one has made.
@@ -286,33 +269,23 @@ fn linker_arguments_name_files() {
         let object = std::env::current_dir().unwrap().join("code.o");
         println!("cargo::rustc-link-arg={}", object.display());
         println!("cargo::rerun-if-changed=code.c");"#;
+    let main = r#"extern "C" { fn code() -> i32; }
+        fn main() { println!("{} {}", unsafe { code() }, low::low()) }"#;
     let p = workspace(&["app"])
-        .file(
-            "app/Cargo.toml",
-            &package("app", "[dependencies]\nlow.path = \"../low\"\n"),
-        )
+        .bin("app", ON_LOW, main)
         .file("app/code.c", "int code(void) { return 1; }\n")
-        .file(
-            "app/build.rs",
-            &format!("{HELPERS}\nfn main() {{ {script} }}"),
-        )
-        .file(
-            "app/src/main.rs",
-            r#"extern "C" { fn code() -> i32; }
-            fn main() { println!("{} {}", unsafe { code() }, low::low()) }"#,
-        )
+        .file("app/build.rs", &build_script(script))
         .build();
     check("the script runs", &p, true, |p| {
         p.change_file("app/code.c", "int code(void) { return 2; }\n");
     });
     check("the object is replaced", &p, true, |p| {
         p.change_file("app/other.c", "int code(void) { return 3; }\n");
-        let status = Command::new("cc")
-            .args(["-c", "other.c", "-o", "code.o"])
-            .current_dir(p.root().join("app"))
-            .status();
-        assert!(status.unwrap().success());
-        touch(&p.root().join("low/src/lib.rs"));
+        run_in(
+            &p.root().join("app"),
+            &["cc", "-c", "other.c", "-o", "code.o"],
+        );
+        touch_low(p);
     });
 }
 
@@ -366,7 +339,7 @@ fn script_runs_where_its_executable_was_dirty() {
     .build();
     check("touched below", &p, true, |p| {
         p.change_file("script/input", "2");
-        touch(&p.root().join("low/src/lib.rs"));
+        touch_low(p);
     });
 }
 
@@ -374,32 +347,21 @@ fn script_runs_where_its_executable_was_dirty() {
 #[cargo_test]
 fn macros_read_their_own_package() {
     for script in [true, false] {
+        let text = r#"#[proc_macro]
+            pub fn text(_: proc_macro::TokenStream) -> proc_macro::TokenStream {
+                let path = concat!(env!("CARGO_MANIFEST_DIR"), "/files/text");
+                format!("{:?}", std::fs::read_to_string(path).unwrap()).parse().unwrap()
+            }"#;
         let mut p = workspace(&["templates", "app"])
-            .file(
-                "templates/Cargo.toml",
-                &package(
-                    "templates",
-                    "[lib]\nproc-macro = true\n[dependencies]\nlow.path = \"../low\"\n",
-                ),
+            .lib(
+                "templates",
+                &format!("[lib]\nproc-macro = true\n{ON_LOW}"),
+                text,
             )
             .file("templates/files/text", "one")
-            .file(
-                "templates/src/lib.rs",
-                r#"#[proc_macro]
-                pub fn text(_: proc_macro::TokenStream) -> proc_macro::TokenStream {
-                    let path = concat!(env!("CARGO_MANIFEST_DIR"), "/files/text");
-                    format!("{:?}", std::fs::read_to_string(path).unwrap()).parse().unwrap()
-                }"#,
-            )
-            .file(
-                "app/Cargo.toml",
-                &package(
-                    "app",
-                    "[dependencies]\nlow.path = \"../low\"\ntemplates.path = \"../templates\"\n",
-                ),
-            )
-            .file(
-                "app/src/main.rs",
+            .bin(
+                "app",
+                &format!("{ON_LOW}templates.path = '../templates'"),
                 r#"fn main() { println!("{}", templates::text!()) }"#,
             );
         if script {
@@ -409,7 +371,7 @@ fn macros_read_their_own_package() {
         let p = p.build();
         check(&format!("script: {script}"), &p, true, |p| {
             p.change_file("templates/files/text", "two");
-            touch(&p.root().join("low/src/lib.rs"));
+            touch_low(p);
         });
     }
 }
@@ -423,7 +385,6 @@ fn undeclared_inputs_of_macros() {
     }"#;
     let p = scripted("", lib, "").build();
     fs::remove_file(p.root().join("script/build.rs")).unwrap();
-    let touch_low = |p: &Project| touch(&p.root().join("low/src/lib.rs"));
     check("a new file", &p, true, |p| {
         p.change_file("script/listed/second", "second");
         touch_low(p);
@@ -436,7 +397,7 @@ fn undeclared_inputs_of_macros() {
     let configured = "pub fn text() -> String { macros::variable!(CONFIGURED).to_owned() }";
     p.change_file("script/src/lib.rs", configured);
     check("a configured variable", &p, true, |p| {
-        build(p, ours, "1");
+        build(p, Project::incremental, "1");
         p.change_file(".cargo/config.toml", "env.CONFIGURED = 'value'");
         touch_low(p);
     });
@@ -474,7 +435,6 @@ fn sources_reached_through_out_dir() {
     let p = scripted(script, lib, "").build();
     p.change_file("shared/code.rs", "const LINKED: u32 = 1;");
     p.change_file("shared/page", "one");
-    let touch_low = |p: &Project| touch(&p.root().join("low/src/lib.rs"));
     check("generated and edited by hand", &p, true, |p| {
         let generated = p.in_target("generated.rs");
         assert_eq!(generated.len(), 1);
@@ -492,15 +452,10 @@ fn sources_reached_through_out_dir() {
 }
 
 fn set_modified(path: &Path, hours: i64) {
-    let offset = std::time::Duration::from_secs(hours.unsigned_abs() * 3600);
-    let now = std::time::SystemTime::now();
-    let time = if hours < 0 {
-        now - offset
-    } else {
-        now + offset
-    };
+    let a_day_ago = std::time::SystemTime::now() - std::time::Duration::from_hours(24);
+    let offset = std::time::Duration::from_hours(24_u64.saturating_add_signed(hours));
     let file = fs::File::options().append(true).open(path).unwrap();
-    file.set_modified(time).unwrap();
+    file.set_modified(a_day_ago + offset).unwrap();
 }
 
 #[cargo_test]
@@ -513,69 +468,42 @@ fn older_and_future_times() {
     check("older and different", &p, true, |p| {
         fs::write(&page, "two").unwrap();
         set_modified(&page, -1);
-        touch(&p.root().join("low/src/lib.rs"));
+        touch_low(p);
     });
     // From then on it is always newer than what was made of it.
     fs::write(&page, "three").unwrap();
     set_modified(&page, 1);
-    build(&p, ours, "1");
+    build(&p, Project::incremental, "1");
     p.change_file("script/src/lib.rs", &lib.replace("{} {}", "{}, {}"));
     let expected = copied(&p, |p| {
-        build(p, released, "1");
+        build(p, Project::released, "1");
         print(p)
     });
-    build(&p, ours, "1");
-    assert_eq!(
-        (print(&p), expected),
-        ("three, 7\n".to_owned(), "three, 7\n".to_owned())
-    );
+    build(&p, Project::incremental, "1");
+    assert_eq!((&*print(&p), &*expected), ("three, 7\n", "three, 7\n"));
 }
 
-/// What only changes the time at which a file was changed is no reason to link again.
+/// A new change time (`ctime`) of a file is no reason to link again.
 #[cargo_test]
 fn links_survive_changes_of_metadata() {
-    let p = workspace(&["app"])
-        .file(
-            "app/Cargo.toml",
-            &package(
-                "app",
-                "[features]\nextra = []\n[dependencies]\nlow.path = \"../low\"\n",
-            ),
-        )
-        .file(
-            "app/src/main.rs",
-            r#"fn main() { println!("{}", low::low()) }"#,
-        )
-        .build();
-    let assert_not_linked = |what: &str| {
-        touch(&p.root().join("low/src/lib.rs"));
-        let made = p.made("build -p app");
-        assert_eq!(made.into_iter().collect::<Vec<_>>(), ["low lib"], "{what}");
-        assert_eq!(print(&p), "7\n");
-    };
+    let p = quick().build();
     p.incremental("build -p app").run();
     p.incremental("build -p app --features app/extra").run();
     p.incremental("build -p app").run();
-    assert_not_linked("features were switched and back");
+    assert_not_linked(&p, "features were switched and back");
     fs::remove_file(p.bin("app")).unwrap();
-    assert_not_linked("the uplifted file was deleted");
+    assert_not_linked(&p, "the uplifted file was deleted");
     fs::hard_link(p.bin("app"), p.root().join("kept")).unwrap();
-    assert_not_linked("a hard link was made");
+    assert_not_linked(&p, "a hard link was made");
 }
 
 /// A wrapper and a linker are programs, too.
 #[cargo_test]
 fn wrapper_and_linker_are_edited() {
+    let main = r#"extern "C" { fn code() -> i32; }
+        fn main() { println!("{} {} {}", cfg!(edited), unsafe { code() }, low::low()) }"#;
     let p = workspace(&["app"])
-        .file(
-            "app/Cargo.toml",
-            &package("app", "[dependencies]\nlow.path = \"../low\"\n"),
-        )
-        .file(
-            "app/src/main.rs",
-            r#"extern "C" { fn code() -> i32; }
-            fn main() { println!("{} {} {}", cfg!(edited), unsafe { code() }, low::low()) }"#,
-        )
+        .bin("app", ON_LOW, main)
         .file("code.c", "int code(void) { return 1; }\n")
         .file("other.c", "int code(void) { return 2; }\n")
         .executable("wrapper", "#!/bin/sh\nexec \"$@\" --cfg original\n")
@@ -591,35 +519,40 @@ fn wrapper_and_linker_are_edited() {
     let edit = |name: &str, from: &str, to: &str| {
         let text = p.read_file(name).replace(from, to);
         fs::write(p.root().join(name), text).unwrap();
-        touch(&p.root().join("low/src/lib.rs"));
+        touch_low(&p);
     };
     check("linker", &p, true, |_| edit("linker", "code.c", "other.c"));
     edit("linker", "other.c", "code.c");
     check("its environment", &p, true, |p| {
-        build(p, ours, "1");
+        build(p, Project::incremental, "1");
         let linked = "env.LINKED = 'other.c'\n";
         p.change_file(
             ".cargo/config.toml",
             &format!("{linked}{}", p.read_file(".cargo/config.toml")),
         );
-        touch(&p.root().join("low/src/lib.rs"));
+        touch_low(p);
     });
     check("wrapper", &p, true, |_| {
         edit("wrapper", "original", "edited")
     });
 }
 
-/// A program on a library.
+/// A program on `low`.
 fn quick() -> ProjectBuilder {
-    workspace(&["app"])
-        .file(
-            "app/Cargo.toml",
-            &package("app", "[dependencies]\nlow.path = \"../low\"\n"),
-        )
-        .file(
-            "app/src/main.rs",
-            r#"fn main() { println!("{}", low::low()) }"#,
-        )
+    workspace(&["app"]).bin(
+        "app",
+        &format!("[features]\nextra = []\n{ON_LOW}"),
+        r#"fn main() { println!("{}", low::low()) }"#,
+    )
+}
+
+/// Asserts that after an edit below, `app` is neither compiled nor linked.
+#[track_caller]
+fn assert_not_linked(p: &Project, what: &str) {
+    touch_low(p);
+    let made = p.made("build -p app");
+    assert_eq!(Vec::from_iter(made), ["low lib"], "{what}");
+    assert_eq!(print(p), "7\n");
 }
 
 /// Nothing that a quick build writes within one tick of the clock is forgotten.
@@ -629,13 +562,7 @@ fn quick_units_are_remembered() {
     for round in 0..5 {
         p.build_dir().rm_rf();
         p.incremental("build -p app").run();
-        touch(&p.root().join("low/src/lib.rs"));
-        let made = p.made("build -p app");
-        assert_eq!(
-            made.into_iter().collect::<Vec<_>>(),
-            ["low lib"],
-            "round {round}"
-        );
+        assert_not_linked(&p, &format!("round {round}"));
     }
 }
 
@@ -658,7 +585,7 @@ fn libraries_of_a_newer_compiler() {
     };
     assert!(build(&p).contains("app bin"));
     for _ in 0..2 {
-        touch(&p.root().join("low/src/lib.rs"));
-        assert_eq!(build(&p).into_iter().collect::<Vec<_>>(), ["low lib"]);
+        touch_low(&p);
+        assert_eq!(Vec::from_iter(build(&p)), ["low lib"]);
     }
 }

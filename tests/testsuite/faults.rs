@@ -1,48 +1,29 @@
-//! A rustc that does not say what it should, when it should. Never a hang, never a wrong build;
-//! at worst dependents start when the job ends.
+//! A rustc that sends wrong notifications, or none. Never a hang, never a wrong build; at worst dependents
+//! start when the job ends.
 
 #![cfg(unix)]
 
-use std::os::unix::fs::PermissionsExt;
-use std::process::{Command, Stdio};
+use std::process::Stdio;
 
 use cargo_pipelining::trace::{Outcome, Phase};
 use cargo_test_support::prelude::*;
-use cargo_test_support::{Execs, Project, basic_lib_manifest, process, project, str};
+use cargo_test_support::{Execs, Project, project, str};
 
-use crate::support::{BuildTrace, ProjectExt, replacement};
+use crate::support::{BuildTrace, BuilderExt, ExecsExt, ProjectExt, manifest, mkfifo};
 
 /// A binary on the library `foo` on the library `bar`, and a wrapper around rustc.
 ///
 /// In the wrapper, `$name` is the name of the crate and `$@` the command.
 fn wrapped(body: &str) -> Project {
-    let p = project()
-        .file(
-            "Cargo.toml",
-            r#"
-                [package]
-                name = "foo"
-                version = "0.1.0"
-                edition = "2021"
-
-                [workspace]
-                members = ["flood"]
-
-                [[bin]]
-                name = "app"
-                path = "src/main.rs"
-
-                [dependencies]
-                bar = { path = "bar" }
-            "#,
-        )
+    let rest = "[workspace]\nmembers = ['flood']\n[dependencies]\nbar.path = 'bar'
+        [[bin]]\nname = 'app'\npath = 'src/main.rs'";
+    project()
+        .file("Cargo.toml", &manifest("foo", rest))
         .file("src/lib.rs", "pub fn foo() -> u32 { bar::bar() }")
         .file("src/main.rs", "fn main() { assert_eq!(foo::foo(), 1); }")
-        .file("bar/Cargo.toml", &basic_lib_manifest("bar"))
-        .file("bar/src/lib.rs", "pub fn bar() -> u32 { 1 }")
-        .file("flood/Cargo.toml", &basic_lib_manifest("flood"))
-        .file("flood/src/lib.rs", "")
-        .file(
+        .lib("bar", "", "pub fn bar() -> u32 { 1 }")
+        .lib("flood", "", "")
+        .executable(
             "wrapper",
             &format!(
                 "#!/bin/sh\n\
@@ -51,15 +32,11 @@ fn wrapped(body: &str) -> Project {
                  exec \"$@\"\n"
             ),
         )
-        .build();
-    let wrapper = p.root().join("wrapper");
-    std::fs::set_permissions(&wrapper, PermissionsExt::from_mode(0o755)).unwrap();
-    p
+        .build()
 }
 
-/// A wrapper that leaves the real notifications of `bar` out and says `instead` to stderr, in the
-/// middle of what rustc says.
-fn bar_says(instead: &str) -> Project {
+/// A wrapper that runs `instead` of passing on the notifications of `bar`, before its other messages.
+fn bar_notifies(instead: &str) -> Project {
     wrapped(&format!(
         r#"
         if [ "$name" = bar ]; then
@@ -91,14 +68,14 @@ fn build_and_run(p: &Project) -> BuildTrace {
 }
 
 #[cargo_test]
-fn the_wrapper_itself_does_no_harm() {
-    let p = bar_says("echo \"$notification\" >&2");
+fn wrapper_itself_does_no_harm() {
+    let p = bar_notifies("echo \"$notification\" >&2");
     assert!(build_and_run(&p).lib("bar").metadata.is_some());
 }
 
 #[cargo_test]
 fn never_notifies() {
-    let p = bar_says("");
+    let p = bar_notifies("");
     let trace = build_and_run(&p);
     assert_eq!(trace.lib("bar").metadata, None);
     assert_eq!(trace.lib("bar").phases, [Phase::Frontend]);
@@ -106,13 +83,13 @@ fn never_notifies() {
 
 #[cargo_test]
 fn notifies_again_and_again() {
-    let p = bar_says("for i in 1 2 3; do echo \"$notification\" >&2; done");
+    let p = bar_notifies("for i in 1 2 3; do echo \"$notification\" >&2; done");
     assert!(build_and_run(&p).lib("bar").metadata.is_some());
 }
 
 #[cargo_test]
 fn notifies_of_another_file() {
-    let p = bar_says(
+    let p = bar_notifies(
         "echo \"$notification\" | sed 's/libbar-/libother-/' >&2
          echo \"$notification\" | sed 's/[.]rmeta/.rlib/' >&2
          echo \"$notification\" | sed 's/\"metadata\"/\"hologram\"/' >&2
@@ -123,7 +100,7 @@ fn notifies_of_another_file() {
 
 #[cargo_test]
 fn malformed_lines_are_shown_as_they_are() {
-    let p = bar_says(
+    let p = bar_notifies(
         "echo '{\"$message_type\":\"artifact\",\"artifact\":\"' >&2
          printf '{\"artifact\":\"\\377.rmeta\"}\\n' >&2
          echo '{}' >&2",
@@ -140,9 +117,9 @@ fn malformed_lines_are_shown_as_they_are() {
 
 #[cargo_test]
 fn notifies_after_it_has_exited() {
-    // What stays behind holds the pipe and speaks when the wrapper is gone: it reads the end of
-    // a pipe that the wrapper holds open to the last.
-    let p = bar_says(
+    // A process stays that holds stderr and writes when the wrapper has exited: it reads to the end of a pipe
+    // that the wrapper holds open to the last.
+    let p = bar_notifies(
         "mkfifo alive
          ( cat alive; echo \"$notification\" >&2 ) >/dev/null &
          exec 9>alive",
@@ -153,15 +130,11 @@ fn notifies_after_it_has_exited() {
 #[cargo_test]
 fn notifies_and_then_fails() {
     let p = wrapped(r#"if [ "$name" = bar ] && [ ! -e mended ]; then "$@"; exit 1; fi"#);
-    build(&p)
-        .arg("--keep-going")
-        .with_status(101)
-        .with_stderr_data(str![[r#"
+    build(&p).arg("--keep-going").fails(str![[r#"
 ...
 [ERROR] could not compile `bar` (lib)
 ...
-"#]])
-        .run();
+"#]]);
     let trace = p.trace();
     assert_eq!(trace.lib("bar").outcome, Some(Outcome::Failed));
     // It may have been compiled, but not linked.
@@ -174,8 +147,7 @@ fn notifies_and_then_fails() {
     assert_eq!(trace.lib("bar").outcome, Some(Outcome::Done));
 }
 
-/// With `foo` held back until `bar` has ended, or the other way round, a mode can be told from
-/// the other by whether the build ends.
+/// The build ends only if `foo` begins before `bar` ends.
 #[cfg(target_os = "linux")]
 #[cargo_test]
 fn dependents_start_while_code_is_generated() {
@@ -184,21 +156,18 @@ fn dependents_start_while_code_is_generated() {
         if [ "$name" = bar ]; then "$@" && timeout 60 cat foo-has-begun; exit $?; fi
         if [ "$name" = foo ]; then echo >foo-has-begun; fi"#,
     );
-    Command::new("mkfifo")
-        .arg(p.root().join("foo-has-begun"))
-        .status()
-        .unwrap();
+    mkfifo(&p, "foo-has-begun");
     let trace = build_and_run(&p);
     let (dependent, bar) = (trace.lib("foo"), trace.lib("bar"));
     assert!(bar.metadata.unwrap() < dependent.began && dependent.began < bar.all.unwrap());
     assert_eq!(bar.phases, [Phase::Frontend, Phase::Codegen]);
 }
 
-/// One job floods the terminal with 100,000 lines; another one's metadata is heard all the same:
-/// the flood ends only after a dependent of the other one has begun.
+/// One job prints 100,000 lines; the metadata of another one is received all the same: the flood ends only
+/// after a dependent of the other one has begun.
 #[cfg(target_os = "linux")]
 #[cargo_test]
-fn a_flood_of_warnings_holds_up_nobody() {
+fn flood_of_warnings_delays_nothing() {
     let p = wrapped(
         r#"
         if [ "$name" = flood ]; then
@@ -207,10 +176,7 @@ fn a_flood_of_warnings_holds_up_nobody() {
         fi
         if [ "$name" = foo ]; then echo >foo-has-begun; fi"#,
     );
-    Command::new("mkfifo")
-        .arg(p.root().join("foo-has-begun"))
-        .status()
-        .unwrap();
+    mkfifo(&p, "foo-has-begun");
     build(&p).arg("--workspace").run();
     let trace = p.trace();
     trace.assert_sound(4);
@@ -219,33 +185,18 @@ fn a_flood_of_warnings_holds_up_nobody() {
 
 /// Starts a build in which `bar` is compiled and then waits for ever, and waits until it does.
 fn build_that_waits(p: &Project) -> (std::process::Child, std::fs::File) {
-    let compiled = p.root().join("bar-is-compiled");
-    Command::new("mkfifo").arg(&compiled).status().unwrap();
-    Command::new("mkfifo")
-        .arg(p.root().join("for-ever"))
-        .status()
-        .unwrap();
+    let compiled = mkfifo(p, "bar-is-compiled");
+    let mut options = std::fs::OpenOptions::new();
     // Held open, so that reading it does not end before this is dropped.
-    let for_ever = std::fs::OpenOptions::new()
-        .read(true)
-        .write(true)
-        .open(p.root().join("for-ever"))
-        .unwrap();
-    let child = process(replacement())
-        .args(&["build", "-j4"])
-        .cwd(p.root())
-        .env("RUSTC_WRAPPER", p.root().join("wrapper"))
-        .env("CARGO_BUILD_TRACE", "trace.json")
-        .build_command()
-        .stderr(Stdio::null())
-        .spawn()
-        .unwrap();
+    let for_ever = options.read(true).write(true).open(mkfifo(p, "for-ever"));
+    let mut cargo = build(p).build_command();
+    let child = cargo.stderr(Stdio::null()).spawn().unwrap();
     std::fs::read(compiled).unwrap();
-    (child, for_ever)
+    (child, for_ever.unwrap())
 }
 
 #[cargo_test]
-fn the_trace_of_a_build_that_was_killed_can_be_read() {
+fn trace_of_killed_build_is_read() {
     let p = wrapped(
         r#"
         if [ "$name" = foo ] && [ ! -e again ]; then

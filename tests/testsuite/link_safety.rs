@@ -2,27 +2,21 @@
 
 use std::collections::BTreeSet;
 use std::fs;
+use std::path::Path;
 
 use cargo_test_support::prelude::*;
-use cargo_test_support::{Execs, Project, ProjectBuilder};
+use cargo_test_support::{Project, ProjectBuilder};
 use replay::trace::most_at_once;
 use serde_json::Value;
 
-use crate::support::ProjectExt;
 use crate::support::gated::{
-    GatedExt, MAIN, Process, Running, assert_tidy, bin_on_slow, foo, forget, gate, hollow_rlibs,
-    processes_in, recording_linker, walk, wrapper,
+    GatedBuilderExt, GatedExt, MAIN, assert_tidy, bin_on_slow, foo, foo_on_slow, gates,
+    hollow_rlibs, reset, walk, wrapper,
 };
-use crate::support::replacement;
+use crate::support::running::{Process, Running, processes_in};
+use crate::support::{BuilderExt, ProjectExt, replacement};
 
-fn held_until_released() -> Project {
-    bin_on_slow()
-        .executable("wrapper", &wrapper("released", ""))
-        .executable("own-cc", recording_linker())
-        .build()
-}
-
-/// Who has a file open, of the processes of the build.
+/// Returns the processes of the build that have a file open.
 fn holders(p: &Project, file: &str) -> Vec<Process> {
     let mut processes = processes_in(&p.root());
     processes.retain(|process| {
@@ -37,28 +31,28 @@ fn holders(p: &Project, file: &str) -> Vec<Process> {
 
 #[cargo_test]
 fn only_the_compiler_inherits_the_socket() {
-    let p = held_until_released();
+    let p = bin_on_slow().wrapper("released", "").build();
     let running = Running::parked(&p, "build", 1);
-    let gate = gate(&p.root());
+    let gates = gates(&p.root());
+    assert_eq!(gates.len(), 1);
     // A name for the shim and a file: nothing to connect to.
-    let kinds = walk(&gate).into_iter().map(|path| {
-        let kind = fs::symlink_metadata(&path).unwrap().file_type();
-        (kind.is_dir(), kind.is_file(), kind.is_symlink())
-    });
-    let mut kinds: Vec<_> = kinds.collect();
+    let files = walk(&gates[0]);
+    let mut kinds: Vec<_> = (files.iter())
+        .map(|path| {
+            let kind = fs::symlink_metadata(path).unwrap().file_type();
+            (kind.is_dir(), kind.is_file(), kind.is_symlink())
+        })
+        .collect();
     kinds.sort_unstable();
-    assert_eq!(
-        kinds,
-        [
-            (false, false, true),
-            (false, true, false),
-            (true, false, false)
-        ]
+    let (link, file, dir) = (
+        (false, false, true),
+        (false, true, false),
+        (true, false, false),
     );
-    let job = walk(&gate)
-        .into_iter()
-        .find(|it| it.ends_with("link-gate-job"));
-    let job: Value = serde_json::from_slice(&fs::read(job.unwrap()).unwrap()).unwrap();
+    assert_eq!(kinds, [link, file, dir]);
+    let mut files = files.iter();
+    let job = files.find(|it| it.ends_with("link-gate-job")).unwrap();
+    let job: Value = serde_json::from_slice(&fs::read(job).unwrap()).unwrap();
     let holders = holders(&p, &format!("socket:[{}]", job["inode"]));
     let cargo = running.pid().as_raw_pid();
     assert!(holders.iter().any(Process::is_shim), "{holders:#?}");
@@ -85,67 +79,45 @@ fn names(environment: &str) -> BTreeSet<String> {
 }
 
 #[cargo_test]
-fn nothing_about_the_gate_is_in_the_environment() {
+fn environment_does_not_mention_the_gate() {
+    let record = |whose: &str| {
+        format!(
+            r#"slow::slow();
+            let vars = std::env::vars().map(|(name, value)| format!("{{name}}={{value}}\n"));
+            std::fs::write("environment-of-{whose}", vars.collect::<String>()).unwrap();"#
+        )
+    };
+    let derive = format!(
+        "#[proc_macro] pub fn nothing(_: proc_macro::TokenStream) -> proc_macro::TokenStream {{
+            {}
+            proc_macro::TokenStream::new()
+        }}",
+        record("proc-macro")
+    );
     let p = foo(
         "build-dependencies",
-        r#"
-            [dependencies]
-            derive = { path = "derive" }
-        "#,
+        "[dependencies]\nderive.path = 'derive'",
     )
     .file(
         "build.rs",
-        r#"fn main() {
-            slow::slow();
-            let vars = std::env::vars().map(|(name, value)| format!("{name}={value}\n"));
-            std::fs::write("environment-of-build-script", vars.collect::<String>()).unwrap();
-        }"#,
+        &format!("fn main() {{ {} }}", record("build-script")),
     )
     .file("src/main.rs", "derive::nothing!(); fn main() {}")
-    .file(
-        "derive/Cargo.toml",
-        r#"
-            [package]
-            name = "derive"
-            version = "0.1.0"
-            edition = "2021"
-
-            [lib]
-            proc-macro = true
-
-            [dependencies]
-            slow = { path = "../slow" }
-        "#,
+    .lib(
+        "derive",
+        "[lib]\nproc-macro = true\n[dependencies]\nslow.path = '../slow'",
+        &derive,
     )
-    .file(
-        "derive/src/lib.rs",
-        r#"
-            #[proc_macro]
-            pub fn nothing(_: proc_macro::TokenStream) -> proc_macro::TokenStream {
-                slow::slow();
-                let vars = std::env::vars().map(|(name, value)| format!("{name}={value}\n"));
-                std::fs::write("environment-of-proc-macro", vars.collect::<String>()).unwrap();
-                proc_macro::TokenStream::new()
-            }
-        "#,
-    )
-    .executable(
-        "wrapper",
-        &wrapper("parked 1", "env >\"environment-of-rustc-$name\""),
-    )
+    .wrapper("parked 1", "env >\"environment-of-rustc-$name\"")
     .executable(
         "own-cc",
         "#!/bin/sh\nenv >environment-of-linker\nexec cc \"$@\"\n",
     )
     .build();
-    let seen = |mode| {
-        forget(&p);
-        let mut cargo = p.held("build");
-        cargo
-            .env("CARGO_BUILD_PIPELINING", mode)
-            .env("RUSTFLAGS", "-Clinker=./own-cc")
-            .env("HOLD", if mode == "link" { "1" } else { "" })
-            .run();
+    let names_in = |mode| {
+        reset(&p);
+        let mut cargo = p.held_in(mode, "build");
+        cargo.env("RUSTFLAGS", "-Clinker=./own-cc").run();
         [
             "build-script",
             "proc-macro",
@@ -154,22 +126,17 @@ fn nothing_about_the_gate_is_in_the_environment() {
             "rustc-build_script_build",
             "linker",
         ]
-        .map(|whose| {
-            (
-                whose,
-                names(&p.read_file(format!("environment-of-{whose}"))),
-            )
-        })
+        .map(|whose| names(&p.read_file(format!("environment-of-{whose}"))))
     };
-    let metadata = seen("metadata");
-    let link = seen("link");
+    let metadata = names_in("metadata");
+    let link = names_in("link");
     assert_ne!(p.trace().parked(), 0);
     assert_eq!(metadata, link);
 }
 
-/// What the linker has of the process that it was: open files, signals, and where it is.
+/// The shim becomes the linker: open files, signals, directory and limits are those of mode `metadata`.
 #[cargo_test]
-fn the_linker_inherits_what_it_would_otherwise() {
+fn linker_inherits_the_same() {
     let p = bin_on_slow()
         .executable(
             "own-cc",
@@ -184,12 +151,9 @@ exec cc "$@"
         )
         .build();
     let inherited = |mode| {
-        forget(&p);
-        p.held("build")
-            .env("CARGO_BUILD_PIPELINING", mode)
-            .env("RUSTFLAGS", "-Clinker=./own-cc")
-            .env("HOLD", if mode == "link" { "1" } else { "" })
-            .run();
+        reset(&p);
+        let mut cargo = p.held_in(mode, "build");
+        cargo.env("RUSTFLAGS", "-Clinker=./own-cc").run();
         p.read_file("inherited")
     };
     let metadata = inherited("metadata");
@@ -198,13 +162,13 @@ exec cc "$@"
     assert_eq!(p.trace().parked(), 1);
 }
 
-fn eight_binaries() -> ProjectBuilder {
-    (1..=8).fold(foo("dependencies", ""), |p, number| {
+fn eight_binaries(parked: &str) -> ProjectBuilder {
+    (1..=8).fold(foo_on_slow("").wrapper(parked, ""), |p, number| {
         p.file(format!("src/bin/b{number}.rs"), MAIN)
     })
 }
 
-/// The greatest number of units that are early at a time: begun, not all that they link there.
+/// Returns how many units were early at a time: begun before all that they link was ready.
 fn most_early(p: &Project) -> usize {
     let trace = p.trace();
     let early = trace.units().filter(|unit| unit.parked.is_some());
@@ -212,12 +176,9 @@ fn most_early(p: &Project) -> usize {
 }
 
 #[cargo_test]
-fn two_for_each_job_and_no_more() {
-    let p = eight_binaries()
-        .executable("wrapper", &wrapper("parked 4", ""))
-        .build();
-    p.held("build -j2").run();
-    let trace = p.trace();
+fn two_early_starts_for_each_job() {
+    let p = eight_binaries("parked 4").build();
+    let trace = p.built("build -j2");
     trace.assert_sound(2);
     assert_eq!(trace.units().count(), 9);
     assert_eq!(most_early(&p), 4);
@@ -226,29 +187,18 @@ fn two_for_each_job_and_no_more() {
         .units()
         .filter(|unit| unit.kind == ["bin"] && unit.began < all);
     assert_eq!(began.count(), 4);
-    assert_tidy(&p.root());
+    for (jobs, most) in [(3, 6), (4, 8)] {
+        reset(&p);
+        p.change_file("wrapper", &wrapper(&format!("parked {most}"), ""));
+        p.built(&format!("build -j{jobs}")).assert_sound(jobs);
+        assert_eq!(most_early(&p), most);
+    }
 }
 
 #[cargo_test]
-fn the_bound_grows_with_the_jobs() {
-    let p = eight_binaries()
-        .executable("wrapper", &wrapper("parked 6", ""))
-        .build();
-    p.held("build -j3").run();
-    p.trace().assert_sound(3);
-    assert_eq!(most_early(&p), 6);
-    forget(&p);
-    p.change_file("wrapper", &wrapper("parked 8", ""));
-    p.held("build -j4").run();
-    p.trace().assert_sound(4);
-    assert_eq!(most_early(&p), 8);
-}
-
-#[cargo_test]
-fn a_cargo_that_is_a_symlink_is_no_shim() {
+fn symlinked_cargo_is_no_shim() {
     let p = bin_on_slow().build();
     p.symlink(replacement(), "own-cargo");
-    let version = |execs: &mut Execs| execs.arg("--version").run().stdout;
-    let own = version(&mut p.process(p.root().join("own-cargo")));
-    assert_eq!(own, version(&mut p.process(replacement())));
+    let version = |cargo: &Path| p.process(cargo).arg("--version").run().stdout;
+    assert_eq!(version(&p.root().join("own-cargo")), version(replacement()));
 }

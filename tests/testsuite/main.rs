@@ -24,7 +24,15 @@ mod link;
 #[cfg(target_os = "linux")]
 mod link_faults;
 #[cfg(target_os = "linux")]
+mod link_kills;
+#[cfg(target_os = "linux")]
+mod link_output;
+#[cfg(target_os = "linux")]
+mod link_places;
+#[cfg(target_os = "linux")]
 mod link_safety;
+#[cfg(target_os = "linux")]
+mod link_wrappers;
 mod modes;
 #[cfg(target_os = "linux")]
 mod nightly;

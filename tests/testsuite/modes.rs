@@ -1,37 +1,29 @@
 //! `build.pipelining`: its values, its errors, and that the mode is no part of what is built.
 
 use cargo_test_support::prelude::*;
-use cargo_test_support::{Execs, Project, basic_lib_manifest, project, str};
+use cargo_test_support::{Execs, Project, project, str};
 
-use crate::support::ProjectExt;
+use crate::support::{BuilderExt, ExecsExt, ProjectExt, assert_everywhere, manifest};
 
 /// A library and a library that uses it.
 fn two_libraries() -> Project {
     project()
         .file(
             "Cargo.toml",
-            r#"
-                [package]
-                name = "foo"
-                version = "0.1.0"
-                edition = "2021"
-
-                [dependencies]
-                bar = { path = "bar" }
-            "#,
+            &manifest("foo", "[dependencies]\nbar.path = 'bar'"),
         )
         .file("src/lib.rs", "pub fn foo() -> u32 { bar::bar() }")
-        .file("bar/Cargo.toml", &basic_lib_manifest("bar"))
-        .file("bar/src/lib.rs", "pub fn bar() -> u32 { 1 }")
+        .lib("bar", "", "pub fn bar() -> u32 { 1 }")
         .build()
 }
 
-/// The need of `foo` for `bar` under the given setting: metadata, or all.
-fn waits_for_metadata(p: &Project, set: impl FnOnce(&mut Execs) -> &mut Execs) -> bool {
+/// Returns true if `foo` waits only for the metadata of `bar` with the given setting.
+fn waits_for_metadata(p: &Project, set: &dyn Fn(&mut Execs)) -> bool {
     p.build_dir().rm_rf();
     let mut execs = p.cargo("build");
     execs.env("CARGO_BUILD_TRACE", "trace.json");
-    set(&mut execs).run();
+    set(&mut execs);
+    execs.run();
     let trace = p.trace();
     trace.assert_sound(u64::MAX);
     let dependent = trace.lib("foo");
@@ -43,107 +35,77 @@ fn waits_for_metadata(p: &Project, set: impl FnOnce(&mut Execs) -> &mut Execs) -
 #[cargo_test]
 fn every_value_everywhere() {
     let p = two_libraries();
-    assert!(waits_for_metadata(&p, |cargo| cargo));
-    for (value, expected) in [
+    assert!(waits_for_metadata(&p, &|_| {}));
+    let key = ("build.pipelining", "CARGO_BUILD_PIPELINING");
+    for value in [
         ("off", false),
         ("metadata", true),
         ("link", true),
         ("true", true),
         ("false", false),
     ] {
-        let environment =
-            waits_for_metadata(&p, |cargo| cargo.env("CARGO_BUILD_PIPELINING", value));
-        assert_eq!(environment, expected, "{value} in the environment");
-        let toml = match value.parse::<bool>() {
-            Ok(value) => format!("build.pipelining={value}"),
-            Err(_) => format!("build.pipelining={value:?}"),
-        };
-        let argument = waits_for_metadata(&p, |cargo| cargo.arg("--config").arg(&toml));
-        assert_eq!(argument, expected, "{toml} as an argument");
-        p.change_file(".cargo/config.toml", &toml);
-        let file = waits_for_metadata(&p, |cargo| cargo);
-        assert_eq!(file, expected, "{toml} in a file");
-        p.change_file(".cargo/config.toml", "");
+        assert_everywhere(&p, key, value, |set| waits_for_metadata(&p, set));
     }
 }
 
 #[cargo_test]
-fn an_unknown_value_names_the_key_the_place_and_the_values() {
+fn unknown_mode_is_an_error() {
     let p = two_libraries();
     p.cargo("build")
         .env("CARGO_BUILD_PIPELINING", "fast")
-        .with_status(101)
-        .with_stderr_data(str![[r#"
+        .fails(str![[r#"
 [ERROR] error in environment variable `CARGO_BUILD_PIPELINING`: could not load config key `build.pipelining`
 
 Caused by:
   invalid value: string "fast", expected "off", "metadata", "link", true ("link") or false ("off")
 
-"#]])
-        .run();
-    p.cargo("build --config build.pipelining=3")
-        .with_status(101)
-        .with_stderr_data(str![[r#"
+"#]]);
+    p.cargo("build --config build.pipelining=3").fails(str![[r#"
 [ERROR] error in --config cli option: could not load config key `build.pipelining`
 
 Caused by:
   invalid type: integer `3`, expected "off", "metadata", "link", true ("link") or false ("off")
 
-"#]])
-        .run();
+"#]]);
     p.change_file(".cargo/config.toml", "build.pipelining = ['off']");
-    p.cargo("build")
-        .with_status(101)
-        .with_stderr_data(str![[r#"
+    p.cargo("build").fails(str![[r#"
 [ERROR] error in [ROOT]/foo/.cargo/config.toml: could not load config key `build.pipelining`
 
 Caused by:
   invalid type: sequence, expected "off", "metadata", "link", true ("link") or false ("off")
 
-"#]])
-        .run();
+"#]]);
     assert!(!p.build_dir().exists());
 }
 
 #[cargo_test]
 fn switching_rebuilds_nothing() {
     let p = two_libraries();
-    for mode in ["metadata", "off", "link", "metadata"] {
-        let expected = match p.build_dir().exists() {
-            false => str![[r#"
-...
-[FINISHED] `dev` profile [unoptimized + debuginfo] target(s) in [ELAPSED]s
-
-"#]],
-            true => str![[r#"
-[FRESH] bar v0.5.0 ([ROOT]/foo/bar)
+    let mut first = p.cargo("build");
+    first.env("CARGO_BUILD_PIPELINING", "metadata").run();
+    for mode in ["off", "link", "metadata"] {
+        p.cargo("build -v")
+            .env("CARGO_BUILD_PIPELINING", mode)
+            .with_stderr_data(str![[r#"
+[FRESH] bar v0.1.0 ([ROOT]/foo/bar)
 [FRESH] foo v0.1.0 ([ROOT]/foo)
 [FINISHED] `dev` profile [unoptimized + debuginfo] target(s) in [ELAPSED]s
 
-"#]],
-        };
-        p.cargo("build -v")
-            .env("CARGO_BUILD_PIPELINING", mode)
-            .with_stderr_data(expected)
+"#]])
             .run();
     }
 }
 
 #[cargo_test]
-fn the_commands_are_the_same_in_all_modes() {
+fn commands_are_the_same() {
     let p = two_libraries();
     let commands = |mode: &str| {
         p.build_dir().rm_rf();
-        let output = p
-            .cargo("build -v -j1")
-            .env("CARGO_BUILD_PIPELINING", mode)
-            .run();
-        let mut lines: Vec<String> = String::from_utf8(output.stderr.clone())
-            .unwrap()
-            .lines()
-            .filter(|line| line.contains("Running"))
-            .map(str::to_owned)
-            .collect();
+        let mut cargo = p.cargo("build -v -j1");
+        let output = cargo.env("CARGO_BUILD_PIPELINING", mode).run();
+        let stderr = String::from_utf8(output.stderr).unwrap();
+        let lines = stderr.lines().filter(|line| line.contains("Running"));
+        let mut lines: Vec<String> = lines.map(str::to_owned).collect();
         lines.sort();
         assert_eq!(lines.len(), 2);
         lines

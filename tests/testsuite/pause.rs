@@ -6,35 +6,30 @@ use std::os::unix::fs::PermissionsExt;
 use cargo_pipelining::trace::{Outcome, Phase};
 use cargo_test_support::prelude::*;
 use cargo_test_support::{Execs, Project};
-use rustix::process::{Signal, kill_process};
+use rustix::process::Signal;
 
 use crate::support::control_group::ControlGroup;
-use crate::support::gated::{assert_tidy, await_that};
-use crate::support::pausing::{Build, DoorsExt, PausingExt, run_foo, slow_busy_and_urgent};
+use crate::support::gated::assert_tidy;
+use crate::support::pausing::{Build, run_foo, set_doors, slow_busy_and_urgent};
+use crate::support::running::{await_no_process, wait_until};
 use crate::support::{BuildTrace, ProjectExt, replacement};
 
+const NONE: [&str; 0] = [];
+
 #[cargo_test]
-fn codegen_leaves_its_slot_to_what_is_more_urgent() {
-    let build = Build::paused("build -j2");
-    let trace = build.succeed(2);
+fn codegen_leaves_slot_to_higher_priority() {
+    let trace = Build::paused("build -j2").succeed(2);
     assert_eq!(trace.paused(), ["slow"]);
     let (slow, urgent) = (trace.lib("slow"), trace.lib("urgent"));
     assert!(slow.paused.unwrap() < urgent.began);
     assert!(urgent.began < slow.continued.unwrap());
-    assert_eq!(
-        slow.phases,
-        [
-            Phase::Frontend,
-            Phase::Codegen,
-            Phase::Paused,
-            Phase::Codegen
-        ]
-    );
+    let (frontend, codegen) = (Phase::Frontend, Phase::Codegen);
+    assert_eq!(slow.phases, [frontend, codegen, Phase::Paused, codegen]);
 }
 
 #[cargo_test]
-fn what_is_paused_goes_on_when_a_slot_is_free() {
-    let build = Build::paused("build -j2");
+fn paused_job_takes_a_free_slot() {
+    let mut build = Build::paused("build -j2");
     build.doors.pass("busy");
     // Its own is still taken.
     build.await_nothing_stopped();
@@ -43,139 +38,96 @@ fn what_is_paused_goes_on_when_a_slot_is_free() {
     assert!(slow.continued.unwrap() < urgent.all.unwrap());
 }
 
-/// What follows when cargo is gone, or about to be.
+/// Kills cargo, and asserts that nothing stays stopped and that the next build succeeds.
 #[track_caller]
-fn killed(kill: impl Fn(&Build)) {
+fn killed(is_for_group: bool, signal: Signal) {
     let mut build = Build::paused("build -j2");
-    kill(&build);
-    // Before anybody can end by himself.
+    build.cargo.kill(is_for_group, signal);
+    // Before any compiler can end by itself.
     let status = build.cargo.wait();
     assert!(!status.success());
     build.await_nothing_stopped();
     build.doors.pass_all();
-    build.await_nobody();
+    await_no_process(&build.p.root());
     let Build { p, doors, .. } = build;
     assert!(!p.bin("foo").exists());
     drop(doors);
 
-    p.with_doors("build -j2").run();
+    set_doors(&p, &mut p.cargo("build -j2")).run();
     p.trace().assert_sound(2);
     assert_tidy(&p.root());
     run_foo(&p);
 }
 
 #[cargo_test]
-fn killed_for_good() {
-    killed(|build| kill_process(build.cargo.pid(), Signal::KILL).unwrap());
+fn killed_builds_leave_nothing_stopped() {
+    for (is_for_group, signal) in [
+        (false, Signal::KILL),
+        (true, Signal::INT),
+        (false, Signal::INT),
+        (false, Signal::TERM),
+        (true, Signal::TERM),
+        (true, Signal::HUP),
+    ] {
+        eprintln!("{signal:?}, to the group: {is_for_group}");
+        killed(is_for_group, signal);
+    }
 }
 
 #[cargo_test]
-fn interrupted() {
-    killed(|build| build.cargo.signal_group(Signal::INT));
-}
-
-#[cargo_test]
-fn interrupted_alone() {
-    killed(|build| kill_process(build.cargo.pid(), Signal::INT).unwrap());
-}
-
-#[cargo_test]
-fn terminated() {
-    killed(|build| kill_process(build.cargo.pid(), Signal::TERM).unwrap());
-}
-
-#[cargo_test]
-fn terminated_with_all_of_its_group() {
-    killed(|build| build.cargo.signal_group(Signal::TERM));
-}
-
-#[cargo_test]
-fn hung_up() {
-    killed(|build| build.cargo.signal_group(Signal::HUP));
-}
-
-#[cargo_test]
-fn the_compiler_is_killed_while_it_is_paused() {
-    let mut build = Build::paused("build -j2");
-    kill_process(build.compiler_of_slow(), Signal::KILL).unwrap();
-    await_that("cargo says so", || {
+fn paused_compiler_is_killed() {
+    let build = Build::paused("build -j2");
+    build.compiler_of_slow().kill();
+    wait_until("cargo reports it", || {
         build.cargo.stderr().contains("signal: 9, SIGKILL")
     });
     build.doors.pass_all();
-    assert_eq!(build.cargo.wait().code(), Some(101));
-    let stderr = build.cargo.stderr();
-    let count = |text: &str| stderr.matches(text).count();
-    assert_eq!(count("error: could not compile"), 1, "{stderr}");
-    assert_eq!(
-        count("error: could not compile `slow` (lib)"),
-        1,
-        "{stderr}"
-    );
+    build
+        .cargo
+        .assert_fails("error: could not compile `slow` (lib)");
     let trace = build.p.trace();
     let slow = trace.lib("slow");
     assert_eq!(slow.outcome, Some(Outcome::Failed));
     assert_eq!(slow.continued, None);
-    build.await_nobody();
-    assert_tidy(&build.p.root());
 }
 
-/// What follows when `urgent` fails while `slow` is paused.
+/// `urgent` fails while `slow` is paused.
 #[track_caller]
-fn something_else_fails(line: &str) -> BuildTrace {
-    let mut build = Build::paused(line);
+fn another_unit_fails(line: &str) -> BuildTrace {
+    let build = Build::paused(line);
     build.doors.fail("urgent");
-    await_that("cargo says so", || {
-        let stderr = build.cargo.stderr();
-        stderr.contains("error: could not compile `urgent` (lib)")
+    let message = "error: could not compile `urgent` (lib)";
+    wait_until("cargo reports it", || {
+        build.cargo.stderr().contains(message)
     });
     // Not by ending.
     build.await_nothing_stopped();
     build.doors.pass_all();
-    assert_eq!(build.cargo.wait().code(), Some(101));
-    let stderr = build.cargo.stderr();
-    let count = |text: &str| stderr.matches(text).count();
-    assert_eq!(count("error: could not compile"), 1, "{stderr}");
-    build.await_nobody();
-    assert_tidy(&build.p.root());
-    build.p.trace()
-}
-
-#[cargo_test]
-fn something_else_fails_while_one_is_paused() {
-    let trace = something_else_fails("build -j2");
+    build.cargo.assert_fails(message);
+    let trace = build.p.trace();
     let slow = trace.lib("slow");
     assert!(slow.continued.is_some());
     assert_eq!(slow.outcome, Some(Outcome::Done));
+    trace
+}
+
+#[cargo_test]
+fn another_unit_fails_while_one_is_paused() {
+    let trace = another_unit_fails("build -j2");
     assert_eq!(trace.lib("busy").outcome, Some(Outcome::Done));
+    another_unit_fails("build -j2 --keep-going");
 }
 
 #[cargo_test]
-fn something_else_fails_and_the_build_keeps_going() {
-    let trace = something_else_fails("build -j2 --keep-going");
-    let slow = trace.lib("slow");
-    assert!(slow.continued.is_some());
-    assert_eq!(slow.outcome, Some(Outcome::Done));
-}
-
-/// It fails after it was continued.
-#[cargo_test]
-fn what_was_paused_fails() {
-    let mut build = Build::paused("build -j2");
+fn continued_compiler_fails() {
+    let build = Build::paused("build -j2");
     build.doors.pass("busy");
     build.await_nothing_stopped();
     build.doors.fail("slow-codegen");
     build.doors.pass("urgent");
-    assert_eq!(build.cargo.wait().code(), Some(101));
-    let stderr = build.cargo.stderr();
-    let count = |text: &str| stderr.matches(text).count();
-    assert_eq!(count("error: could not compile"), 1, "{stderr}");
-    assert_eq!(
-        count("error: could not compile `slow` (lib)"),
-        1,
-        "{stderr}"
-    );
-    build.await_nobody();
-    assert_tidy(&build.p.root());
+    build
+        .cargo
+        .assert_fails("error: could not compile `slow` (lib)");
 }
 
 /// Ctrl-Z stops all of it, and `fg` continues all of it, also what was paused before.
@@ -183,7 +135,7 @@ fn what_was_paused_fails() {
 fn stopped_and_continued_at_the_terminal() {
     let mut build = Build::paused_in_terminal("build -j2");
     build.doors.press("\x1a");
-    await_that("all is stopped", || {
+    wait_until("all is stopped", || {
         build.stopped() == ["slow", "busy", "urgent"]
     });
     build.doors.press("fg\n");
@@ -191,142 +143,123 @@ fn stopped_and_continued_at_the_terminal() {
     build.doors.pass_all();
     build.doors.press("exit $?\n");
     assert!(build.cargo.wait().success());
-    build.await_nobody();
+    await_no_process(&build.p.root());
     assert_tidy(&build.p.root());
     run_foo(&build.p);
+}
+
+/// A cargo that make runs, with this many jobs.
+fn make(p: &Project, jobs: &str) -> Execs {
+    p.change_file("Makefile", "all:\n\t+$(CARGO) build\n");
+    let mut make = p.process("make");
+    make.arg(jobs)
+        .env("CARGO", replacement())
+        .env("CARGO_BUILD_JOBS", "4");
+    make
 }
 
 #[cargo_test]
 fn under_make() {
     let p = slow_busy_and_urgent();
-    p.change_file("Makefile", "all:\n\t+$(CARGO) build\n");
-    let mut make = p.process("make");
-    make.arg("-j2")
-        .env("CARGO", replacement())
-        .env("CARGO_BUILD_JOBS", "4")
-        .with_doors_of(&p);
+    let make = make(&p, "-j2");
     // Not more than make has given.
     let trace = Build::paused_by(p, make).succeed(2);
     assert_eq!(trace.paused(), ["slow"]);
 }
 
-/// Cargo asks for tokens only when something is ready, so make may have some that nobody has asked for.
+/// Cargo asks for tokens only when something is ready, so make may have more.
 #[cargo_test]
-fn nothing_is_paused_while_make_has_tokens() {
-    let p = slow_busy_and_urgent();
-    p.change_file("Makefile", "all:\n\t+$(CARGO) build\n");
-    let mut make = p.process("make");
-    make.arg("-j4")
-        .env("CARGO", replacement())
-        .env("CARGO_BUILD_JOBS", "4")
-        .with_doors_of(&p);
-    let mut build = Build::start(p, make);
-    build.doors.await_at("urgent");
-    let trace = build.succeed(4);
-    assert_eq!(trace.paused(), [] as [&str; 0]);
-}
-
-#[cargo_test]
-fn nothing_is_paused_while_there_is_another_slot() {
-    let p = slow_busy_and_urgent();
-    let cargo = p.with_doors("build -j3");
-    let mut build = Build::start(p, cargo);
-    build.doors.await_at("urgent");
-    let trace = build.succeed(3);
-    assert_eq!(trace.paused(), [] as [&str; 0]);
+fn spare_slots_and_tokens_prevent_pauses() {
+    for (jobs, is_make) in [(4, true), (3, false)] {
+        let p = slow_busy_and_urgent();
+        let cargo = if is_make {
+            make(&p, &format!("-j{jobs}"))
+        } else {
+            p.cargo(&format!("build -j{jobs}"))
+        };
+        let mut build = Build::start(p, cargo);
+        build.doors.await_at("urgent");
+        assert_eq!(build.succeed(jobs).paused(), NONE);
+    }
 }
 
 /// Asserts that nothing is paused in a build with two jobs with such a setting.
 #[track_caller]
 fn assert_nothing_is_paused(set: impl FnOnce(&Project, &mut Execs)) {
-    assert_nothing_is_paused_by(|p| {
-        let mut cargo = p.with_doors("build -j2");
-        set(p, &mut cargo);
-        cargo
-    });
+    let p = slow_busy_and_urgent();
+    let mut cargo = p.cargo("build -j2");
+    set(&p, &mut cargo);
+    assert_nothing_is_paused_by(p, cargo);
 }
 
 /// Asserts that nothing is paused by this cargo where something else would be.
 #[track_caller]
-fn assert_nothing_is_paused_by(cargo: impl FnOnce(&Project) -> Execs) {
-    let p = slow_busy_and_urgent();
-    let cargo = cargo(&p);
+fn assert_nothing_is_paused_by(p: Project, cargo: Execs) {
     let mut build = Build::start(p, cargo);
     build.await_metadata();
     build.doors.pass("busy");
     build.doors.await_at("urgent");
-    assert_eq!(build.stopped(), [] as [&str; 0]);
+    assert_eq!(build.stopped(), NONE);
     let trace = build.succeed(2);
-    assert_eq!(trace.paused(), [] as [&str; 0]);
+    assert_eq!(trace.paused(), NONE);
     assert!(trace.lib("busy").all < Some(trace.lib("urgent").began));
 }
 
 #[cargo_test]
-fn nothing_is_paused_where_no_memory_may_be_held() {
-    for memory in ["0", "0%"] {
+fn settings_prevent_pauses() {
+    for (key, value) in [
+        ("CARGO_BUILD_PAUSE_MEMORY", "0"),
+        ("CARGO_BUILD_PAUSE_MEMORY", "0%"),
+        ("CARGO_BUILD_PAUSE_MEMORY", "1KiB"),
+        ("CARGO_BUILD_SCHEDULE", "stock"),
+    ] {
         assert_nothing_is_paused(|_, cargo| {
-            cargo.env("CARGO_BUILD_PAUSE_MEMORY", memory);
+            cargo.env(key, value);
         });
     }
 }
 
-#[cargo_test]
-fn nothing_is_paused_that_would_hold_too_much_memory() {
-    assert_nothing_is_paused(|_, cargo| {
-        cargo.env("CARGO_BUILD_PAUSE_MEMORY", "1KiB");
-    });
-}
-
 /// How much may be paused is a share of what is available to cargo, not to the machine.
 #[cargo_test]
-fn nothing_is_paused_where_a_control_group_has_little_memory() {
-    // Enough to build in, but not to pause in: a rustc has more than a twentieth of it.
+fn control_group_with_little_memory() {
+    // Enough to build in, but not to pause in: the compiler has more than a twentieth of it.
     let Some(group) = ControlGroup::of_memory(512 << 20) else {
         eprintln!("skipped: only root may make control groups, where memory is controlled");
         return;
     };
-    let share = ("CARGO_BUILD_PAUSE_MEMORY", "5%");
+    let set = |cargo: &mut Execs| {
+        cargo
+            .env("CARGO_BUILD_PAUSE_MEMORY", "5%")
+            .env("MEMORY", (40 << 20).to_string());
+    };
     let p = slow_busy_and_urgent();
-    let mut cargo = p.with_doors("build -j2");
-    cargo.env(share.0, share.1);
+    let mut cargo = p.cargo("build -j2");
+    set(&mut cargo);
     let trace = Build::paused_by(p, cargo).succeed(2);
     assert_eq!(trace.paused(), ["slow"]);
 
-    let join = format!(
-        "echo $$ >{} && exec \"$CARGO\" build -j2",
-        group.procs().display()
-    );
-    assert_nothing_is_paused_by(|p| {
-        let mut shell = p.process("sh");
-        shell
-            .args(&["-c", &join])
-            .env("CARGO", replacement())
-            .env(share.0, share.1)
-            .with_doors_of(p);
-        shell
-    });
-}
-
-#[cargo_test]
-fn nothing_is_paused_in_the_order_of_stock() {
-    assert_nothing_is_paused(|_, cargo| {
-        cargo.env("CARGO_BUILD_SCHEDULE", "stock");
-    });
+    let procs = group.procs();
+    let join = format!("echo $$ >{} && exec \"$CARGO\" build -j2", procs.display());
+    let p = slow_busy_and_urgent();
+    let mut shell = p.process("sh");
+    shell.args(&["-c", &join]).env("CARGO", replacement());
+    set(&mut shell);
+    assert_nothing_is_paused_by(p, shell);
 }
 
 /// To Cargo, a wrapper without a name is none.
 #[cargo_test]
-fn an_empty_wrapper_is_none() {
+fn empty_wrapper_is_none() {
     let p = slow_busy_and_urgent();
-    let mut cargo = p.with_doors("build -j2");
+    let mut cargo = p.cargo("build -j2");
     cargo.env("RUSTC_WRAPPER", "");
     let trace = Build::paused_by(p, cargo).succeed(2);
     assert_eq!(trace.paused(), ["slow"]);
 }
 
-/// What cargo would stop is the wrapper.
+/// Cargo would stop the wrapper.
 #[cargo_test]
-fn nothing_is_paused_that_is_wrapped() {
+fn wrapped_compiler_is_not_paused() {
     for variable in ["RUSTC_WRAPPER", "RUSTC_WORKSPACE_WRAPPER"] {
         assert_nothing_is_paused(|p, cargo| {
             p.change_file("plain", "#!/bin/sh\nexec \"$@\"\n");
@@ -338,18 +271,18 @@ fn nothing_is_paused_that_is_wrapped() {
     }
 }
 
-/// What cargo would stop is the script, and rustc, its child, would run on.
+/// Cargo would stop the script, and rustc, its child, would run on.
 #[cargo_test]
 fn script_as_rustc_is_not_paused() {
     assert_nothing_is_paused(|p, _| p.root().join("rustc.sysroot").rm_rf());
 }
 
 #[cargo_test]
-fn nothing_is_paused_with_one_job() {
+fn one_job_pauses_nothing() {
     let p = slow_busy_and_urgent();
-    let cargo = p.with_doors("build -j1");
-    let build = Build::start_with_one_slot(p, cargo);
+    let cargo = p.cargo("build -j1");
+    let mut build = Build::new(p, cargo);
+    build.doors.pass("slow");
     build.await_metadata();
-    let trace = build.succeed(1);
-    assert_eq!(trace.paused(), [] as [&str; 0]);
+    assert_eq!(build.succeed(1).paused(), NONE);
 }

@@ -5,24 +5,21 @@ use std::fs;
 use std::path::PathBuf;
 
 use cargo_test_support::prelude::*;
-use cargo_test_support::{Execs, Project, basic_bin_manifest, basic_manifest, paths, project, str};
+use cargo_test_support::{Execs, Project, paths, project, str};
 
-use crate::support::ProjectExt;
+use crate::support::{BuilderExt, ExecsExt, ProjectExt, assert_everywhere, empty_bin, manifest};
 
-/// A package whose name nobody would find in a file by accident.
+/// A package whose name is in no file by accident.
 fn foo() -> Project {
-    project()
-        .file("Cargo.toml", &basic_bin_manifest("unmistakable"))
-        .file("src/main.rs", "fn main() {}")
-        .build()
+    empty_bin("unmistakable").build()
 }
 
-/// Where costs are kept.
+/// The file of costs.
 fn store() -> PathBuf {
     paths::home().join(".cargo/.build-costs")
 }
 
-/// What is said in a build in which all is well with the costs.
+/// The messages of a build that finds no fault with the costs.
 const QUIET: &str = "\
 [COMPILING] unmistakable v0.5.0 ([ROOT]/foo)
 [FINISHED] `dev` profile [unoptimized + debuginfo] target(s) in [ELAPSED]s
@@ -35,90 +32,76 @@ const VERBOSE: &str = "\
 [FINISHED] `dev` profile [unoptimized + debuginfo] target(s) in [ELAPSED]s
 ";
 
-/// `cargo LINE` builds everything, and says that.
+/// Asserts the messages of `cargo LINE`, which builds everything.
 #[track_caller]
-fn says(p: &Project, line: &str, expected: impl IntoData) {
+fn assert_messages(p: &Project, line: &str, expected: impl IntoData) {
     p.build_dir().rm_rf();
     p.cargo(line).with_stderr_data(expected).run();
 }
 
-/// Whether costs are recorded under the given setting.
-fn records(p: &Project, set: impl FnOnce(&mut Execs) -> &mut Execs) -> bool {
+/// Returns true if costs are recorded with the given setting.
+fn records(p: &Project, set: &dyn Fn(&mut Execs)) -> bool {
     p.build_dir().rm_rf();
     let _ = fs::remove_file(store());
-    set(&mut p.cargo("build")).run();
+    let mut cargo = p.cargo("build");
+    set(&mut cargo);
+    cargo.run();
     store().exists()
 }
 
 #[cargo_test]
 fn every_value_everywhere() {
     let p = foo();
-    assert!(records(&p, |cargo| cargo));
-    for (value, expected) in [("critical-path", true), ("stock", false)] {
-        let environment = records(&p, |cargo| cargo.env("CARGO_BUILD_SCHEDULE", value));
-        assert_eq!(environment, expected, "{value} in the environment");
-        let toml = format!("build.schedule={value:?}");
-        let argument = records(&p, |cargo| cargo.arg("--config").arg(&toml));
-        assert_eq!(argument, expected, "{toml} as an argument");
-        p.change_file(".cargo/config.toml", &toml);
-        let file = records(&p, |cargo| cargo);
-        assert_eq!(file, expected, "{toml} in a file");
-        p.change_file(".cargo/config.toml", "");
+    assert!(records(&p, &|_| {}));
+    let key = ("build.schedule", "CARGO_BUILD_SCHEDULE");
+    for value in [("critical-path", true), ("stock", false)] {
+        assert_everywhere(&p, key, value, |set| records(&p, set));
     }
 }
 
 #[cargo_test]
-fn an_unknown_schedule_names_the_key_the_place_and_the_values() {
+fn unknown_schedule_is_an_error() {
     let p = foo();
     p.cargo("build")
         .env("CARGO_BUILD_SCHEDULE", "fifo")
-        .with_status(101)
-        .with_stderr_data(str![[r#"
+        .fails(str![[r#"
 [ERROR] error in environment variable `CARGO_BUILD_SCHEDULE`: could not load config key `build.schedule`
 
 Caused by:
   invalid value: string "fifo", expected "critical-path" or "stock"
 
-"#]])
-        .run();
+"#]]);
     p.change_file(".cargo/config.toml", "build.schedule = 1");
-    p.cargo("build")
-        .with_status(101)
-        .with_stderr_data(str![[r#"
+    p.cargo("build").fails(str![[r#"
 [ERROR] error in [ROOT]/foo/.cargo/config.toml: could not load config key `build.schedule`
 
 Caused by:
   invalid type: integer `1`, expected "critical-path" or "stock"
 
-"#]])
-        .run();
+"#]]);
 }
 
 #[cargo_test]
-fn an_unknown_size_names_the_key_the_place_and_what_would_be_right() {
+fn unknown_size_is_an_error() {
     let p = foo();
     p.cargo("build")
         .env("CARGO_BUILD_PAUSE_MEMORY", "lots")
-        .with_status(101)
-        .with_stderr_data(str![[r#"
+        .fails(str![[r#"
 [ERROR] error in environment variable `CARGO_BUILD_PAUSE_MEMORY`: could not load config key `build.pause-memory`
 
 Caused by:
   invalid value: string "lots", expected a size (a number of bytes, or one with B, kB, MB, GB, kiB, MiB or GiB, as in "2GiB"), or a percentage of the available memory, "0%" to "100%"
 
-"#]])
-        .run();
+"#]]);
     p.change_file(".cargo/config.toml", "build.pause-memory = \"101%\"");
     p.cargo("build")
-        .with_status(101)
-        .with_stderr_data(str![[r#"
+        .fails(str![[r#"
 [ERROR] error in [ROOT]/foo/.cargo/config.toml: could not load config key `build.pause-memory`
 
 Caused by:
   invalid value: string "101%", expected a size (a number of bytes, or one with B, kB, MB, GB, kiB, MiB or GiB, as in "2GiB"), or a percentage of the available memory, "0%" to "100%"
 
-"#]])
-        .run();
+"#]]);
     for right in ["0", "1024", "2GiB", "100%"] {
         p.cargo("build")
             .env("CARGO_BUILD_PAUSE_MEMORY", right)
@@ -127,16 +110,15 @@ Caused by:
 }
 
 #[cargo_test]
-fn the_order_is_no_part_of_what_is_built() {
+fn switching_rebuilds_nothing() {
     let p = foo();
     p.cargo("build").run();
     for (key, value) in [
         ("CARGO_BUILD_SCHEDULE", "stock"),
         ("CARGO_BUILD_PAUSE_MEMORY", "0"),
     ] {
-        let mut cargo = p.cargo("build");
-        cargo.env(key, value);
-        cargo
+        p.cargo("build")
+            .env(key, value)
             .with_stderr_data(str![[r#"
 [FINISHED] `dev` profile [unoptimized + debuginfo] target(s) in [ELAPSED]s
 
@@ -146,7 +128,7 @@ fn the_order_is_no_part_of_what_is_built() {
 }
 
 #[cargo_test]
-fn a_build_in_which_nothing_is_compiled_leaves_costs_alone() {
+fn fresh_build_leaves_costs_alone() {
     let p = foo();
     p.cargo("build").run();
     fs::write(store(), "no costs").unwrap();
@@ -161,11 +143,11 @@ fn a_build_in_which_nothing_is_compiled_leaves_costs_alone() {
 }
 
 #[cargo_test]
-fn costs_that_are_damaged_are_mentioned_to_who_wants_to_know_and_replaced() {
+fn damaged_costs_are_replaced() {
     let p = foo();
-    says(&p, "build -v", VERBOSE);
+    assert_messages(&p, "build -v", VERBOSE);
     fs::write(store(), "no costs at all").unwrap();
-    says(&p, "build", QUIET);
+    assert_messages(&p, "build", QUIET);
     assert!(
         fs::read(store())
             .unwrap()
@@ -173,7 +155,7 @@ fn costs_that_are_damaged_are_mentioned_to_who_wants_to_know_and_replaced() {
     );
 
     fs::write(store(), "no costs at all").unwrap();
-    says(
+    assert_messages(
         &p,
         "build -v",
         str![[r#"
@@ -184,15 +166,15 @@ fn costs_that_are_damaged_are_mentioned_to_who_wants_to_know_and_replaced() {
 
 "#]],
     );
-    says(&p, "build -v", VERBOSE);
+    assert_messages(&p, "build -v", VERBOSE);
 }
 
 #[cargo_test]
-fn costs_that_can_be_neither_read_nor_written_are_mentioned_once() {
+fn unreadable_costs_are_mentioned_once() {
     let p = foo();
     fs::create_dir_all(store()).unwrap();
-    says(&p, "build", QUIET);
-    says(
+    assert_messages(&p, "build", QUIET);
+    assert_messages(
         &p,
         "build -v",
         str![[r#"
@@ -207,9 +189,9 @@ fn costs_that_can_be_neither_read_nor_written_are_mentioned_once() {
 }
 
 #[cargo_test]
-fn nothing_of_a_package_can_be_read_in_its_costs() {
+fn costs_do_not_name_packages() {
     let p = foo();
-    says(&p, "build", QUIET);
+    assert_messages(&p, "build", QUIET);
     let costs = fs::read(store()).unwrap();
     let root = p.root().to_string_lossy().into_owned();
     for text in ["unmistakable", "main", "0.5.0", "file://", &root] {
@@ -226,31 +208,16 @@ fn nothing_of_a_package_can_be_read_in_its_costs() {
 
 /// A build script may take long if there is much that it may compile, which is known before.
 #[cargo_test]
-fn the_build_script_with_the_most_c_goes_first() {
-    let mut p = project()
-        .file(
-            "Cargo.toml",
-            r#"
-                [package]
-                name = "foo"
-                edition = "2024"
-
-                [dependencies]
-                one-sys = { path = "one-sys" }
-                two-sys = { path = "two-sys" }
-            "#,
-        )
-        .file("src/main.rs", "fn main() {}");
+fn build_script_with_most_c_starts_first() {
+    let on_both = "[dependencies]\none-sys.path = 'one-sys'\ntwo-sys.path = 'two-sys'";
     let packages = ["one-sys", "two-sys"];
-    for package in packages {
-        p = p
-            .file(
-                format!("{package}/Cargo.toml"),
-                &basic_manifest(package, "1.0.0"),
-            )
-            .file(format!("{package}/src/lib.rs"), "")
-            .file(format!("{package}/build.rs"), "fn main() {}");
-    }
+    let p = project()
+        .file("Cargo.toml", &manifest("foo", on_both))
+        .file("src/main.rs", "fn main() {}");
+    let p = packages.into_iter().fold(p, |p, package| {
+        p.lib(package, "", "")
+            .file(format!("{package}/build.rs"), "fn main() {}")
+    });
     let p = p.build();
     for package in packages {
         p.build_dir().rm_rf();

@@ -8,10 +8,11 @@ use std::time::Duration;
 
 use cargo_test_support::prelude::*;
 use cargo_test_support::{Execs, Project, project};
-use rustix::process::{Signal, kill_process};
+use rustix::process::Signal;
 
 use crate::support::ProjectExt;
-use crate::support::gated::{Running, artifacts, assert_tidy, await_nobody_in, await_that, walk};
+use crate::support::gated::{artifacts, assert_tidy, walk};
+use crate::support::running::{Running, await_no_process, wait_until};
 
 /// A build that takes longer hangs, whatever else the machine does.
 const HANGS: Duration = Duration::from_secs(600);
@@ -22,7 +23,7 @@ pub fn example() -> Project {
     let example = crate::support::root().join("example");
     for path in walk(&example) {
         let relative = path.strip_prefix(&example).unwrap();
-        // Somebody may have built it there.
+        // It may have been built there.
         if path.is_file() && !relative.starts_with("target") {
             let copy = p.root().join(relative);
             fs::create_dir_all(copy.parent().unwrap()).unwrap();
@@ -32,8 +33,7 @@ pub fn example() -> Project {
     p
 }
 
-/// `cargo build` with so many jobs, of what is the same each time: incremental compilation draws names of
-/// object files at random.
+/// `cargo build` without incremental compilation, which draws names of object files at random.
 fn build(p: &Project, jobs: u32) -> Execs {
     build_by(p.cargo(""), jobs)
 }
@@ -48,13 +48,13 @@ pub fn build_by(mut cargo: Execs, jobs: u32) -> Execs {
     cargo
 }
 
-/// How far a build has come: the lines of its trace.
+/// Counts the lines of the trace so far.
 fn progress(p: &Project) -> usize {
     let trace = fs::read_to_string(p.root().join("trace.json")).unwrap_or_default();
     trace.lines().count()
 }
 
-/// Builds everything, and answers what was made.
+/// Builds everything, and returns what was made.
 #[track_caller]
 fn finish(p: &Project, jobs: u32) -> BTreeMap<PathBuf, Vec<u8>> {
     finish_by(p, &mut build(p, jobs), jobs)
@@ -66,17 +66,17 @@ pub fn finish_by(p: &Project, build: &mut Execs, jobs: u32) -> BTreeMap<PathBuf,
     let mut cargo = Running::start(p, build);
     let status = cargo.wait_within(HANGS);
     assert!(status.success(), "-j{jobs}: {status}: {}", cargo.stderr());
-    await_nobody_in(&p.root());
+    await_no_process(&p.root());
     assert_tidy(&p.root());
     p.trace().assert_sound(jobs.into());
     artifacts(&p.build_dir())
 }
 
-/// Begins to build, and interrupts it when it has come so far.
+/// Interrupts a build when its trace has `at` lines.
 pub fn interrupt(p: &Project, build: &mut Execs, at: usize, kill: impl Fn(&Running)) {
     let _ = fs::remove_file(p.root().join("trace.json"));
     let mut cargo = Running::start(p, build);
-    await_that("the build has come so far, or failed", || {
+    wait_until("the build has come so far, or failed", || {
         progress(p) >= at || cargo.stderr().contains("error")
     });
     kill(&cargo);
@@ -86,7 +86,7 @@ pub fn interrupt(p: &Project, build: &mut Execs, at: usize, kill: impl Fn(&Runni
         !status.success() || cargo.stderr().contains("Finished"),
         "{status}"
     );
-    await_nobody_in(&p.root());
+    await_no_process(&p.root());
 }
 
 #[track_caller]
@@ -102,10 +102,10 @@ fn builds_in_a_row(count: usize, seed: u64) {
             let how = random.usize(0..4);
             eprintln!("build {number}, -j{jobs}: interrupted at {at} of {all}, {how}");
             interrupt(&p, &mut build(&p, jobs), at, |cargo| match how {
-                0 => cargo.signal_group(Signal::INT),
-                1 => kill_process(cargo.pid(), Signal::INT).unwrap(),
-                2 => kill_process(cargo.pid(), Signal::TERM).unwrap(),
-                _ => kill_process(cargo.pid(), Signal::KILL).unwrap(),
+                0 => cargo.kill(true, Signal::INT),
+                1 => cargo.kill(false, Signal::INT),
+                2 => cargo.kill(false, Signal::TERM),
+                _ => cargo.kill(false, Signal::KILL),
             });
         }
         let jobs = random.u32(1..=16);
@@ -119,7 +119,7 @@ fn builds_in_a_row(count: usize, seed: u64) {
 }
 
 #[cargo_test]
-fn a_few_builds_in_a_row() {
+fn few_builds_in_a_row() {
     builds_in_a_row(4, 1);
 }
 

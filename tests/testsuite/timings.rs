@@ -123,7 +123,7 @@ fn what_is_paused_and_the_way_to_the_end() {
     // `busy` ends while `urgent` is still held up: the longest path is through `urgent`.
     build.doors.pass("busy");
     build.await_nothing_stopped();
-    build.succeeds(2);
+    build.succeed(2);
     let page = Page::of(&build.p);
     let expected = ["frontend", "codegen", "paused", "codegen"];
     assert_eq!(page.sections("slow"), expected);

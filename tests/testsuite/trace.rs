@@ -2,19 +2,16 @@
 
 use cargo_pipelining::trace::Outcome;
 use cargo_test_support::prelude::*;
-use cargo_test_support::{Project, basic_bin_manifest, project, str};
+use cargo_test_support::{Project, str};
 
-use crate::support::ProjectExt;
+use crate::support::{BuilderExt, ExecsExt, ProjectExt, empty_bin};
 
 fn foo() -> Project {
-    project()
-        .file("Cargo.toml", &basic_bin_manifest("foo"))
-        .file("src/main.rs", "fn main() {}")
-        .build()
+    empty_bin("foo").build()
 }
 
 #[cargo_test]
-fn the_fields_of_a_trace() {
+fn fields_of_a_trace() {
     let p = foo();
     let trace = p.traced("build");
     let mut events = trace.events.clone();
@@ -42,7 +39,7 @@ fn the_fields_of_a_trace() {
 }
 
 #[cargo_test]
-fn a_relative_path_is_relative_as_in_any_other_setting() {
+fn relative_path_is_resolved() {
     let p = foo();
     p.change_file(".cargo/config.toml", "build.trace = 'made/by/file.json'");
     p.cargo("build").cwd(p.root().join("src")).run();
@@ -55,24 +52,22 @@ fn a_relative_path_is_relative_as_in_any_other_setting() {
 }
 
 #[cargo_test]
-fn a_path_that_cannot_be_written() {
+fn path_that_cannot_be_written() {
     let p = foo();
     p.cargo("build")
         .env("CARGO_BUILD_TRACE", "src")
-        .with_status(101)
-        .with_stderr_data(str![[r#"
+        .fails(str![[r#"
 [ERROR] failed to create `[ROOT]/foo/src`, set by `build.trace`
 
 Caused by:
   Is a directory (os error 21)
 
-"#]])
-        .run();
+"#]]);
     assert!(!p.bin("foo").exists());
 }
 
 #[cargo_test]
-fn no_trace_is_asked_for() {
+fn no_trace_by_default() {
     let p = foo();
     p.cargo("build").run();
     let mut entries: Vec<_> = std::fs::read_dir(p.root())
@@ -84,7 +79,7 @@ fn no_trace_is_asked_for() {
 }
 
 #[cargo_test]
-fn a_failed_build_has_a_trace() {
+fn failed_build_has_a_trace() {
     let p = foo();
     p.change_file("src/main.rs", "fn main() { missing() }");
     p.cargo("build")
@@ -96,10 +91,8 @@ fn a_failed_build_has_a_trace() {
 }
 
 #[cargo_test]
-fn a_cargo_within_the_build_leaves_the_trace_alone() {
-    let p = project()
-        .file("Cargo.toml", &basic_bin_manifest("foo"))
-        .file("src/main.rs", "fn main() {}")
+fn inner_cargo_leaves_the_trace_alone() {
+    let p = empty_bin("foo")
         .file(
             "build.rs",
             r#"
@@ -118,8 +111,7 @@ fn a_cargo_within_the_build_leaves_the_trace_alone() {
                 }
             "#,
         )
-        .file("inner/Cargo.toml", &basic_bin_manifest("inner"))
-        .file("inner/src/main.rs", "fn main() {}")
+        .bin("inner", "[workspace]", "fn main() {}")
         .build();
     let trace = p.root().join("trace.json");
     p.cargo("build")
@@ -136,33 +128,26 @@ fn empty_path() {
     let p = foo();
     p.cargo("build")
         .env("CARGO_BUILD_TRACE", "")
-        .with_status(101)
-        .with_stderr_data(str![[r#"
+        .fails(str![[r#"
 [ERROR] the path of the trace is set to an empty string in environment variable `CARGO_BUILD_TRACE`
 
-"#]])
-        .run();
+"#]]);
 }
 
 #[cfg(unix)]
 #[cargo_test]
 fn named_pipe_and_null_device() {
     let p = foo();
-    let made = std::process::Command::new("mkfifo")
-        .arg(p.root().join("pipe"))
-        .status();
-    assert!(made.unwrap().success());
+    crate::support::mkfifo(&p, "pipe");
     p.cargo("build")
         .env("CARGO_BUILD_TRACE", "pipe")
-        .with_status(101)
-        .with_stderr_data(str![[r#"
+        .fails(str![[r#"
 [ERROR] failed to create `[ROOT]/foo/pipe`, set by `build.trace`
 
 Caused by:
   not a regular file
 
-"#]])
-        .run();
+"#]]);
     p.cargo("build").env("CARGO_BUILD_TRACE", "/dev/null").run();
     assert!(p.bin("foo").exists());
 }

@@ -7,7 +7,7 @@ use cargo_test_support::{
     Execs, ProcessBuilder, Project, basic_bin_manifest, execs, paths, project, str,
 };
 
-use crate::support::{replacement, root, xtask};
+use crate::support::{ExecsExt, replacement, root, xtask};
 
 /// `xtask LINE` in a checkout of its own at `checkout`.
 fn xtask_in(checkout: &Path, line: &str) -> Execs {
@@ -67,6 +67,14 @@ fn tree(checkout: &Path) -> PathBuf {
     checkout.join("target/upstream").join(base())
 }
 
+#[track_caller]
+fn git(tree: &Path, line: &str) {
+    let mut git = std::process::Command::new("git");
+    let output = git.args(line.split(' ')).current_dir(tree).output();
+    let output = output.unwrap();
+    assert!(output.status.success(), "{output:?}");
+}
+
 /// The first line of `series` that names a patch.
 fn first_patch(checkout: &Path) -> String {
     let series = std::fs::read_to_string(checkout.join("patches/series")).unwrap();
@@ -91,19 +99,15 @@ fn local_work_is_never_thrown_away() {
     let text = std::fs::read_to_string(&file).unwrap() + "// local\n";
     std::fs::write(&file, &text).unwrap();
     xtask_in(&checkout, "assemble --upto 1")
-        .with_status(101)
-        .with_stderr_data(str![[r#"
+        .fails(str![[r#"
 [ERROR] target/upstream/cargo-[..] has uncommitted changes, which assembling would throw away; `cargo xtask export` writes commits to patches/, `cargo xtask assemble --force` discards everything
 
-"#]])
-        .run();
+"#]]);
     xtask_in(&checkout, "export")
-        .with_status(101)
-        .with_stderr_data(str![[r#"
+        .fails(str![[r#"
 [ERROR] target/upstream/cargo-[..] has uncommitted changes; commit them there (or amend the patch they belong to) and run this again
 
-"#]])
-        .run();
+"#]]);
     assert_eq!(std::fs::read_to_string(&file).unwrap(), text);
     xtask_in(&checkout, "assemble --force").run();
     assert_ne!(std::fs::read_to_string(&file).unwrap(), text);
@@ -121,8 +125,7 @@ fn a_patch_that_does_not_apply_is_named_with_its_file() {
     assert_ne!(text, damaged);
     std::fs::write(&patch, damaged).unwrap();
     xtask_in(&checkout, "assemble")
-        .with_status(101)
-        .with_stderr_data(str![[r#"
+        .fails(str![[r#"
 [UNPACKING] cargo [..]
     Applying perf-sbom-build-an-sbom-only-where-one-is-written.patch
     Applying build-depend-on-cargo-pipelining.patch
@@ -131,8 +134,7 @@ target/upstream/cargo-[..] has the patches that come before it. To mend it, run 
     git am -3 --keep-non-patch [ROOT]/checkout/patches/build-depend-on-cargo-pipelining.patch
 resolve the conflicts, `git am --continue`, and then run `cargo xtask export` here
 
-"#]])
-        .run();
+"#]]);
 }
 
 #[cargo_test]
@@ -142,39 +144,30 @@ fn a_series_that_disagrees_with_the_files() {
     let text = std::fs::read_to_string(&series).unwrap();
     std::fs::write(&series, format!("{text}missing.patch\n")).unwrap();
     xtask_in(&checkout, "assemble")
-        .with_status(101)
-        .with_stderr_data(str![[r#"
+        .fails(str![[r#"
 [ERROR] patches/series lists `missing.patch`, which does not exist in patches/; add the file or remove the line
 
-"#]])
-        .run();
+"#]]);
     std::fs::write(&series, text.replace(&first_patch(&checkout), "")).unwrap();
     xtask_in(&checkout, "assemble")
-        .with_status(101)
-        .with_stderr_data(str![[r#"
+        .fails(str![[r#"
 [ERROR] patches/perf-sbom-build-an-sbom-only-where-one-is-written.patch is not listed in patches/series; add a line for it or remove the file
 
-"#]])
-        .run();
+"#]]);
     std::fs::write(&series, text).unwrap();
-    xtask_in(&checkout, "assemble --upto 99")
-        .with_status(101)
-        .with_stderr_data(str![[r#"
+    xtask_in(&checkout, "assemble --upto 99").fails(str![[r#"
 [ERROR] there is no patch 99: the series has [..] patches
 
-"#]])
-        .run();
+"#]]);
 }
 
 #[cargo_test]
 fn nothing_to_export() {
     xtask_in(&checkout(), "export")
-        .with_status(101)
-        .with_stderr_data(str![[r#"
+        .fails(str![[r#"
 [ERROR] there is nothing to export: target/upstream/cargo-[..] does not exist; run `cargo xtask assemble`
 
-"#]])
-        .run();
+"#]]);
 }
 
 #[cargo_test]
@@ -183,26 +176,22 @@ fn prefixes_name_files_that_are_not_formatted() {
     xtask_in(&checkout, "assemble --upto 0").run();
     let tree = tree(&checkout);
     std::fs::write(tree.join("src/lib.rs"), "fn  f() {}\n").unwrap();
-    let mut git = std::process::Command::new("git");
-    git.args(["-c", "user.name=me", "-c", "user.email=me@example.com"])
-        .args(["commit", "--quiet", "--all", "--message", "Untidy"])
-        .current_dir(&tree);
-    assert!(git.status().unwrap().success());
+    git(
+        &tree,
+        "-c user.name=me -c user.email=me@example.com commit --quiet --all --message Untidy",
+    );
     std::fs::remove_dir_all(checkout.join("patches")).unwrap();
     checkout.join("patches").mkdir_p();
     let base = root().join("patches/base");
     std::fs::copy(base, checkout.join("patches/base")).unwrap();
     xtask_in(&checkout, "export").run();
-    xtask_in(&checkout, "prefixes")
-        .with_status(101)
-        .with_stderr_data(str![[r#"
+    xtask_in(&checkout, "prefixes").fails(str![[r#"
 ...
 [CHECKING] that each patch is formatted
 [ERROR] these files are not formatted by rustfmt:
 untidy.patch: src/lib.rs
 
-"#]])
-        .run();
+"#]]);
 }
 
 /// A directory for `PATH` that has all that a build needs, but for `without`.
@@ -237,12 +226,10 @@ fn which(program: &str) -> PathBuf {
 fn what_is_missing_is_named() {
     xtask_in(&checkout(), "build")
         .env("PATH", path_without("git"))
-        .with_status(101)
-        .with_stderr_data(str![[r#"
+        .fails(str![[r#"
 [ERROR] `git` was not found: the patches are applied with it; install git and run this again
 
-"#]])
-        .run();
+"#]]);
 }
 
 #[cfg(unix)]
@@ -251,12 +238,10 @@ fn no_c_compiler() {
     xtask_in(&checkout(), "build")
         .env("PATH", path_without("cc"))
         .env_remove("CC")
-        .with_status(101)
-        .with_stderr_data(str![[r#"
+        .fails(str![[r#"
 [ERROR] no C compiler: `cc` was not found; parts of Cargo are C, so install one (`apt install build-essential`, `dnf install gcc`, `xcode-select --install`) and run this again
 
-"#]])
-        .run();
+"#]]);
 }
 
 #[cfg(unix)]
@@ -275,12 +260,10 @@ fn an_old_toolchain() {
     std::fs::set_permissions(&rustc, PermissionsExt::from_mode(0o755)).unwrap();
     xtask_in(&checkout(), "build")
         .env("RUSTC", rustc)
-        .with_status(101)
-        .with_stderr_data(str![[r#"
+        .fails(str![[r#"
 [ERROR] `rustc 1.90.0 (1159e78c4 2025-09-14)` is too old: pipelined-cargo needs Rust 1.95 or newer; run `rustup update stable`
 
-"#]])
-        .run();
+"#]]);
 }
 
 #[cfg(unix)]
@@ -288,16 +271,14 @@ fn an_old_toolchain() {
 fn no_network_and_nothing_downloaded() {
     xtask_in(&checkout(), "assemble")
         .env("CARGO_HOME", paths::root().join("empty"))
-        .with_status(101)
-        .with_stderr_data(str![[r#"
+        .fails(str![[r#"
     Fetching cargo [..]
 [ERROR] cargo [..] could not be downloaded: check the network connection (or the proxy and registry settings in Cargo's configuration) and run this again
 
 Caused by:
   [ERROR] could not find `cargo@[..]` in registry `https://github.com/rust-lang/crates.io-index`
 
-"#]])
-        .run();
+"#]]);
 }
 
 #[cargo_test]
@@ -307,12 +288,10 @@ fn a_download_that_is_not_the_release() {
     std::fs::write(cache.join(format!("{}.crate", base())), "not it").unwrap();
     xtask_in(&checkout(), "assemble")
         .env("CARGO_HOME", paths::root().join("cargo-home"))
-        .with_status(101)
-        .with_stderr_data(str![[r#"
+        .fails(str![[r#"
 [ERROR] [ROOT]/cargo-home/registry/cache/index.crates.io-0/cargo-[..].crate is not the released crate: its SHA-256 is 06121725c433ccd0469b52730a723e66a9c1e31c67c42b1dba6b501f0bf94c9d, and should be [..]; delete the file and run this again
 
-"#]])
-        .run();
+"#]]);
 }
 
 /// Makes up a release of Cargo: that of the series, with changes. Returns a `CARGO_HOME` that has both
@@ -393,8 +372,7 @@ fn port_stops_at_a_conflict() {
     std::fs::write(checkout.join("README.md"), format!("On {}.\n", base())).unwrap();
     xtask_in(&checkout, "port 9.9.9")
         .env("CARGO_HOME", &home)
-        .with_status(101)
-        .with_stderr_data(str![[r#"
+        .fails(str![[r#"
 ...
 [NOTE] these lines may be about the old release, [..]:
 README.md:1:On cargo-[..].
@@ -402,28 +380,16 @@ README.md:1:On cargo-[..].
 Resolve that in target/upstream/cargo-9.9.9, `git add` the files and `git rebase --continue` there, until
 the whole series is applied; then run `cargo xtask export` here
 
-"#]])
-        .run();
+"#]]);
     xtask_in(&checkout, "export")
-        .with_status(101)
-        .with_stderr_data(str![[r#"
+        .fails(str![[r#"
 [ERROR] target/upstream/cargo-9.9.9 has an unfinished `git am` or rebase; finish it (or `--abort` it) and run this again
 
-"#]])
-        .run();
+"#]]);
     let tree = checkout.join("target/upstream/cargo-9.9.9");
-    for args in [
-        &["checkout", "--theirs", "Cargo.toml"][..],
-        &["add", "Cargo.toml"],
-        &["-c", "core.editor=true", "rebase", "--continue"],
-    ] {
-        let git = std::process::Command::new("git")
-            .args(args)
-            .current_dir(&tree)
-            .output()
-            .unwrap();
-        assert!(git.status.success(), "{git:?}");
-    }
+    git(&tree, "checkout --theirs Cargo.toml");
+    git(&tree, "add Cargo.toml");
+    git(&tree, "-c core.editor=true rebase --continue");
     xtask_in(&checkout, "export").run();
     let patch = checkout.join("patches/build-depend-on-cargo-pipelining.patch");
     let text = std::fs::read_to_string(patch).unwrap();
@@ -433,21 +399,15 @@ the whole series is applied; then run `cargo xtask export` here
 #[cargo_test]
 fn port_to_no_release() {
     let checkout = checkout();
-    xtask_in(&checkout, "port latest")
-        .with_status(101)
-        .with_stderr_data(str![[r#"
+    xtask_in(&checkout, "port latest").fails(str![[r#"
 [ERROR] `latest` is not a version of the `cargo` crate; one is `[..]`
 
-"#]])
-        .run();
+"#]]);
     let version = base().replace("cargo-", "");
-    xtask_in(&checkout, &format!("port {version}"))
-        .with_status(101)
-        .with_stderr_data(str![[r#"
+    xtask_in(&checkout, &format!("port {version}")).fails(str![[r#"
 [ERROR] the series is on cargo [..] already
 
-"#]])
-        .run();
+"#]]);
 }
 
 /// A rustup home with the active toolchain as `real`.
@@ -505,13 +465,10 @@ fn install_and_uninstall() {
             .env_remove("RUSTUP_TOOLCHAIN");
         execs
     };
-    install("uninstall")
-        .with_status(101)
-        .with_stderr_data(str![[r#"
+    install("uninstall").fails(str![[r#"
 [ERROR] toolchain `pipelined` is not installed: [ROOT]/rustup/toolchains/pipelined does not exist
 
-"#]])
-        .run();
+"#]]);
     install("install --debug").run();
 
     let p = with_a_foreign_toolchain_file();
@@ -554,13 +511,11 @@ fn a_toolchain_of_somebody_else_is_left_alone() {
     for command in ["install --debug", "uninstall"] {
         xtask_in(root(), command)
             .env("RUSTUP_HOME", &home)
-            .with_status(101)
-            .with_stderr_data(str![[r#"
+            .fails(str![[r#"
 ...
 [ERROR] toolchain `pipelined` was not made by `cargo xtask install` and is left alone; choose another --name, or remove it with `rustup toolchain uninstall pipelined`
 
-"#]])
-            .run();
+"#]]);
     }
     assert!(theirs.exists());
 }

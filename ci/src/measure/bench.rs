@@ -5,9 +5,7 @@
 //!   generated  ──> the two queues alone                            ──> CPU time and memory
 //! ```
 //!
-//! The sides, [`Side::ALL`], differ in how early a unit may start, and in which goes first: by measured
-//! costs, by guessed ones (cold), or in the order of the released cargo. What a simulation leaves out is in
-//! the documentation of the `replay` package.
+//! The documentation of the `replay` package lists what a simulation leaves out.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -96,7 +94,7 @@ pub fn run(project: &Project, args: &Args) -> Result<()> {
     let sources = sources(project, args)?;
     let dir = project.root.join("target/bench");
     fs::create_dir_all(&dir)?;
-    let _lock = Lock::bench(project)?;
+    let _lock = Lock::command(project, "bench")?;
     let jobs = if args.quick { &QUICK_JOBS[..] } else { &JOBS };
     let cases = sources.iter().map(|source| case(source, jobs));
     let report = Report {
@@ -117,7 +115,6 @@ pub fn run(project: &Project, args: &Args) -> Result<()> {
     Ok(())
 }
 
-/// A recording that can be simulated.
 struct Source {
     name: String,
     recording: Recording,
@@ -176,23 +173,20 @@ fn sources(project: &Project, args: &Args) -> Result<Vec<Source>> {
             bail!("no recording has a name that contains `{part}`; there are: {names}");
         }
     }
-    let mut sources = Vec::new();
-    for (name, path) in files {
-        sources.push(Source {
-            name,
-            recording: Recording::read(&path)?,
-        });
-    }
-    Ok(sources)
+    let files = files.into_iter();
+    let sources = files.map(|(name, path)| {
+        let recording = Recording::read(&path)?;
+        Ok(Source { name, recording })
+    });
+    sources.collect()
 }
 
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used)]
     use super::*;
-    use ::replay::generate::{Shape, generate};
+    use ::replay::recording::Unit;
 
-    /// Recordings of 100, 200, … units.
     fn project(names: &[&str]) -> (tempfile::TempDir, Project) {
         let dir = tempfile::tempdir().unwrap();
         let project = Project {
@@ -200,9 +194,10 @@ mod tests {
             ..Project::default()
         };
         fs::create_dir_all(project.recordings()).unwrap();
-        for (size, name) in names.iter().enumerate() {
+        for name in names {
             let path = project.recordings().join(format!("{name}{ENDING}"));
-            let recording = generate(Shape::Chain, (size + 1) * 100);
+            let mut recording = Recording::new(*name, "none", "anywhere");
+            recording.units.push(Unit::default());
             recording.write(&path).unwrap();
         }
         (dir, project)

@@ -165,14 +165,13 @@ impl Side {
         let (output, memory) = run_sampled(&mut command, args.memory)?;
         let output = output.with_context(|| cargo::could_not_run(&command))?;
         let seconds = began.elapsed().as_secs_f64();
-        let cpu = cpu_of_children()
-            .zip(cpu_before)
-            .map(|(after, before)| (after - before).as_secs_f64());
+        let cpu = cpu_of_children().zip(cpu_before);
+        let cpu = cpu.map(|(after, before)| (after - before).as_secs_f64());
         if !output.status.success() {
+            let (name, stderr) = (self.name, String::from_utf8_lossy(&output.stderr));
             bail!(
-                "the {} cargo could not build the project:\n{}",
-                self.name,
-                String::from_utf8_lossy(&output.stderr).trim_end()
+                "the {name} cargo could not build the project:\n{}",
+                stderr.trim_end()
             );
         }
         let cores = std::thread::available_parallelism()?.get() as f64;
@@ -190,10 +189,9 @@ impl Side {
         if let Some(before) = &self.artifacts
             && *before != artifacts
         {
+            let (name, differing) = (self.name, differing(before, &artifacts));
             bail!(
-                "two builds with the {} cargo differ, the project does not build reproducibly: {}",
-                self.name,
-                differing(before, &artifacts)
+                "two builds with the {name} cargo differ, the project does not build reproducibly: {differing}"
             );
         }
         self.artifacts = Some(artifacts);
@@ -229,12 +227,10 @@ fn touch(args: &Args) -> Result<()> {
 
 /// Returns the paths at which the two do not have the same artifact.
 fn differing(some: &Artifacts, others: &Artifacts) -> String {
-    let paths: BTreeSet<&PathBuf> = some.keys().chain(others.keys()).collect();
-    let differing = paths
-        .into_iter()
-        .filter(|path| some.get(*path) != others.get(*path))
-        .map(|path| path.display().to_string());
-    differing.collect::<Vec<_>>().join(", ")
+    let mut paths: BTreeSet<&PathBuf> = some.keys().chain(others.keys()).collect();
+    paths.retain(|path| some.get(*path) != others.get(*path));
+    let paths = paths.iter().map(|path| path.display().to_string());
+    paths.collect::<Vec<_>>().join(", ")
 }
 
 /// Returns the files at the top of each profile's directory, where users find them, and everything

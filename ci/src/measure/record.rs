@@ -1,12 +1,11 @@
 //! `cargo xtask record`: records a build, to be simulated.
 //!
-//! Three sources tell what happened: cargo's messages, what the recorder wrote down between cargo and
-//! rustc, and the trace of the queue. With `-j1` and no pipelining one unit runs at a time, so all three
-//! are in the same order.
+//! There are three sources: cargo's messages, the records between cargo and rustc, and the trace of the queue.
+//! With `-j1` and no pipelining one unit runs at a time, so all three are in the same order.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::ffi::OsString;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::Command;
 
 use ::replay::BuildTrace;
@@ -14,7 +13,6 @@ use ::replay::recording::{self, Recording, Unit, native_source_size};
 use ::replay::stand_in::{Compiled, LINKED, RECORDS, Role};
 use anyhow::{Context, Result, bail};
 use fs_err as fs;
-use regex::Regex;
 use serde::Deserialize;
 use tempfile::TempDir;
 
@@ -178,7 +176,6 @@ enum Message {
     },
     BuildScriptExecuted {
         package_id: String,
-        out_dir: PathBuf,
     },
     #[serde(other)]
     Other,
@@ -198,10 +195,7 @@ impl Sources {
                 } => {
                     packages.insert(package_id, manifest_path);
                 }
-                Message::BuildScriptExecuted {
-                    package_id,
-                    out_dir,
-                } => runs.push_back((package_id, out_dir)),
+                Message::BuildScriptExecuted { package_id } => runs.push_back(package_id),
                 Message::Other => {}
             }
         }
@@ -225,17 +219,13 @@ impl Sources {
             };
             let name = &ran.name;
             if ran.is_run() {
-                let (id, out_dir) = runs
+                let id = runs
                     .pop_front()
                     .with_context(|| format!("the build script of {name} left no message"))?;
                 let manifest = packages.get(&id).context("a package without a manifest")?;
                 let package = manifest.parent().unwrap_or(manifest);
                 unit.run = ran.ended.map_or(0, |ended| ended.time - ran.began.time);
                 unit.source_size = native_source_size(package);
-                let output = fs::read(out_dir.with_file_name("output"))
-                    .with_context(|| format!("the output of the build script of {name}"))?;
-                let output = String::from_utf8_lossy(&output);
-                unit.stdout = without_paths(&output, &out_dir, package)?;
             } else {
                 let compiled = self.compiled.pop_front();
                 let compiled = compiled.with_context(|| {
@@ -254,10 +244,7 @@ impl Sources {
                 unit.codegen = compiled.codegen;
                 unit.link = compiled.link;
                 unit.codegen_units = compiled.codegen_units;
-                unit.metadata_size = compiled.metadata_size;
-                unit.output_size = compiled.output_size;
                 unit.source_size = compiled.source_size;
-                unit.memory = compiled.memory;
                 // Libraries get the option, too; it takes effect where they are linked.
                 recording.lto |= compiled.lto && unit.role() == recording::Role::Linked;
                 if let Some(reason) = compiled.link_unknown {
@@ -272,50 +259,5 @@ impl Sources {
             note!("{links} not timed apart from rustc: {reason}");
         }
         Ok(recording)
-    }
-}
-
-/// Returns what a build script has told cargo, without the paths of this machine.
-fn without_paths(text: &str, out_dir: &Path, package: &Path) -> Result<String> {
-    let text = text
-        .replace(&*out_dir.to_string_lossy(), recording::OUT_DIR)
-        .replace(&*package.to_string_lossy(), recording::PACKAGE_DIR);
-    let path = Regex::new(r#"([=:"' ,LI])(?:/[^/ \t"';,]|[A-Za-z]:[/\\])[^ \t"';,]*"#)?;
-    let elsewhere = format!("${{1}}{}", recording::ELSEWHERE);
-    // Other lines are for people.
-    let lines = text.lines().filter(|line| line.starts_with("cargo:"));
-    Ok(lines
-        .map(|line| path.replace_all(line, &*elsewhere).into_owned() + "\n")
-        .collect())
-}
-
-#[cfg(test)]
-mod tests {
-    #![allow(clippy::unwrap_used)]
-    use super::*;
-
-    #[test]
-    fn paths_of_the_machine_are_removed() {
-        let text = "hello /home/me\n\
-            cargo:rustc-link-search=native=/t/build/a-1/out/lib\n\
-            cargo:rerun-if-changed=/src/a/build.rs\n\
-            cargo::rerun-if-changed=build.rs\n\
-            cargo:rustc-link-search=/usr/lib/x86_64-linux-gnu\n\
-            cargo:rustc-link-arg=-L/usr/local/lib and C:\\lib\n\
-            cargo:rustc-env=HOME=/home/me\n\
-            cargo:rustc-env=URL=https://example.com/a\n\
-            cargo:rustc-cfg=a/b\n";
-        let (out_dir, package) = (Path::new("/t/build/a-1/out"), Path::new("/src/a"));
-        assert_eq!(
-            without_paths(text, out_dir, package).unwrap(),
-            "cargo:rustc-link-search=native={OUT_DIR}/lib\n\
-            cargo:rerun-if-changed={PACKAGE_DIR}/build.rs\n\
-            cargo::rerun-if-changed=build.rs\n\
-            cargo:rustc-link-search={ELSEWHERE}\n\
-            cargo:rustc-link-arg=-L{ELSEWHERE} and {ELSEWHERE}\n\
-            cargo:rustc-env=HOME={ELSEWHERE}\n\
-            cargo:rustc-env=URL=https://example.com/a\n\
-            cargo:rustc-cfg=a/b\n"
-        );
     }
 }

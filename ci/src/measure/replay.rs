@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use ::replay::simulate::{Phase, Pipelining, Schedule, Settings, measured, simulate};
+use ::replay::simulate::{Pipelining, Schedule, Settings, measured, simulate};
 use ::replay::{Recording, limit};
 use anyhow::{Result, bail};
 
@@ -41,12 +41,7 @@ pub fn run(args: &Args) -> Result<()> {
     let mut table = Table::new("|phase|start|end");
     for span in &outcome.spans {
         let unit = &recording.units[span.unit];
-        let phase = match span.phase {
-            Phase::Run => "run",
-            Phase::Frontend => "frontend",
-            Phase::Codegen => "codegen",
-            Phase::Link => "link",
-        };
+        let phase = format!("{:?}", span.phase).to_lowercase();
         let [start, end] = [span.start, span.end].map(seconds);
         let (package, target) = (&unit.package, &unit.target);
         table.row(&format!("{package} {target}|{phase}|{start:.2}|{end:.2}"));

@@ -273,17 +273,10 @@ impl Case {
                 (1.0 - row.ratio(Side::Link, Side::Off)) * 100.0
             ));
         }
-        let Case {
-            title,
-            name,
-            units,
-            work,
-            ..
-        } = self;
-        (
-            format!("{title} ({name}): {units} units, {work:.1} s of work"),
-            table,
-        )
+        let (title, name, units) = (&self.title, &self.name, self.units);
+        let work = self.work;
+        let heading = format!("{title} ({name}): {units} units, {work:.1} s of work");
+        (heading, table)
     }
 }
 

@@ -13,14 +13,14 @@ pub const SLOTS: usize = 8;
 
 /// A job queue.
 pub trait Queue {
-    /// All units of a build.
+    /// Adds all units of a build.
     fn plan(graph: &Graph) -> Self;
-    /// Starts jobs, and lets those go on that wait, on so many free slots at most.
+    /// Starts jobs, or continues those that wait, on `free` slots at most.
     fn start(&mut self, free: usize, begin: impl FnMut(Running));
-    /// The unit has written its metadata. Whether it keeps its slot; `is_full` says that no other one
-    /// is free.
+    /// The unit has written its metadata. Returns true if it keeps its slot; `is_full` if no other slot is
+    /// free.
     fn metadata(&mut self, node: &Node, is_full: bool) -> bool;
-    /// The unit was started early and has come as far as the linker.
+    /// The unit was started early and has come to its linker.
     fn parked(&mut self, node: &Node);
     /// The unit has ended.
     fn finished(&mut self, node: &Node);
@@ -29,13 +29,10 @@ pub trait Queue {
 /// A job on a slot.
 #[derive(Debug)]
 pub struct Running {
-    /// Whose job it is.
     pub unit: Unit,
-    /// What it does.
     pub phase: Phase,
 }
 
-/// What a job does.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Phase {
     /// It compiles.
@@ -46,7 +43,7 @@ pub enum Phase {
     Rest,
 }
 
-/// Builds the graph. Answers in what order the units have ended, by their places.
+/// Builds the graph. Returns the places of the units in the order in which they ended.
 ///
 /// # Panics
 ///
@@ -65,10 +62,8 @@ pub fn build<Q: Queue>(graph: &Graph) -> Vec<usize> {
             (Phase::Frontend, Kind::Library) => {
                 let is_full = running.len() + 1 == SLOTS;
                 if queue.metadata(node, is_full) {
-                    running.push_back(Running {
-                        unit,
-                        phase: Phase::Rest,
-                    });
+                    let phase = Phase::Rest;
+                    running.push_back(Running { unit, phase });
                 }
             }
             (Phase::Early, _) => queue.parked(node),
@@ -80,4 +75,29 @@ pub fn build<Q: Queue>(graph: &Graph) -> Vec<usize> {
     }
     assert_eq!(ended.len(), graph.nodes.len(), "the queue is stuck");
     ended
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::graph::Shape;
+
+    fn assert_binary_ends_after_what_it_links<Q: Queue>() {
+        for shape in Shape::ALL {
+            let graph = Graph::new(shape, 100);
+            let mut ended = build::<Q>(&graph);
+            let binary = graph.node(99);
+            let last_linked = ended.iter().rposition(|place| binary.needs.contains(place));
+            assert!(last_linked < ended.iter().position(|&place| place == 99));
+            ended.sort_unstable();
+            assert_eq!(ended, Vec::from_iter(0..100));
+        }
+    }
+
+    #[test]
+    fn each_unit_ends_once() {
+        assert_binary_ends_after_what_it_links::<crate::ours::Ours>();
+        #[cfg(released)]
+        assert_binary_ends_after_what_it_links::<crate::released::Released>();
+    }
 }

@@ -1,17 +1,32 @@
-//! What is built: a generated graph, as the job queues get to see it.
+//! Generated graphs of any size, in which nothing takes any time, as the job queues get to see them.
 
 use std::hash::{Hash, Hasher};
 use std::rc::Rc;
 
-use replay::Recording;
+use serde::{Deserialize, Serialize};
+
+/// The form of a graph.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Shape {
+    /// Each library needs the one before it.
+    Chain,
+    /// Many libraries need one.
+    Fan,
+    /// Layers of libraries, each of which needs some of the layer before it.
+    Layers,
+}
+
+impl Shape {
+    pub const ALL: [Shape; 3] = [Shape::Chain, Shape::Fan, Shape::Layers];
+}
 
 /// A key that costs what Cargo's `Unit` does: it counts references, and its address is what is compared
-/// and hashed.
+/// and hashed. It has its place in the graph.
 #[derive(Clone, Debug)]
 pub struct Unit(Rc<usize>);
 
 impl Unit {
-    /// Its place in the graph.
     pub fn place(&self) -> usize {
         *self.0
     }
@@ -35,7 +50,6 @@ impl Hash for Unit {
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Job(#[expect(dead_code, reason = "it has only to be moved")] [u64; 12]);
 
-/// What a unit is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Kind {
     /// Writes metadata first. It needs the metadata of other libraries.
@@ -44,78 +58,98 @@ pub enum Kind {
     Binary,
 }
 
-/// A unit, and what it needs.
 #[derive(Debug)]
 pub struct Node {
-    /// The unit.
     pub unit: Unit,
-    /// What it is.
     pub kind: Kind,
     /// The places of what it needs; for a binary also of what those need.
     pub needs: Vec<usize>,
 }
 
-/// The units of a build, each behind all that it needs.
+/// The units of a build, each behind all that it needs: libraries, and at the end a binary.
 #[derive(Debug)]
 pub struct Graph {
-    /// The units.
     pub nodes: Vec<Node>,
 }
 
+/// How many libraries of the layer before each one needs.
+const FAN_IN: usize = 4;
+
 impl Graph {
-    /// The units of a recording, all of them libraries but for the last one, which is a binary.
-    pub fn new(recording: &Recording) -> Self {
-        let last = recording.units.len().saturating_sub(1);
-        let nodes = recording.units.iter().enumerate().map(|(place, unit)| {
-            let (kind, needs) = match place == last {
-                true => (Kind::Binary, all_below(recording, place)),
-                false => (Kind::Library, unit.needs.clone()),
+    /// Generates a graph. The same arguments make the same one.
+    pub fn new(shape: Shape, units: usize) -> Self {
+        // As many layers as there are units in each.
+        let width = units.isqrt().max(1);
+        let mut random = fastrand::Rng::with_seed(7);
+        let mut nodes: Vec<Node> = Vec::with_capacity(units);
+        for place in 0..units {
+            let mut needs = match shape {
+                Shape::Chain => place.checked_sub(1).into_iter().collect(),
+                Shape::Fan if place == 0 => Vec::new(),
+                Shape::Fan if place + 1 == units => (1..place).collect(),
+                Shape::Fan => vec![0],
+                Shape::Layers => match (place / width * width).checked_sub(width) {
+                    None => Vec::new(),
+                    Some(layer) => (0..FAN_IN).map(|_| layer + random.usize(..width)).collect(),
+                },
             };
-            Node {
+            needs.sort_unstable();
+            needs.dedup();
+            let is_last = place + 1 == units;
+            nodes.push(Node {
                 unit: Unit(Rc::new(place)),
-                kind,
-                needs,
-            }
-        });
-        Graph {
-            nodes: nodes.collect(),
+                kind: if is_last { Kind::Binary } else { Kind::Library },
+                needs: if is_last {
+                    all_below(&nodes, needs)
+                } else {
+                    needs
+                },
+            });
         }
+        Graph { nodes }
     }
 
-    /// A unit, and what is known of it.
     pub fn node(&self, place: usize) -> &Node {
         &self.nodes[place]
     }
 }
 
-/// What the unit needs, directly or not, in the order of the recording.
-fn all_below(recording: &Recording, place: usize) -> Vec<usize> {
-    let mut is_below = vec![false; recording.units.len()];
-    let mut unvisited = vec![place];
+/// Returns these units and all that they need, directly or not, in the order of the graph.
+fn all_below(nodes: &[Node], mut unvisited: Vec<usize>) -> Vec<usize> {
+    let mut is_below = vec![false; nodes.len()];
     while let Some(place) = unvisited.pop() {
-        for &need in &recording.units[place].needs {
-            if !std::mem::replace(&mut is_below[need], true) {
-                unvisited.push(need);
-            }
+        if !std::mem::replace(&mut is_below[place], true) {
+            unvisited.extend(&nodes[place].needs);
         }
     }
-    (0..is_below.len())
-        .filter(|&place| is_below[place])
-        .collect()
+    let places = 0..is_below.len();
+    places.filter(|&place| is_below[place]).collect()
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use replay::generate::{Shape, generate};
 
     #[test]
-    fn the_last_one_links_all_below() {
-        let graph = Graph::new(&generate(Shape::Chain, 4));
-        let needs: Vec<_> = graph.nodes.iter().map(|node| &node.needs[..]).collect();
-        assert_eq!(needs, [&[][..], &[0], &[1], &[0, 1, 2]]);
-        let kinds: Vec<_> = graph.nodes.iter().map(|node| node.kind).collect();
+    fn binary_links_all_below() {
+        let needs = |shape, units| -> Vec<Vec<usize>> {
+            let nodes = Graph::new(shape, units).nodes;
+            nodes.into_iter().map(|node| node.needs).collect()
+        };
+        assert_eq!(needs(Shape::Chain, 3), [vec![], vec![0], vec![0, 1]]);
+        let fan = [vec![], vec![0], vec![0], vec![0, 1, 2]];
+        assert_eq!(needs(Shape::Fan, 4), fan);
+        let layers = needs(Shape::Layers, 100);
+        assert!(layers[..10].iter().all(Vec::is_empty));
+        for (place, needs) in layers.iter().enumerate().take(99).skip(10) {
+            let layer = place / 10 - 1;
+            assert!(!needs.is_empty() && needs.iter().all(|need| need / 10 == layer));
+        }
+        assert!(layers[99].len() > FAN_IN);
+        assert_eq!(layers, needs(Shape::Layers, 100));
         use Kind::{Binary, Library};
-        assert_eq!(kinds, [Library, Library, Library, Binary]);
+        let nodes = Graph::new(Shape::Chain, 3).nodes;
+        let kinds: Vec<_> = nodes.iter().map(|node| node.kind).collect();
+        assert_eq!(kinds, [Library, Library, Binary]);
     }
 }

@@ -1,8 +1,7 @@
-//! `queue 100 1000 10000`: what the job queue alone costs for generated graphs of so many units.
+//! `queue 100 1000 10000`: what the job queue alone costs for generated graphs of these sizes.
 //!
-//! The CPU time of a whole cargo says little about its queue: resolving, fingerprints and the layout
-//! of the target directory cost more, and grow faster. So the queue is taken out, and with it that of
-//! the released cargo, and both are led through the same build:
+//! In a whole cargo, resolving, fingerprints and the target directory cost more than the queue. So our queue
+//! and that of the released cargo are led alone through the same build:
 //!
 //! ```text
 //!   Graph ──▶ Queue::plan                        8 slots, first in first out
@@ -12,16 +11,11 @@
 //!                      └─ metadata, finished, parked ◀── what has been there longest goes on
 //! ```
 //!
-//! [`build`] has that order, [`graph`] has what is built, [`ours`] and [`released`] call the queues as
-//! the two cargos do. Measured is all that [`build::build`] does, from the first unit added to the
-//! queue's end; its own share, a list of eight, is the same for both. On unix that is CPU time, so a
-//! busy machine disturbs it little.
+//! [`ours`] and [`released`] call the queues as the two cargos do. Measured is all that [`build::build`] does;
+//! its own share is the same for both. On unix that is CPU time, so a busy machine disturbs it little.
 //!
-//! A cargo leads its queue through one build, in memory that it has just got, and so does each process
-//! here: `queue --nanos chain 1000 ours`. In the same process a second round of a small graph would find
-//! in the caches, and in the hands of the allocator, what the first has left there.
-//!
-//! One line of JSON for each graph goes to stdout: see [`Line`].
+//! As in a cargo, each process leads a queue through one build (`queue --measure TASK`): a second round would
+//! find caches and an allocator that the first has warmed. A [`Line`] of JSON for each graph goes to stdout.
 
 mod build;
 mod graph;
@@ -43,11 +37,10 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, anyhow, bail};
-use replay::generate::{Shape, generate};
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use crate::build::{Queue, build};
-use crate::graph::Graph;
+use crate::graph::{Graph, Shape};
 use crate::ours::Ours;
 
 #[global_allocator]
@@ -56,37 +49,23 @@ static METER: meter::Meter = meter::Meter::new();
 /// The released cargo walks down the graph recursively.
 const STACK: usize = 512 << 20;
 
-/// Each graph is built at least and at most so often by each side, and in between as often as fits
-/// into the time. A round of a large graph takes the released queue seconds, and ours so little that
-/// few rounds would say nothing.
-const STOCK_ROUNDS: usize = 3;
+/// How often our queue builds each graph, as the time allows.
 const ROUNDS: RangeInclusive<usize> = 21..=101;
+/// How often the released queue does at least, which takes seconds for a large graph.
+const STOCK_ROUNDS: usize = 3;
 const TIME: Duration = Duration::from_millis(1500);
+
+/// Makes a process measure one [`Task`].
+const MEASURE: &str = "--measure";
 
 /// What is printed for a graph.
 #[derive(Debug, Serialize)]
 struct Line {
-    shape: &'static str,
+    shape: Shape,
     units: usize,
     /// Absent if this was compiled without the released cargo.
     stock: Option<Cost>,
     ours: Cost,
-}
-
-/// One of the queues.
-#[derive(Clone, Copy, Debug)]
-enum Side {
-    Stock,
-    Ours,
-}
-
-/// What a process of its own measures of one build.
-#[derive(Clone, Copy, Debug)]
-enum Figure {
-    /// How long it takes.
-    Nanos,
-    /// The most memory. To count it takes time.
-    PeakBytes,
 }
 
 /// What one of the queues costs.
@@ -99,17 +78,35 @@ struct Cost {
     peak_bytes: u64,
 }
 
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+enum Side {
+    Stock,
+    Ours,
+}
+
+#[derive(Clone, Copy, Debug, Serialize, Deserialize)]
+enum Figure {
+    /// How long it takes.
+    Nanos,
+    /// The most memory. To count it takes time.
+    PeakBytes,
+}
+
+/// What a process of its own measures: of a graph with this number of units.
+type Task = (Shape, usize, Side, Figure);
+
 fn main() -> Result<()> {
     let args: Vec<String> = std::env::args().skip(1).collect();
-    if let [flag, shape, units, side] = &args[..]
-        && let Ok(figure) = named(Figure::ALL, Figure::flag, flag)
+    if let [flag, task] = &args[..]
+        && flag == MEASURE
     {
-        let shape = named(Shape::ALL, Shape::name, shape)?;
-        let side = named(Side::ALL, Side::name, side)?;
-        println!("{}", figure.measure(shape, size(units)?, side)?);
+        println!("{}", measure_task(serde_json::from_str(task)?)?);
         return Ok(());
     }
-    let sizes = args.iter().map(|units| size(units));
+    let sizes = args.iter().map(|units| match units.parse() {
+        Ok(0) | Err(_) => bail!("`{units}` is no number of units"),
+        Ok(units) => Ok(units),
+    });
     let sizes: Vec<usize> = sizes.collect::<Result<_>>()?;
     if sizes.is_empty() {
         bail!("say how many units to build, such as `queue 100 1000`");
@@ -122,25 +119,8 @@ fn main() -> Result<()> {
     Ok(())
 }
 
-fn named<T: Copy>(
-    all: impl IntoIterator<Item = T>,
-    name: fn(T) -> &'static str,
-    wanted: &str,
-) -> Result<T> {
-    all.into_iter()
-        .find(|it| name(*it) == wanted)
-        .with_context(|| format!("there is no `{wanted}`"))
-}
-
-fn size(units: &str) -> Result<usize> {
-    match units.parse() {
-        Ok(0) | Err(_) => bail!("`{units}` is no number of units"),
-        Ok(units) => Ok(units),
-    }
-}
-
 fn measure(shape: Shape, units: usize) -> Result<Line> {
-    let ask = |figure, side| ask_another_process(figure, shape, units, side);
+    let ask = |figure, side| ask_another_process((shape, units, side, figure));
     let (mut stock, mut ours) = (Vec::new(), Vec::new());
     let began = Instant::now();
     let is_time_left = || began.elapsed() < TIME;
@@ -151,58 +131,51 @@ fn measure(shape: Shape, units: usize) -> Result<Line> {
         }
         ours.push(ask(Figure::Nanos, Side::Ours)?);
     }
-    let stock = match cfg!(released) {
-        true => Some(Cost::new(stock, ask(Figure::PeakBytes, Side::Stock)?)),
-        false => None,
+    let cost = |mut nanos: Vec<u64>, side| -> Result<Option<Cost>> {
+        nanos.sort_unstable();
+        let Some(&nanos) = nanos.get(nanos.len() / 2) else {
+            return Ok(None);
+        };
+        let peak_bytes = ask(Figure::PeakBytes, side)?;
+        Ok(Some(Cost { nanos, peak_bytes }))
     };
     Ok(Line {
-        shape: shape.name(),
+        shape,
         units,
-        stock,
-        ours: Cost::new(ours, ask(Figure::PeakBytes, Side::Ours)?),
+        stock: cost(stock, Side::Stock)?,
+        ours: cost(ours, Side::Ours)?.context("our queue was not measured")?,
     })
 }
 
-fn ask_another_process(figure: Figure, shape: Shape, units: usize, side: Side) -> Result<u64> {
-    let (flag, shape, side) = (figure.flag(), shape.name(), side.name());
+fn ask_another_process(task: Task) -> Result<u64> {
     let output = Command::new(std::env::current_exe()?)
-        .args([flag, shape, &units.to_string(), side])
+        .args([MEASURE, &serde_json::to_string(&task)?])
         .stderr(Stdio::inherit())
         .output()?;
     if !output.status.success() {
-        bail!("the queue `{side}` did not get through {shape} of {units}");
+        bail!("a queue did not get through a build: {task:?}");
     }
     let printed = String::from_utf8_lossy(&output.stdout);
-    (printed.trim().parse()).with_context(|| format!("{flag} of `{side}` has printed `{printed}`"))
+    let figure = printed.trim().parse();
+    figure.with_context(|| format!("{task:?} has printed `{printed}`"))
+}
+
+fn measure_task((shape, units, side, figure): Task) -> Result<u64> {
+    let measuring = thread::Builder::new().stack_size(STACK).spawn(move || {
+        let graph = Graph::new(shape, units);
+        match side {
+            #[cfg(released)]
+            Side::Stock => Ok(figure.of::<released::Released>(&graph)),
+            #[cfg(not(released))]
+            Side::Stock => bail!("this was compiled without the released cargo"),
+            Side::Ours => Ok(figure.of::<Ours>(&graph)),
+        }
+    });
+    let measured = measuring?.join();
+    measured.map_err(|_| anyhow!("a queue did not get through a build"))?
 }
 
 impl Figure {
-    const ALL: [Figure; 2] = [Figure::Nanos, Figure::PeakBytes];
-
-    fn flag(self) -> &'static str {
-        match self {
-            Figure::Nanos => "--nanos",
-            Figure::PeakBytes => "--peak-bytes",
-        }
-    }
-
-    fn measure(self, shape: Shape, units: usize, side: Side) -> Result<u64> {
-        let measuring = thread::Builder::new().stack_size(STACK);
-        measuring
-            .spawn(move || {
-                let graph = Graph::new(&generate(shape, units));
-                match side {
-                    #[cfg(released)]
-                    Side::Stock => Ok(self.of::<released::Released>(&graph)),
-                    #[cfg(not(released))]
-                    Side::Stock => bail!("this was compiled without the released cargo"),
-                    Side::Ours => Ok(self.of::<Ours>(&graph)),
-                }
-            })?
-            .join()
-            .map_err(|_| anyhow!("a queue did not get through a build"))?
-    }
-
     fn of<Q: Queue>(self, graph: &Graph) -> u64 {
         match self {
             Figure::Nanos => {
@@ -212,17 +185,6 @@ impl Figure {
                 u64::try_from(took.as_nanos()).unwrap_or(u64::MAX)
             }
             Figure::PeakBytes => METER.peak(|| build::<Q>(graph)).1 as u64,
-        }
-    }
-}
-
-impl Side {
-    const ALL: [Side; 2] = [Side::Stock, Side::Ours];
-
-    fn name(self) -> &'static str {
-        match self {
-            Side::Stock => "stock",
-            Side::Ours => "ours",
         }
     }
 }
@@ -239,14 +201,4 @@ fn now() -> Duration {
 fn now() -> Duration {
     static BEGAN: std::sync::LazyLock<Instant> = std::sync::LazyLock::new(Instant::now);
     BEGAN.elapsed()
-}
-
-impl Cost {
-    fn new(mut nanos: Vec<u64>, peak_bytes: u64) -> Self {
-        nanos.sort_unstable();
-        Cost {
-            nanos: nanos.get(nanos.len() / 2).copied().unwrap_or_default(),
-            peak_bytes,
-        }
-    }
 }

@@ -1,4 +1,4 @@
-//! How much memory something holds at most.
+//! Measures the most memory that is held at a time.
 
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::sync::atomic::{AtomicBool, AtomicIsize, Ordering};
@@ -6,15 +6,14 @@ use std::sync::atomic::{AtomicBool, AtomicIsize, Ordering};
 /// The system's allocator, which counts while it is asked to and else costs next to nothing.
 pub struct Meter {
     counts: AtomicBool,
-    /// What was allocated and not freed since the counting began, in bytes. Negative where more was
-    /// freed that is older.
+    /// Bytes that were allocated and not freed since the counting began. Negative where more was freed that
+    /// is older.
     held: AtomicIsize,
-    /// The most that it ever was.
+    /// The maximum of `held`.
     peak: AtomicIsize,
 }
 
 impl Meter {
-    /// It does not count yet.
     pub const fn new() -> Self {
         Meter {
             counts: AtomicBool::new(false),
@@ -23,8 +22,8 @@ impl Meter {
         }
     }
 
-    /// Does it, and says how many bytes all threads together held meanwhile at most, beyond those
-    /// that they held before.
+    /// Acts, and returns also how many bytes all threads together held meanwhile at most, beyond those that
+    /// they held before.
     pub fn peak<T>(&self, act: impl FnOnce() -> T) -> (T, usize) {
         self.held.store(0, Ordering::Relaxed);
         self.peak.store(0, Ordering::Relaxed);
@@ -32,14 +31,6 @@ impl Meter {
         let done = act();
         self.counts.store(false, Ordering::Relaxed);
         (done, self.peak.load(Ordering::Relaxed).unsigned_abs())
-    }
-
-    fn grows(&self, bytes: usize) {
-        self.changes(bytes.cast_signed());
-    }
-
-    fn shrinks(&self, bytes: usize) {
-        self.changes(-bytes.cast_signed());
     }
 
     fn changes(&self, by: isize) {
@@ -53,19 +44,19 @@ impl Meter {
 // SAFETY: All of it is left to the system's allocator, with the caller's own arguments.
 unsafe impl GlobalAlloc for Meter {
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
-        self.grows(layout.size());
+        self.changes(layout.size().cast_signed());
         // SAFETY: As the caller promises.
         unsafe { System.alloc(layout) }
     }
 
     unsafe fn alloc_zeroed(&self, layout: Layout) -> *mut u8 {
-        self.grows(layout.size());
+        self.changes(layout.size().cast_signed());
         // SAFETY: As the caller promises.
         unsafe { System.alloc_zeroed(layout) }
     }
 
     unsafe fn dealloc(&self, pointer: *mut u8, layout: Layout) {
-        self.shrinks(layout.size());
+        self.changes(-layout.size().cast_signed());
         // SAFETY: As the caller promises.
         unsafe { System.dealloc(pointer, layout) }
     }
@@ -82,7 +73,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_peak_is_what_was_held_at_once() {
+    fn peak_is_held_at_once() {
         // Not the one of this process, in which other tests allocate, too.
         let meter = Meter::new();
         let layout = Layout::new::<[u8; 1000]>();

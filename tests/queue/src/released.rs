@@ -1,7 +1,6 @@
 //! The queue of the released cargo, called as its `JobQueue` does.
 //!
-//! That moves all that can start to a list of its own, sorted by priority, whether or not a slot is
-//! free: it asks for one jobserver token for each. The list is a part of the queue.
+//! That moves all runnable jobs to a list, sorted by priority, which is a part of the queue.
 
 use crate::build::{Phase, Queue, Running};
 use crate::graph::{Graph, Job, Kind, Node, Unit};
@@ -9,7 +8,7 @@ use crate::graph::{Graph, Job, Kind, Node, Unit};
 include!(concat!(env!("OUT_DIR"), "/dependency_queue.rs"));
 use dependency_queue::DependencyQueue;
 
-/// What each job is said to cost.
+/// The cost of each job.
 const COST: usize = 100;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -54,10 +53,8 @@ impl Queue for Released {
                 return;
             };
             std::hint::black_box(&job);
-            begin(Running {
-                unit,
-                phase: Phase::Frontend,
-            });
+            let phase = Phase::Frontend;
+            begin(Running { unit, phase });
         }
     }
 
@@ -72,25 +69,5 @@ impl Queue for Released {
 
     fn finished(&mut self, node: &Node) {
         std::hint::black_box(self.queue.finish(&node.unit, &Artifact::All));
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::build::build;
-    use replay::generate::{Shape, generate};
-
-    #[test]
-    fn each_unit_ends_once_and_the_binary_after_all_that_it_links() {
-        for shape in Shape::ALL {
-            let graph = Graph::new(&generate(shape, 100));
-            let mut ended = build::<Released>(&graph);
-            let binary = graph.node(99);
-            let last_linked = ended.iter().rposition(|place| binary.needs.contains(place));
-            assert!(last_linked < ended.iter().position(|&place| place == 99));
-            ended.sort_unstable();
-            assert_eq!(ended, Vec::from_iter(0..100));
-        }
     }
 }

@@ -7,10 +7,10 @@ use cargo_pipelining::graph::Need;
 
 use crate::recording::{Recording, Role, Unit};
 
-/// For each unit, which units it needs, and what for.
+/// Returns for each unit the units that it needs, and what for.
 ///
-/// A recording has no need that follows from another one. Here, what links needs all that is below
-/// it, as it does in cargo.
+/// A recording has no need that follows from another one. Here, what links needs all that is below it, as it
+/// does in cargo.
 pub fn edges(recording: &Recording, pipelining: Pipelining) -> Vec<Vec<(usize, Need)>> {
     let units = &recording.units;
     let mut below: Vec<BTreeSet<usize>> = Vec::with_capacity(units.len());
@@ -32,7 +32,7 @@ pub fn edges(recording: &Recording, pipelining: Pipelining) -> Vec<Vec<(usize, N
     edges
 }
 
-/// Whether building the unit takes the objects of its dependencies, as Cargo's
+/// True if building the unit takes the objects of its dependencies, as Cargo's
 /// `Unit::requires_upstream_objects` has it.
 pub(crate) fn needs_objects(unit: &Unit) -> bool {
     let is_linked = matches!(

@@ -74,7 +74,7 @@ mod tests {
     }
 
     #[test]
-    fn a_link_waits_for_every_library_below() {
+    fn link_waits_for_all_libraries() {
         let recording = recording(&[
             ("lib", "build", &[], [10, 100, 0], 1),
             ("lib", "build", &[0], [10, 10, 0], 1),
@@ -85,7 +85,7 @@ mod tests {
     }
 
     #[test]
-    fn codegen_is_divided_as_far_as_there_are_codegen_units_and_jobs() {
+    fn codegen_is_divided_by_its_units() {
         let recording = recording(&[("lib", "build", &[], [10, 100, 0], 4)]);
         assert_eq!(longest_path(&recording, 1), 110);
         assert_eq!(longest_path(&recording, 2), 60);
@@ -93,7 +93,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_optimized_at_link_time_comes_on_top_of_all_other_work() {
+    fn lto_follows_all_other_work() {
         let mut recording = recording(&[
             ("lib", "build", &[], [10, 100, 0], 1),
             ("lib", "build", &[], [10, 100, 0], 1),

@@ -1,31 +1,10 @@
-//! What was built, and how long it took.
+//! What was built, and how long each phase took.
 //!
 //! # The file
 //!
-//! One JSON object, compressed with gzip. Times are in µs, sizes in bytes. Those of compilers and linkers
-//! are CPU time where that can be had, on Linux: with one job they work one at a time and wait for
-//! nothing, and what else the machine does is not counted.
-//!
-//! | field | |
-//! | --- | --- |
-//! | `version` | of this format: 1 |
-//! | `name` | what was built, for people |
-//! | `rustc`, `host` | the compiler's release, and the platform of the recording |
-//! | `lto` | whether what was linked for the target was optimized at link time: the compiler read all libraries before the linker ran |
-//! | `units` | what ran, each after all that it needed |
-//!
-//! | field of a unit | |
-//! | --- | --- |
-//! | `package`, `version`, `target` | names, as in the manifest |
-//! | `kind` | of the target, as `cargo metadata` spells it: `["lib"]`, `["proc-macro"]`, … |
-//! | `mode` | as `cargo build --unit-graph` spells it: `build`, `test`, `check`, `run-custom-build` |
-//! | `needs` | the places in `units` of those it needed, but for those that others of them needed |
-//! | `frontend`, `codegen`, `link` | of a compiler: until its metadata, until its last object, in the linker; what a unit does not do is absent |
-//! | `codegen_units` | how many object files the codegen made |
-//! | `metadata_size`, `output_size` | of the metadata, and of the library or program |
-//! | `source_size` | of the source files, as [`source_size`](cargo_pipelining::scheduler::source_size) counts them; of a build script's run, as [`native_source_size`](cargo_pipelining::scheduler::native_source_size) does |
-//! | `memory` | resident in the compiler when its metadata was written; absent where the system does not tell |
-//! | `run`, `stdout` | of a build script, with [`OUT_DIR`], [`PACKAGE_DIR`] and [`ELSEWHERE`] for paths |
+//! One JSON object, compressed with gzip: a [`Recording`]. Times are in µs, sizes in bytes; what a unit does
+//! not do is absent. Times of compilers and linkers are CPU time where that can be had, on Linux: with one
+//! job they work one at a time and wait for nothing, and what else the machine does is not counted.
 //!
 //! Nothing else is in it: no source, no path and no environment of the machine.
 
@@ -44,29 +23,22 @@ use serde::{Deserialize, Serialize};
 /// The version of the format that is written, and the only one that is read.
 const VERSION: u32 = 1;
 
-/// Stands for the build script's `OUT_DIR` in its recorded output.
-pub const OUT_DIR: &str = "{OUT_DIR}";
-/// Stands for the directory of the package.
-pub const PACKAGE_DIR: &str = "{PACKAGE_DIR}";
-/// Stands for every other path.
-pub const ELSEWHERE: &str = "{ELSEWHERE}";
-
 /// A build.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Recording {
     version: u32,
-    /// What was built.
+    /// What was built, for people.
     pub name: String,
     /// The release of the compiler.
     pub rustc: String,
     /// The platform that it ran on.
     pub host: String,
-    /// Whether the compiler reads all libraries before it runs the linker, as link-time optimization
+    /// True if the compiler reads all libraries before it runs the linker, as link-time optimization
     /// across crates has it.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub lto: bool,
-    /// What ran. Each unit comes after those that it needs.
+    /// Each unit comes after those that it needs.
     pub units: Vec<Unit>,
 }
 
@@ -74,48 +46,34 @@ pub struct Recording {
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Unit {
-    /// The name of the package.
     pub package: String,
-    /// The version of the package.
     pub version: String,
-    /// The name of the target.
     pub target: String,
-    /// The kinds of the target.
+    /// The kinds of the target, as `cargo metadata` spells them: `lib`, `proc-macro`, …
     pub kind: Vec<String>,
-    /// What is done with the target.
+    /// As `cargo build --unit-graph` spells it: `build`, `test`, `check`, `run-custom-build`.
     pub mode: String,
     /// The places of the units that it needs, but for those that one of them needs, too.
     pub needs: Vec<usize>,
-    /// Until the metadata is written; all of the compilation, if none is. µs.
+    /// Until the metadata is written; all of the compilation, if none is.
     #[serde(skip_serializing_if = "is_zero")]
     pub frontend: u64,
-    /// From there until all object files are. µs on one thread.
+    /// From there until the last object is, on one thread.
     #[serde(skip_serializing_if = "is_zero")]
     pub codegen: u64,
-    /// In the linker. µs.
+    /// In the linker.
     #[serde(skip_serializing_if = "is_zero")]
     pub link: u64,
     /// How many object files the codegen makes.
     #[serde(skip_serializing_if = "is_zero")]
     pub codegen_units: u64,
-    /// Of the metadata. Bytes.
-    #[serde(skip_serializing_if = "is_zero")]
-    pub metadata_size: u64,
-    /// Of the library or program. Bytes.
-    #[serde(skip_serializing_if = "is_zero")]
-    pub output_size: u64,
-    /// Of the source files; of a build script's run, of those in C and the like. Bytes.
+    /// Of the source, as [`source_size`](cargo_pipelining::scheduler::source_size) counts it; of a build
+    /// script's run, as [`native_source_size`] does.
     #[serde(skip_serializing_if = "is_zero")]
     pub source_size: u64,
-    /// Resident in the compiler when its metadata was written. Bytes.
-    #[serde(skip_serializing_if = "is_zero")]
-    pub memory: u64,
-    /// A build script's run. µs.
+    /// A build script's run.
     #[serde(skip_serializing_if = "is_zero")]
     pub run: u64,
-    /// What the build script has printed.
-    #[serde(skip_serializing_if = "String::is_empty")]
-    pub stdout: String,
 }
 
 fn is_zero(number: &u64) -> bool {
@@ -138,7 +96,6 @@ pub enum Role {
 }
 
 impl Unit {
-    /// What it is.
     pub fn role(&self) -> Role {
         let is = |kind: &str| self.kind.iter().any(|k| k == kind);
         match self.mode.as_str() {
@@ -151,14 +108,14 @@ impl Unit {
         }
     }
 
-    /// All of its work, on one thread. µs.
+    /// Returns all of its work on one thread, in µs.
     pub fn work(&self) -> u64 {
         self.frontend + self.codegen + self.link + self.run
     }
 }
 
 impl Recording {
-    /// An empty recording.
+    /// Makes an empty recording.
     pub fn new(name: impl Into<String>, rustc: impl Into<String>, host: impl Into<String>) -> Self {
         Recording {
             version: VERSION,
@@ -170,15 +127,12 @@ impl Recording {
         }
     }
 
-    /// All of the work, on one thread. µs.
+    /// Returns all of the work on one thread, in µs.
     pub fn work(&self) -> u64 {
         self.units.iter().map(Unit::work).sum()
     }
 
-    /// Takes away the needs that follow from other needs.
-    ///
-    /// What links needs all that is below it, and a trace lists all of that. The rest is what cargo is
-    /// told in manifests.
+    /// Removes the needs that follow from other needs: a trace lists all that a unit links.
     pub fn reduce(&mut self) {
         let mut below: Vec<BTreeSet<usize>> = Vec::with_capacity(self.units.len());
         for unit in &mut self.units {
@@ -193,28 +147,20 @@ impl Recording {
         }
     }
 
-    /// Reads a recording from a file.
-    ///
-    /// # Errors
-    ///
-    /// Names the file, and what is wrong with it.
     pub fn read(path: &Path) -> Result<Self> {
         let file = fs::File::open(path)?;
         Self::decode(file).with_context(|| format!("{} is no recording of a build", path.display()))
     }
 
     fn decode(compressed: impl Read) -> Result<Self> {
-        #[derive(Deserialize)]
-        struct Versioned {
-            version: u32,
-        }
         let mut text = String::new();
         GzDecoder::new(compressed).read_to_string(&mut text)?;
-        let Versioned { version } = serde_json::from_str(&text)?;
-        if version != VERSION {
+        let json: serde_json::Value = serde_json::from_str(&text)?;
+        let version = &json["version"];
+        if *version != VERSION {
             bail!("it has version {version} of the format, and only {VERSION} can be read");
         }
-        let recording: Recording = serde_json::from_str(&text)?;
+        let recording: Recording = serde_json::from_value(json)?;
         recording.check()?;
         Ok(recording)
     }
@@ -228,7 +174,7 @@ impl Recording {
         Ok(())
     }
 
-    /// Whether each unit comes after those that it needs.
+    /// Checks that each unit comes after those that it needs.
     fn check(&self) -> Result<()> {
         for (place, unit) in self.units.iter().enumerate() {
             if let Some(need) = unit.needs.iter().find(|need| **need >= place) {
@@ -267,7 +213,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_written_is_read() {
+    fn written_recording_is_read() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("two.json.gz");
         recording().write(&path).unwrap();
@@ -292,7 +238,7 @@ mod tests {
     }
 
     #[test]
-    fn what_follows_is_taken_away() {
+    fn implied_needs_are_removed() {
         let mut recording = recording();
         for needs in [vec![0, 1], vec![0], vec![0, 1, 2, 3]] {
             recording.units.push(Unit {

@@ -21,7 +21,6 @@ pub use cargo_pipelining::scheduler::{Estimate, Work};
 use crate::edges::{edges, needs_objects};
 use crate::recording::{Recording, Role, Unit};
 
-/// How to build.
 #[derive(Clone, Debug)]
 pub struct Settings {
     /// `-j`
@@ -56,29 +55,25 @@ impl Settings {
 /// A phase of a unit that ran.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Span {
-    /// The number of the unit in the recording.
+    /// The place of the unit in the recording.
     pub unit: usize,
-    /// What it did.
     pub phase: Phase,
-    /// When it began. µs.
+    /// µs
     pub start: u64,
-    /// When it ended. µs.
+    /// µs
     pub end: u64,
     /// How many threads it had last.
     pub threads: u64,
 }
 
-/// What a build came to.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Outcome {
-    /// What ran when, in the order in which phases ended.
+    /// In the order in which phases ended.
     pub spans: Vec<Span>,
     /// How long it took. µs.
     pub wall: u64,
     /// The most compilers that were paused at the same time.
     pub most_paused: usize,
-    /// The most memory that compilers had at the same time, as far as it was recorded. Bytes.
-    pub peak_memory: u64,
     /// How many compilers were paused.
     pub pauses: usize,
 }
@@ -111,10 +106,6 @@ pub(crate) fn recorded_work(unit: &Unit) -> Work {
 }
 
 /// Builds what was recorded, by `estimate` of what each unit costs.
-///
-/// # Errors
-///
-/// If the recording has a cycle.
 pub fn simulate(
     recording: &Recording,
     settings: &Settings,
@@ -187,16 +178,12 @@ fn order_of_adding(units: &[Unit]) -> Vec<usize> {
     order
 }
 
-/// A part of what a unit does.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Phase {
     /// A build script runs.
     Run,
-    /// Until the metadata is written.
     Frontend,
-    /// Until the last object is.
     Codegen,
-    /// The linker.
     Link,
 }
 
@@ -231,7 +218,6 @@ impl Build<'_> {
         loop {
             self.start();
             self.hand_out_tokens();
-            self.note_memory();
             let left = |it: &Running| it.left.div_ceil(it.threads);
             let running = self.running.iter().enumerate();
             let next = running.min_by_key(|(_, it)| (left(it), it.place));
@@ -359,15 +345,6 @@ impl Build<'_> {
             }
         }
     }
-
-    fn note_memory(&mut self) {
-        let running = self.running.iter().map(|running| running.place);
-        let places = running
-            .chain(self.parked.iter().copied())
-            .chain(self.paused.iter().copied());
-        let memory: u64 = places.map(|place| self.units[place].memory).sum();
-        self.outcome.peak_memory = self.outcome.peak_memory.max(memory);
-    }
 }
 
 #[cfg(test)]
@@ -426,7 +403,7 @@ mod tests {
     /// Graham, Bounds on Multiprocessing Timing Anomalies (1969): while a slot is free, some phase of
     /// a longest path runs.
     #[test]
-    fn no_slot_is_free_while_something_could_run() {
+    fn no_slot_is_free_in_vain() {
         let mut pauses = 0;
         for seed in 0..500 {
             let random = &mut fastrand::Rng::with_seed(seed);
@@ -449,7 +426,7 @@ mod tests {
     }
 
     #[test]
-    fn a_paused_compiler_lets_the_critical_path_go_on() {
+    fn pauses_shorten_the_critical_path() {
         let path = "traces/ripgrep-release.json.gz";
         let path = Path::new(env!("CARGO_MANIFEST_DIR")).join(path);
         let mut recording = Recording::read(&path).unwrap();

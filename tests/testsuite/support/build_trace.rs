@@ -1,4 +1,4 @@
-//! A trace as the tests look at it: who came before whom.
+//! A trace as the tests look at it: what came before what.
 
 use std::collections::BTreeMap;
 use std::ops::Deref;
@@ -8,7 +8,6 @@ use cargo_pipelining::trace::Phase;
 use replay::trace::Moment;
 use serde_json::Value;
 
-/// A trace, by unit.
 #[derive(Debug)]
 pub struct BuildTrace {
     units: BTreeMap<usize, UnitRun>,
@@ -18,7 +17,6 @@ pub struct BuildTrace {
     pub events: Vec<Value>,
 }
 
-/// What one unit did.
 #[derive(Debug)]
 pub struct UnitRun {
     run: replay::trace::UnitRun,
@@ -44,7 +42,7 @@ impl Deref for UnitRun {
 impl UnitRun {
     #[track_caller]
     fn new(run: replay::trace::UnitRun) -> Self {
-        // The only one that is like that, if there is one.
+        // The only such phase, if there is one.
         let one = |is: &dyn Fn(Phase, Moment) -> bool| {
             let mut found = run.phases.iter().filter(|it| is(it.phase, it.began));
             let moment = found.next().map(|it| it.began);
@@ -79,34 +77,31 @@ impl BuildTrace {
         }
     }
 
-    /// The unit of that number.
     pub fn unit(&self, id: usize) -> &UnitRun {
         &self.units[&id]
     }
 
-    /// All units.
     pub fn units(&self) -> impl Iterator<Item = &UnitRun> {
         self.units.values()
     }
 
-    /// The library (or proc macro) of a package that has one such unit.
+    /// Returns the library or proc macro of a package that has one.
     pub fn lib(&self, package: &str) -> &UnitRun {
         self.find(package, |unit| {
             unit.mode == "build" && !["bin", "custom-build"].contains(&unit.kind[0].as_str())
         })
     }
 
-    /// The binary of a package that has one.
+    /// Returns the binary of a package that has one.
     pub fn bin(&self, package: &str) -> &UnitRun {
         self.find(package, |unit| unit.kind == ["bin"])
     }
 
-    /// The run of a package's build script.
     pub fn build_script_run(&self, package: &str) -> &UnitRun {
         self.find(package, |unit| unit.mode == "run-custom-build")
     }
 
-    /// The one unit that is like that.
+    /// Returns the only such unit.
     #[track_caller]
     pub fn one(&self, is: impl Fn(&UnitRun) -> bool) -> &UnitRun {
         let found: Vec<_> = self.units().filter(|unit| is(unit)).collect();
@@ -116,12 +111,12 @@ impl BuildTrace {
         }
     }
 
-    /// How many began before everything that they link was there.
+    /// Counts the units that began before all that they link was ready.
     pub fn parked(&self) -> usize {
         self.units().filter(|unit| unit.parked.is_some()).count()
     }
 
-    /// The packages of those that were paused.
+    /// Returns the packages of the units that were paused.
     pub fn paused(&self) -> Vec<&str> {
         let paused = self.units().filter(|unit| unit.paused.is_some());
         paused.map(|unit| unit.package.as_str()).collect()
@@ -142,30 +137,23 @@ impl BuildTrace {
                 assert!(moment < Some(unit.began), "{unit:#?} {dependency:#?}");
             }
             let links = unit.linking.unwrap_or(unit.began);
-            for dependency in &unit.waited_for.all_to_link {
-                let dependency = &self.units[dependency];
-                assert!(
-                    dependency.all.is_some_and(|all| all < links),
-                    "{unit:#?} {dependency:#?}"
-                );
-            }
+            let ends_before = |dependencies: &[usize], moment| {
+                for dependency in dependencies {
+                    let dependency = &self.units[dependency];
+                    let ends_before = dependency.all.is_some_and(|all| all < moment);
+                    assert!(ends_before, "{unit:#?} {dependency:#?}");
+                }
+            };
+            ends_before(&unit.waited_for.all_to_link, links);
+            ends_before(&unit.waited_for.all, unit.began);
             assert_eq!(unit.parked.is_some(), unit.linking.is_some(), "{unit:#?}");
             assert!(unit.parked <= unit.linking, "{unit:#?}");
             // One that has nearly ended when it is stopped ends.
             let goes_on = unit.continued.is_none_or(|at| unit.paused < Some(at));
             assert!(goes_on, "{unit:#?}");
-            // Nobody waits for what is left of it but those who link.
-            assert!(
-                unit.paused.is_none() || unit.metadata < unit.paused,
-                "{unit:#?}"
-            );
-            for dependency in &unit.waited_for.all {
-                let dependency = &self.units[dependency];
-                assert!(
-                    dependency.all.is_some_and(|all| all < unit.began),
-                    "{unit:#?} {dependency:#?}"
-                );
-            }
+            // Only links wait for the rest of it.
+            let has_metadata = unit.paused.is_none() || unit.metadata < unit.paused;
+            assert!(has_metadata, "{unit:#?}");
             assert!(unit.all.is_some(), "{unit:#?}");
             assert!(unit.metadata.is_none_or(|at| Some(at) < unit.all));
         }

@@ -4,7 +4,7 @@ use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 
-use super::gated::await_that;
+use super::running::wait_until;
 
 /// Removed when it is dropped, when its processes have ended.
 pub struct ControlGroup(PathBuf);
@@ -42,7 +42,7 @@ impl ControlGroup {
 
 impl Drop for ControlGroup {
     fn drop(&mut self) {
-        await_that("the control group is empty", || {
+        wait_until("the control group is empty", || {
             fs::remove_dir(&self.0).is_ok()
         });
     }

@@ -9,72 +9,51 @@ use cargo_pipelining::trace::Outcome;
 use cargo_test_support::prelude::*;
 use cargo_test_support::{Execs, Project, ProjectBuilder, project};
 
-use super::{BuildTrace, ProjectExt};
-
-/// The manifest of a package.
-pub fn package(name: &str, rest: &str) -> String {
-    format!("[package]\nname = \"{name}\"\nversion = \"0.1.0\"\nedition = \"2021\"\n{rest}")
-}
+use super::gated::walk;
+use super::{BuildTrace, BuilderExt, ProjectExt};
 
 /// Two libraries below a third, one of them with C source and a generated constant, the other with a
 /// procedural macro; and on top a library, two binaries and a test.
 pub fn workspace() -> ProjectBuilder {
+    let low = "pub fn low() -> i32 { private() }\nfn private() -> i32 { 1 }\nfn unused() {}\n";
+    let sys = r#"
+        extern "C" { fn native() -> i32; }
+        include!(concat!(env!("OUT_DIR"), "/generated.rs"));
+        pub fn sys() -> i32 { unsafe { native() + GENERATED } }
+    "#;
+    let derive = r#"
+        #[proc_macro]
+        pub fn number(_: proc_macro::TokenStream) -> proc_macro::TokenStream {
+            "1000".parse().unwrap()
+        }
+    "#;
+    let below_middle =
+        "[dependencies]\nlow.path = '../low'\nsys.path = '../sys'\nderive.path = '../derive'";
     project()
         .file(
             "Cargo.toml",
-            r#"
-                [workspace]
-                members = ["low", "sys", "derive", "middle", "top"]
-                resolver = "2"
-            "#,
+            "[workspace]\nmembers = ['low', 'sys', 'derive', 'middle', 'top']\nresolver = '2'",
         )
-        .file("low/Cargo.toml", &package("low", ""))
-        .file(
-            "low/src/lib.rs",
-            "pub fn low() -> i32 { private() }\nfn private() -> i32 { 1 }\nfn unused() {}\n",
-        )
-        .file("sys/Cargo.toml", &package("sys", "links = \"native\""))
+        .lib("low", "", low)
+        .lib("sys", "links = 'native'", sys)
         .file("sys/native.c", "int native(void) { return 10; }\n")
         .file("sys/again", "")
         .file("sys/build.rs", SYS_SCRIPT)
-        .file(
-            "sys/src/lib.rs",
-            r#"
-                extern "C" { fn native() -> i32; }
-                include!(concat!(env!("OUT_DIR"), "/generated.rs"));
-                pub fn sys() -> i32 { unsafe { native() + GENERATED } }
-            "#,
-        )
-        .file(
-            "derive/Cargo.toml",
-            &package("derive", "[lib]\nproc-macro = true"),
-        )
-        .file(
-            "derive/src/lib.rs",
-            r#"
-                #[proc_macro]
-                pub fn number(_: proc_macro::TokenStream) -> proc_macro::TokenStream {
-                    "1000".parse().unwrap()
-                }
-            "#,
-        )
-        .file(
-            "middle/Cargo.toml",
-            &package(
-                "middle",
-                "[dependencies]\nlow.path = \"../low\"\nsys.path = \"../sys\"\nderive.path = \"../derive\"",
-            ),
-        )
-        .file(
-            "middle/src/lib.rs",
+        .lib("derive", "[lib]\nproc-macro = true", derive)
+        .lib(
+            "middle",
+            below_middle,
             "pub fn middle() -> i32 { low::low() + sys::sys() + derive::number!() }",
         )
-        .file(
-            "top/Cargo.toml",
-            &package("top", "[dependencies]\nmiddle.path = \"../middle\""),
+        .lib(
+            "top",
+            "[dependencies]\nmiddle.path = '../middle'",
+            "pub fn top() -> i32 { middle::middle() }",
         )
-        .file("top/src/lib.rs", "pub fn top() -> i32 { middle::middle() }")
-        .file("top/src/main.rs", "fn main() { println!(\"{}\", top::top()) }")
+        .file(
+            "top/src/main.rs",
+            "fn main() { println!(\"{}\", top::top()) }",
+        )
         .file(
             "top/src/bin/second.rs",
             "fn main() { println!(\"second: {}\", top::top()) }",
@@ -108,24 +87,28 @@ const SYS_SCRIPT: &str = r#"
     }
 "#;
 
-/// What builds do in a project.
 pub trait CutoffExt {
-    /// `cargo LINE` with the replacement, and incremental compilation, which tests of Cargo are
-    /// without.
+    /// `cargo LINE` with the replacement, and incremental compilation, which tests of Cargo are without.
     fn incremental(&self, line: &str) -> Execs;
 
-    /// Builds, and says which units were made: not those that an earlier build had made.
+    /// The same. Returns the units that were made, not those that an earlier build had made.
     fn made(&self, line: &str) -> BTreeSet<String>;
 
     /// `cargo LINE` with the cargo that `RELEASED_CARGO` names. Without it, with everything turned off
     /// that the released cargo does not have.
     fn released(&self, line: &str) -> Execs;
 
+    /// Asserts that the released cargo finds nothing to do.
+    fn assert_fresh_to_released(&self, line: &str);
+
     /// Sets the time of a file to now.
     fn touch(&self, path: &str);
 
-    /// Files in the target directory whose name begins so, sorted.
+    /// Returns the files in the target directory whose name begins with `prefix`.
     fn in_target(&self, prefix: &str) -> Vec<PathBuf>;
+
+    /// Asserts that the binaries of [`workspace`] print this number.
+    fn assert_prints(&self, number: u32);
 }
 
 impl CutoffExt for Project {
@@ -136,9 +119,8 @@ impl CutoffExt for Project {
     }
 
     fn made(&self, line: &str) -> BTreeSet<String> {
-        self.incremental(line)
-            .env("CARGO_BUILD_TRACE", "trace.json")
-            .run();
+        let mut execs = self.incremental(line);
+        execs.env("CARGO_BUILD_TRACE", "trace.json").run();
         made(&self.trace())
     }
 
@@ -157,34 +139,44 @@ impl CutoffExt for Project {
         execs
     }
 
+    fn assert_fresh_to_released(&self, line: &str) {
+        self.released(&format!("{line} -v"))
+            .with_stderr_does_not_contain("[..]Running[..]")
+            .with_stderr_does_not_contain("[..]Dirty[..]")
+            .run();
+    }
+
     fn touch(&self, path: &str) {
         touch(&self.root().join(path));
     }
 
     fn in_target(&self, prefix: &str) -> Vec<PathBuf> {
-        let mut found: Vec<PathBuf> = walkdir(&self.root().join("target"))
-            .into_iter()
-            .filter(|path| {
-                let name = path.file_name().unwrap().to_str().unwrap();
-                name.starts_with(prefix)
-            })
-            .collect();
-        found.sort();
+        let mut found = walk(&self.root().join("target"));
+        found.retain(|path| {
+            let name = path.file_name().unwrap().to_str().unwrap();
+            name.starts_with(prefix) && !path.is_dir()
+        });
         found
+    }
+
+    fn assert_prints(&self, number: u32) {
+        let run = |bin, expected: String| {
+            self.process(self.bin(bin)).with_stdout_data(expected).run();
+        };
+        run("top", format!("{number}\n"));
+        run("second", format!("second: {number}\n"));
     }
 }
 
-/// What happens to a copy of the project, at the same place. The original keeps its inodes and the times
-/// at which its files were changed.
-pub fn copied<T>(p: &Project, what: impl FnOnce(&Project) -> T) -> T {
+/// Does something with a copy of the project, at the same place. The original keeps its inodes and the
+/// times at which its files were changed.
+pub fn copied<T>(p: &Project, act: impl FnOnce(&Project) -> T) -> T {
     let aside = p.root().with_file_name("aside");
     fs::rename(p.root(), &aside).unwrap();
-    let copied = Command::new("cp")
-        .arg("-a")
-        .args([&aside, &p.root()])
-        .status();
+    let mut copy = Command::new("cp");
+    let copied = copy.arg("-a").args([&aside, &p.root()]).status();
     assert!(copied.unwrap().success());
-    let result = what(p);
+    let result = act(p);
     fs::remove_dir_all(p.root()).unwrap();
     fs::rename(&aside, p.root()).unwrap();
     result
@@ -195,37 +187,23 @@ pub fn touch(path: &Path) {
     fs::write(path, fs::read(path).unwrap()).unwrap();
 }
 
-/// Which units a build has made: package, kind of the target, and what was done with it.
+/// Returns the units that a build has made: package, kind of the target, and its name where it differs.
 pub fn made(trace: &BuildTrace) -> BTreeSet<String> {
-    let made = trace
-        .units()
-        .filter(|unit| unit.outcome == Some(Outcome::Done));
+    let units = trace.units();
+    let made = units.filter(|unit| unit.outcome == Some(Outcome::Done));
     made.map(|unit| {
-        let what = match unit.mode.as_str() {
-            "run-custom-build" => "run",
-            "build" => unit.kind[0].as_str(),
-            mode => mode,
-        };
-        match unit.target == unit.package || what == "run" {
-            true => format!("{} {what}", unit.package),
-            false => format!("{} {what} {}", unit.package, unit.target),
+        let package = &unit.package;
+        match (unit.mode.as_str(), &unit.kind[0]) {
+            ("run-custom-build", _) => format!("{package} run"),
+            ("build", kind) if unit.target == *package => format!("{package} {kind}"),
+            ("build", kind) => format!("{package} {kind} {}", unit.target),
+            (mode, _) if unit.target == *package => format!("{package} {mode}"),
+            (mode, _) => format!("{package} {mode} {}", unit.target),
         }
     })
     .collect()
 }
 
-fn walkdir(dir: &Path) -> Vec<PathBuf> {
-    let mut files = Vec::new();
-    let mut unvisited = vec![dir.to_owned()];
-    unvisited.retain(|dir| dir.exists());
-    while let Some(dir) = unvisited.pop() {
-        for entry in fs::read_dir(dir).unwrap() {
-            let entry = entry.unwrap();
-            match entry.file_type().unwrap().is_dir() {
-                true => unvisited.push(entry.path()),
-                false => files.push(entry.path()),
-            }
-        }
-    }
-    files
+pub fn set(names: &[&str]) -> BTreeSet<String> {
+    names.iter().map(|name| (*name).to_owned()).collect()
 }

@@ -11,13 +11,15 @@ pub mod gated;
 pub mod pausing;
 #[cfg(target_os = "linux")]
 pub mod programs;
+#[cfg(target_os = "linux")]
+pub mod running;
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::sync::LazyLock;
 
 use cargo_test_support::prelude::*;
-use cargo_test_support::{Execs, Project};
+use cargo_test_support::{Execs, Project, ProjectBuilder, basic_bin_manifest, project};
 
 pub use build_trace::BuildTrace;
 
@@ -71,6 +73,93 @@ pub fn executable_of(selection: &[&str]) -> PathBuf {
         message["executable"].as_str().map(PathBuf::from)
     });
     executable.expect("cargo says where it is")
+}
+
+pub trait ExecsExt {
+    /// Runs a command that fails with this stderr.
+    fn fails(&mut self, stderr: impl IntoData);
+}
+
+impl ExecsExt for Execs {
+    #[track_caller]
+    fn fails(&mut self, stderr: impl IntoData) {
+        self.with_status(101).with_stderr_data(stderr).run();
+    }
+}
+
+/// The manifest of a package; `rest` follows the table `package`.
+pub fn manifest(name: &str, rest: &str) -> String {
+    format!("[package]\nname = '{name}'\nversion = '0.1.0'\nedition = '2021'\n{rest}")
+}
+
+/// A binary that does nothing.
+pub fn empty_bin(name: &str) -> ProjectBuilder {
+    project()
+        .file("Cargo.toml", &basic_bin_manifest(name))
+        .file("src/main.rs", "fn main() {}")
+}
+
+/// Asserts that a setting has an effect in the environment, as an argument and in a file.
+#[track_caller]
+pub fn assert_everywhere(
+    p: &Project,
+    (key, variable): (&str, &str),
+    (value, expected): (&str, bool),
+    has_effect: impl Fn(&dyn Fn(&mut Execs)) -> bool,
+) {
+    let environment = has_effect(&|cargo| {
+        cargo.env(variable, value);
+    });
+    assert_eq!(environment, expected, "{value} in the environment");
+    let toml = match value.parse::<bool>() {
+        Ok(value) => format!("{key}={value}"),
+        Err(_) => format!("{key}={value:?}"),
+    };
+    let argument = has_effect(&|cargo| {
+        cargo.arg("--config").arg(&toml);
+    });
+    assert_eq!(argument, expected, "{toml} as an argument");
+    p.change_file(".cargo/config.toml", &toml);
+    let file = has_effect(&|_| {});
+    assert_eq!(file, expected, "{toml} in a file");
+    p.change_file(".cargo/config.toml", "");
+}
+
+/// Makes a named pipe in a project.
+#[cfg(unix)]
+pub fn mkfifo(p: &Project, name: &str) -> PathBuf {
+    let path = p.root().join(name);
+    let made = Command::new("mkfifo").arg(&path).status();
+    assert!(made.unwrap().success());
+    path
+}
+
+pub trait BuilderExt: Sized {
+    /// Adds a file.
+    fn with(self, path: String, text: &str) -> Self;
+
+    /// Adds the manifest of a package in a directory of its name; `rest` follows in it.
+    fn package(self, name: &str, rest: &str) -> Self {
+        self.with(format!("{name}/Cargo.toml"), &manifest(name, rest))
+    }
+
+    /// The same, with a library.
+    fn lib(self, name: &str, rest: &str, code: &str) -> Self {
+        self.package(name, rest)
+            .with(format!("{name}/src/lib.rs"), code)
+    }
+
+    /// The same, with a binary.
+    fn bin(self, name: &str, rest: &str, code: &str) -> Self {
+        self.package(name, rest)
+            .with(format!("{name}/src/main.rs"), code)
+    }
+}
+
+impl BuilderExt for ProjectBuilder {
+    fn with(self, path: String, text: &str) -> Self {
+        self.file(path, text)
+    }
 }
 
 /// Runs the replacement in a project.

@@ -1,8 +1,8 @@
-//! A workspace whose programs print what build scripts and procedural macros have read while it was built.
+//! A workspace whose programs print what build scripts and procedural macros read when it was built.
 
 use cargo_test_support::{ProjectBuilder, project};
 
-use super::cutoff::package;
+use super::BuilderExt;
 
 /// A package of the workspace.
 pub struct Package {
@@ -15,7 +15,7 @@ pub struct Package {
     fixed: &'static [(&'static str, &'static str)],
 }
 
-/// What prints something.
+/// The binaries.
 pub const PROGRAMS: [&str; 3] = ["x", "y", "z"];
 
 /// A library that reads a directory with a macro.
@@ -321,24 +321,13 @@ const TOP: &str = r#"
 
 /// The workspace, with all values 0.
 pub fn programs() -> ProjectBuilder {
-    let members: String = (PACKAGES.iter())
-        .map(|package| format!("{:?}, ", package.name))
-        .collect();
-    let mut p = project().file(
-        "Cargo.toml",
-        &format!(
-            "[workspace]\nresolver = \"2\"\nmembers = [{members}]\n[profile.dev]\ndebug = 0\n"
-        ),
-    );
+    let members = PACKAGES.map(|package| package.name);
+    let root =
+        format!("[workspace]\nresolver = \"2\"\nmembers = {members:?}\n[profile.dev]\ndebug = 0\n");
+    let mut p = project().file("Cargo.toml", &root);
     for it in &PACKAGES {
-        p = p.file(
-            format!("{}/Cargo.toml", it.name),
-            &package(it.name, it.manifest),
-        );
-        for (path, text) in it.fixed {
-            p = p.file(format!("{}/{path}", it.name), text);
-        }
-        for (path, text) in it.files {
+        p = p.package(it.name, it.manifest);
+        for (path, text) in it.files.iter().chain(it.fixed) {
             p = p.file(format!("{}/{path}", it.name), &text.replace("{value}", "0"));
         }
     }

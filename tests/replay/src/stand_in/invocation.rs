@@ -6,24 +6,21 @@ use std::path::PathBuf;
 use anyhow::{Result, bail};
 use fs_err as fs;
 
-/// What cargo wants of rustc, as far as it matters here.
+/// A call of rustc, as far as it matters here.
 #[derive(Debug, Default)]
 pub(super) struct Invocation {
     /// The root of the crate.
     pub source: Option<PathBuf>,
-    /// The name of the crate.
     pub crate_name: String,
     emit: Vec<String>,
     out_dir: PathBuf,
     extra_filename: String,
-    /// Whether it is compiled as a test.
     pub is_test: bool,
-    /// Whether rustc is to say what it has written.
-    pub says_artifacts: bool,
+    /// True if rustc is to report its artifacts.
+    pub reports_artifacts: bool,
 }
 
 impl Invocation {
-    /// Reads the arguments as cargo spells them.
     pub fn parse(args: &[String]) -> Self {
         let mut found = Invocation::default();
         let mut args = args.iter();
@@ -42,7 +39,7 @@ impl Invocation {
                 "--crate-name" => found.crate_name = value(),
                 "--emit" => found.emit = value().split(',').map(str::to_owned).collect(),
                 "--out-dir" => found.out_dir = value().into(),
-                "--json" => found.says_artifacts = value().contains("artifacts"),
+                "--json" => found.reports_artifacts = value().contains("artifacts"),
                 "--test" => found.is_test = true,
                 "-C" => {
                     let value = value();
@@ -71,12 +68,10 @@ impl Invocation {
         }
     }
 
-    /// Whether cargo wants this output of it.
     pub fn emits(&self, what: &str) -> bool {
         self.emit.iter().any(|emit| emit == what)
     }
 
-    /// Where rustc puts an output.
     pub fn output(&self, prefix: &str, suffix: &str) -> PathBuf {
         let Invocation {
             crate_name,
@@ -88,7 +83,7 @@ impl Invocation {
     }
 }
 
-/// The arguments, with those from files in the place of `@file`, as rustc reads them: one a line.
+/// Replaces `@file` by the lines of the file, as rustc does.
 pub fn expand(args: &[OsString]) -> Result<Vec<String>> {
     let mut texts = Vec::new();
     for arg in args {

@@ -1,4 +1,4 @@
-//! Writes down what rustc does, and how long it takes.
+//! Records what rustc does, and how long it takes.
 
 use std::ffi::{OsStr, OsString};
 use std::io::{BufRead, BufReader, Write};
@@ -15,43 +15,33 @@ use object::read::archive::ArchiveFile;
 use serde::{Deserialize, Serialize};
 
 use super::invocation::{Invocation, expand};
-use super::{Role, append_line, become_it, exit_code, variable};
+use super::{Role, append_line, exit_code, variable};
 use crate::usage::cpu_of_children;
 
 /// In the environment of cargo: the file to which each compilation is appended, as [`Compiled`].
 pub const RECORDS: &str = "REPLAY_RECORDS";
-/// In the environment of cargo: a file in which each linker leaves word for the rustc that ran it.
-/// There is one rustc at a time.
+/// In the environment of cargo: a file that each linker writes for the rustc that ran it. There is one
+/// rustc at a time.
 pub const LINKED: &str = "REPLAY_LINKED";
 /// In the environment of the linker: the real one.
 const LINKER: &str = "REPLAY_LINKER";
 
-/// A compilation. Times are in µs, sizes in bytes.
+/// A compilation. Times are in µs.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Compiled {
-    /// The name of the crate.
     pub crate_name: String,
-    /// Whether it is a test.
     pub is_test: bool,
     /// Until the metadata was written; all of it, if none was.
     pub frontend: u64,
     /// From there until the end, but for the linker.
     pub codegen: u64,
-    /// In the linker.
     pub link: u64,
-    /// How many object files there were.
     pub codegen_units: u64,
-    /// Of the metadata.
-    pub metadata_size: u64,
-    /// Of the library or program.
-    pub output_size: u64,
-    /// Of the source files.
+    /// The size of the source files, in bytes.
     pub source_size: u64,
-    /// Resident when the metadata was written.
-    pub memory: u64,
     /// Why the linker could not be told from the rest.
     pub link_unknown: Option<String>,
-    /// Whether that is link-time optimization across crates.
+    /// True if that is link-time optimization across crates.
     pub lto: bool,
 }
 
@@ -60,7 +50,6 @@ struct Linked {
     /// µs.
     took: u64,
     objects: u64,
-    output: PathBuf,
 }
 
 /// Measures what a process and those below it take: CPU time where it can be had, which does not count
@@ -74,7 +63,7 @@ struct Meter {
 impl Meter {
     fn begin() -> Self {
         Meter {
-            // Elsewhere nobody tells it of a process that runs, and both ways must go together.
+            // Elsewhere the system does not tell it of a process that runs.
             before: cpu_of_children().filter(|_| cfg!(target_os = "linux")),
             began: Instant::now(),
         }
@@ -101,7 +90,6 @@ fn micros(time: Duration) -> u64 {
     u64::try_from(time.as_micros()).unwrap_or(u64::MAX)
 }
 
-/// Of a process that runs.
 #[cfg(target_os = "linux")]
 fn cpu_of(process: u32) -> Option<Duration> {
     let pid = nix::unistd::Pid::from_raw(i32::try_from(process).ok()?);
@@ -114,24 +102,24 @@ fn cpu_of(_: u32) -> Option<Duration> {
     None
 }
 
-/// Runs rustc as cargo wants it (the first argument is its path), with a linker that writes down how
-/// long it takes.
+/// Runs rustc, whose path is the first argument, with a linker that records how long it takes.
 pub fn run(args: Vec<OsString>) -> Result<ExitCode> {
     let mut args = args.into_iter();
     let mut command = Command::new(args.next().context("no rustc to record")?);
     let args: Vec<OsString> = args.collect();
     command.args(&args);
     let invocation = Invocation::parse(&expand(&args)?);
-    // Build scripts, too, run rustc through the wrapper, and cargo asks it about itself. What cargo
-    // compiles, it wants to be told of.
-    if !invocation.says_artifacts {
-        return become_it(command);
+    // Build scripts, too, run rustc through the wrapper, and cargo asks it about itself. Only what cargo
+    // compiles reports artifacts.
+    if !invocation.reports_artifacts {
+        let status = command.status().context("could not run rustc")?;
+        return Ok(exit_code(status));
     }
     let linked = PathBuf::from(variable(LINKED)?);
     fs::write(&linked, "")?;
     let mut rmeta = invocation.output("lib", ".rmeta");
     if invocation.emits("link") && !invocation.emits("metadata") {
-        // Nobody reads it. It tells where the frontend ends.
+        // It is not read. It tells where the frontend ends.
         rmeta = linked.with_extension("rmeta");
         let mut emit = OsString::from("metadata=");
         emit.push(&rmeta);
@@ -146,7 +134,6 @@ pub fn run(args: Vec<OsString>) -> Result<ExitCode> {
     let mut child = command.spawn().context("could not run rustc")?;
     let stderr = child.stderr.take().context("rustc has no stderr")?;
     let mut frontend = None;
-    let mut memory = 0;
     let mut stderr = BufReader::new(stderr);
     let mut line = Vec::new();
     while stderr.read_until(b'\n', &mut line)? > 0 {
@@ -154,7 +141,6 @@ pub fn run(args: Vec<OsString>) -> Result<ExitCode> {
             && Notification::parse(text).is_some_and(|it| it.is_metadata(&rmeta))
         {
             frontend = Some(meter.of_running(child.id()));
-            memory = resident(child.id());
         }
         std::io::stderr().write_all(&line)?;
         line.clear();
@@ -172,11 +158,9 @@ pub fn run(args: Vec<OsString>) -> Result<ExitCode> {
         .collect::<Result<_, _>>()?;
     let link = links.iter().map(|linked| linked.took).sum::<u64>().min(all);
     let mut codegen_units = links.iter().map(|linked| linked.objects).max().unwrap_or(0);
-    let mut output_size = links.iter().map(|linked| size(&linked.output)).sum();
     let rlib = invocation.output("lib", ".rlib");
     if invocation.emits("link") && rlib.exists() {
         codegen_units = codegen_units.max(objects(&rlib)?);
-        output_size += size(&rlib);
     }
     let compiled = all - link;
     let frontend = match frontend {
@@ -190,10 +174,7 @@ pub fn run(args: Vec<OsString>) -> Result<ExitCode> {
         codegen: compiled - frontend,
         link,
         codegen_units,
-        metadata_size: size(&rmeta),
-        output_size,
         source_size: invocation.source.as_deref().map_or(0, source_size),
-        memory,
         link_unknown,
         lto,
     };
@@ -201,8 +182,7 @@ pub fn run(args: Vec<OsString>) -> Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-/// Has rustc run the recording linker in the place of the one that it would run. If that is not
-/// known, says why.
+/// Makes rustc run the recording linker instead of its own. If that is not known, returns why.
 fn record_linker(
     command: &mut Command,
     linker: Result<Option<String>, &'static str>,
@@ -212,7 +192,7 @@ fn record_linker(
         Ok(Some(linker)) => linker,
         Ok(None) => match linker::default_linker(true, os, "", arch) {
             Some(linker) => linker.into(),
-            None => return Ok(Some(format!("nobody knows the default linker on {os}"))),
+            None => return Ok(Some(format!("the default linker on {os} is not known"))),
         },
         Err(reason) => return Ok(Some(reason.to_string())),
     };
@@ -228,7 +208,7 @@ fn record_linker(
     Ok(None)
 }
 
-/// Runs the linker as rustc wants it.
+/// Runs the real linker.
 pub fn link(args: Vec<OsString>) -> Result<ExitCode> {
     let real = variable(LINKER)?;
     let meter = Meter::begin();
@@ -239,37 +219,15 @@ pub fn link(args: Vec<OsString>) -> Result<ExitCode> {
     let took = meter.of_ended();
     let expanded = expand(&args).unwrap_or_default();
     let is_object = |arg: &&String| arg.contains(".rcgu.o");
-    let mut output = args.iter().skip_while(|arg| *arg != "-o");
     let linked = Linked {
         took,
         objects: expanded.iter().filter(is_object).count() as u64,
-        output: output.nth(1).map(PathBuf::from).unwrap_or_default(),
     };
     append_line(Path::new(&variable(LINKED)?), &linked)?;
     Ok(exit_code(status))
 }
 
-/// How much memory a process has, in bytes; 0 where nobody tells.
-#[cfg(target_os = "linux")]
-fn resident(process: u32) -> u64 {
-    // The second number counts pages (proc_pid_statm(5)).
-    let statm = fs::read_to_string(format!("/proc/{process}/statm")).unwrap_or_default();
-    let pages = statm.split_whitespace().nth(1);
-    let pages: u64 = pages.and_then(|pages| pages.parse().ok()).unwrap_or(0);
-    pages * rustix::param::page_size() as u64
-}
-
-#[cfg(not(target_os = "linux"))]
-fn resident(_: u32) -> u64 {
-    0
-}
-
-/// The size of a file; of one that is not there, 0.
-fn size(path: &Path) -> u64 {
-    path.metadata().map_or(0, |metadata| metadata.len())
-}
-
-/// How many of the members of a library rustc's codegen has made.
+/// Returns how many members of a library are objects of rustc's codegen.
 fn objects(rlib: &Path) -> Result<u64> {
     let bytes = fs::read(rlib)?;
     let archive = ArchiveFile::parse(bytes.as_slice())?;
