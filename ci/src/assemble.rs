@@ -82,9 +82,9 @@ fn is_ready(project: &Project, tree: &Tree, patches: &[Patch]) -> Result<bool> {
         State::Missing => Ok(false),
         State::Foreign => bail!("{}", foreign(project, tree)),
         State::Clean(record) => {
-            Ok(record.is_of(patches) && record.commits.len() == record.patches.len())
+            Ok(record.patches == patches && record.commits.len() == patches.len())
         }
-        State::Worked(record, work) if record.is_of(patches) => {
+        State::Worked(record, work) if record.patches == patches => {
             note!("{place} has {work}, and is built as it is");
             Ok(true)
         }
@@ -116,7 +116,7 @@ pub fn bring(project: &Project, tree: &Tree, patches: &[Patch], number: usize) -
     let mut record = Record {
         base: old.base.clone(),
         commits: old.commits[..common].to_vec(),
-        patches: patches.iter().map(Patch::id).collect(),
+        patches: patches.to_vec(),
     };
     let mut outcome = Ok(());
     if common < number {

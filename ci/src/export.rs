@@ -65,7 +65,7 @@ pub fn run(project: &Project) -> Result<()> {
     let record = Record {
         base: record.base,
         commits: ids,
-        patches: patches.iter().map(Patch::id).collect(),
+        patches,
     };
     tree.git()
         .run(&["reset", "--quiet", "--soft", record.tip()])?;

@@ -6,6 +6,7 @@ use std::path::Path;
 use anyhow::{Result, bail};
 use cargo_util::Sha256;
 use fs_err as fs;
+use serde::{Deserialize, Serialize};
 
 const FILE: &str = "series";
 
@@ -15,26 +16,10 @@ const HEADER: &str = "\
 
 ";
 
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Patch {
     pub name: String,
     pub text: String,
-}
-
-/// The name of a patch and the digest of its content.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct PatchId {
-    pub name: String,
-    pub digest: String,
-}
-
-impl Patch {
-    pub fn id(&self) -> PatchId {
-        PatchId {
-            name: self.name.clone(),
-            digest: sha256(self.text.as_bytes()),
-        }
-    }
 }
 
 /// Reads the patches in `dir` in the order in which they apply. `series` must list all of them.
@@ -105,8 +90,7 @@ fn files(dir: &Path) -> Result<BTreeSet<String>> {
     let mut names = BTreeSet::new();
     for entry in fs::read_dir(dir)? {
         let name = entry?.file_name().to_string_lossy().into_owned();
-        // A record of a tree separates words by spaces.
-        if name.ends_with(".patch") && !name.contains(' ') {
+        if name.ends_with(".patch") {
             names.insert(name);
         }
     }

