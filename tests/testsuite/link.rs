@@ -5,12 +5,12 @@ use cargo_pipelining::trace::{Outcome, Phase};
 use cargo_test_support::prelude::*;
 use cargo_test_support::{Execs, Project, ProjectBuilder};
 
-use crate::support::build_trace::UnitRun;
 use crate::support::gated::{
     GatedBuilderExt, GatedExt, MAIN, assert_same_output, assert_tidy, bin_on_slow, foo,
     foo_on_slow, wrapper,
 };
 use crate::support::{BuildTrace, BuilderExt, ProjectExt};
+use replay::trace::UnitRun;
 
 /// Asserts that the unit began when `slow` was not finished, and was linked when it was.
 #[track_caller]
@@ -19,10 +19,10 @@ pub fn assert_early(trace: &BuildTrace, is: impl Fn(&UnitRun) -> bool) {
     let unit = trace.one(|unit| is(unit) && unit.mode != "run-custom-build");
     let all = slow.all.unwrap();
     assert!(slow.metadata.unwrap() < unit.began, "{unit:#?} {slow:#?}");
-    assert!(unit.began < unit.parked.unwrap(), "{unit:#?}");
-    assert!(unit.parked.unwrap() < all, "{unit:#?} {slow:#?}");
-    assert!(all < unit.linking.unwrap(), "{unit:#?} {slow:#?}");
-    assert!(unit.linking.unwrap() < unit.all.unwrap(), "{unit:#?}");
+    assert!(unit.began < unit.parked().unwrap(), "{unit:#?}");
+    assert!(unit.parked().unwrap() < all, "{unit:#?} {slow:#?}");
+    assert!(all < unit.linking().unwrap(), "{unit:#?} {slow:#?}");
+    assert!(unit.linking().unwrap() < unit.all.unwrap(), "{unit:#?}");
     let last = &unit.phases[unit.phases.len() - 2..];
     assert_eq!(last, [Phase::Parked, Phase::Link]);
     assert_eq!(unit.outcome, Some(Outcome::Done));
@@ -92,7 +92,7 @@ fn build_script_starts_early() {
     let trace = p.built("build");
     assert_early(&trace, |unit| unit.kind == ["custom-build"]);
     // All outputs were ready.
-    assert_eq!(trace.bin("foo").parked, None);
+    assert_eq!(trace.bin("foo").parked(), None);
     p.run_foo();
 }
 
@@ -141,7 +141,9 @@ fn integration_tests_overlap_their_library() {
     let trace = p.built("test --package slow --no-run");
     let library = trace.one(|unit| unit.package == "slow" && unit.mode == "build");
     let early = trace.units().filter(|unit| {
-        unit.kind == ["test"] && library.metadata.unwrap() < unit.began && unit.parked < library.all
+        unit.kind == ["test"]
+            && library.metadata.unwrap() < unit.began
+            && unit.parked() < library.all
     });
     assert_eq!(early.count(), 3, "{trace:#?}");
     assert_eq!(trace.parked(), 3);
@@ -228,7 +230,7 @@ fn assert_waits(
     let slow = trace.one(|unit| unit.package == "slow" && unit.kind == ["lib"]);
     let unit = trace.one(|unit| unit.kind == [kind] && unit.package == "foo");
     assert!(slow.all.unwrap() < unit.began, "{unit:#?} {slow:#?}");
-    assert_eq!(unit.parked, None);
+    assert_eq!(unit.parked(), None);
     assert_tidy(&p.root());
 
     let log = String::from_utf8(output.stderr).unwrap();

@@ -60,7 +60,7 @@ fn dependency_fails_after_its_metadata() {
     let trace = p.trace();
     let (slow, bin) = (trace.lib("slow"), trace.bin("foo"));
     assert!(slow.metadata.unwrap() < bin.began);
-    assert!(bin.parked.is_some() && bin.linking.is_none());
+    assert!(bin.parked().is_some() && bin.linking().is_none());
     assert_eq!(slow.outcome, Some(Outcome::Failed));
     assert_eq!(bin.outcome, Some(Outcome::Aborted));
     assert!(!p.bin("foo").exists());
@@ -113,7 +113,7 @@ fn another_unit_fails_while_one_is_parked() {
     assert_eq!(output.count("error: could not compile `wrong`"), 1);
     let trace = p.trace();
     let bin = trace.bin("foo");
-    assert!(bin.parked.is_some());
+    assert!(bin.parked().is_some());
     // It is aborted, or what it waits for ends first, and it links.
     let is_aborted_or_done = matches!(bin.outcome, Some(Outcome::Aborted | Outcome::Done));
     assert!(is_aborted_or_done, "{bin:#?}");

@@ -219,7 +219,7 @@ fn compile_error_while_the_library_runs() {
     let (slow, bin) = (trace.lib("slow"), trace.bin("foo"));
     assert!(bin.began < slow.all.unwrap(), "{trace:#?}");
     assert_eq!(bin.outcome, Some(Outcome::Failed));
-    assert_eq!(bin.parked, None);
+    assert_eq!(bin.parked(), None);
     assert_tidy(&p.root());
 
     // `slow` is kept.

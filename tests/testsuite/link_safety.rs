@@ -171,8 +171,8 @@ fn eight_binaries(parked: &str) -> ProjectBuilder {
 /// Returns how many units were early at a time: begun before all that they link was ready.
 fn most_early(p: &Project) -> usize {
     let trace = p.trace();
-    let early = trace.units().filter(|unit| unit.parked.is_some());
-    most_at_once(early.map(|unit| (unit.began, unit.linking)))
+    let early = trace.units().filter(|unit| unit.parked().is_some());
+    most_at_once(early.map(|unit| (unit.began, unit.linking())))
 }
 
 #[cargo_test]

@@ -21,8 +21,8 @@ fn codegen_leaves_slot_to_higher_priority() {
     let trace = Build::paused("build -j2").succeed(2);
     assert_eq!(trace.paused(), ["slow"]);
     let (slow, urgent) = (trace.lib("slow"), trace.lib("urgent"));
-    assert!(slow.paused.unwrap() < urgent.began);
-    assert!(urgent.began < slow.continued.unwrap());
+    assert!(slow.paused().unwrap() < urgent.began);
+    assert!(urgent.began < slow.continued().unwrap());
     let (frontend, codegen) = (Phase::Frontend, Phase::Codegen);
     assert_eq!(slow.phases, [frontend, codegen, Phase::Paused, codegen]);
 }
@@ -35,7 +35,7 @@ fn paused_job_takes_a_free_slot() {
     build.await_nothing_stopped();
     let trace = build.succeed(2);
     let (slow, urgent) = (trace.lib("slow"), trace.lib("urgent"));
-    assert!(slow.continued.unwrap() < urgent.all.unwrap());
+    assert!(slow.continued().unwrap() < urgent.all.unwrap());
 }
 
 /// Kills cargo, and asserts that nothing stays stopped and that the next build succeeds.
@@ -88,7 +88,7 @@ fn paused_compiler_is_killed() {
     let trace = build.p.trace();
     let slow = trace.lib("slow");
     assert_eq!(slow.outcome, Some(Outcome::Failed));
-    assert_eq!(slow.continued, None);
+    assert_eq!(slow.continued(), None);
 }
 
 /// `urgent` fails while `slow` is paused.
@@ -106,7 +106,7 @@ fn another_unit_fails(line: &str) -> BuildTrace {
     build.cargo.assert_fails(message);
     let trace = build.p.trace();
     let slow = trace.lib("slow");
-    assert!(slow.continued.is_some());
+    assert!(slow.continued().is_some());
     assert_eq!(slow.outcome, Some(Outcome::Done));
     trace
 }

@@ -3,7 +3,6 @@
 //! Here is nothing but the decisions: what starts next, what is paused. A build takes milliseconds, so that
 //! rules can be compared by the thousand.
 
-use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -37,11 +36,10 @@ impl Settings {
     /// As Cargo builds, where there is memory enough for all that it would pause. With one job, or in
     /// stock order, it pauses nothing.
     pub fn new(jobs: u64, pipelining: Pipelining, schedule: Schedule) -> Self {
-        let places = match schedule {
-            Schedule::CriticalPath if jobs > 1 => {
-                pauses::places(usize::try_from(jobs).unwrap_or(usize::MAX))
-            }
-            Schedule::CriticalPath | Schedule::Stock => 0,
+        let places = if jobs > 1 && schedule == Schedule::CriticalPath {
+            pauses::places(usize::try_from(jobs).unwrap_or(usize::MAX))
+        } else {
+            0
         };
         Settings {
             jobs,
@@ -119,8 +117,7 @@ pub fn simulate(
         settings,
         scheduler: plan(recording, settings, estimate, clock)?,
         running: Vec::new(),
-        parked: BTreeSet::new(),
-        paused: BTreeSet::new(),
+        paused: 0,
         now,
         outcome: Outcome::default(),
     };
@@ -204,8 +201,7 @@ struct Build<'r> {
     settings: &'r Settings,
     scheduler: Scheduler<usize, ()>,
     running: Vec<Running>,
-    parked: BTreeSet<usize>,
-    paused: BTreeSet<usize>,
+    paused: usize,
     /// µs.
     now: Arc<AtomicU64>,
     outcome: Outcome,
@@ -258,13 +254,10 @@ impl Build<'_> {
                     self.begin(place, phase, started.is_early);
                 }
                 Action::Resume(place) => {
-                    self.paused.remove(&place);
+                    self.paused -= 1;
                     self.begin(place, Phase::Codegen, false);
                 }
-                Action::Link(place) => {
-                    self.parked.remove(&place);
-                    self.begin(place, Phase::Link, false);
-                }
+                Action::Link(place) => self.begin(place, Phase::Link, false),
             }
         }
     }
@@ -306,12 +299,7 @@ impl Build<'_> {
     }
 
     fn ended(&mut self, ended: Running) {
-        let Running {
-            place,
-            phase,
-            is_early,
-            ..
-        } = ended;
+        let (place, phase, is_early) = (ended.place, ended.phase, ended.is_early);
         let unit = &self.units[place];
         self.outcome.spans.push(Span {
             unit: place,
@@ -327,9 +315,9 @@ impl Build<'_> {
                 let slots = self.slots();
                 self.scheduler.pause_codegen(slots, || false);
                 if self.scheduler.state(&place) == Some(State::Paused) {
-                    self.paused.insert(place);
+                    self.paused += 1;
                     self.outcome.pauses += 1;
-                    self.outcome.most_paused = self.outcome.most_paused.max(self.paused.len());
+                    self.outcome.most_paused = self.outcome.most_paused.max(self.paused);
                     return;
                 }
                 self.begin(place, Phase::Codegen, is_early);
@@ -337,7 +325,6 @@ impl Build<'_> {
             Phase::Frontend => self.begin(place, Phase::Codegen, is_early),
             Phase::Codegen if is_early => {
                 self.scheduler.parked(&place, PermitSender::new(|_| {}));
-                self.parked.insert(place);
             }
             Phase::Codegen if unit.link > 0 => self.begin(place, Phase::Link, false),
             Phase::Codegen | Phase::Link | Phase::Run => {

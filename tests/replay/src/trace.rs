@@ -178,11 +178,89 @@ impl BuildTrace {
         done
     }
 
-    /// Returns the greatest number of compilers that were paused at the same time.
-    pub fn most_paused(&self) -> usize {
-        let phases = self.units.values().flat_map(|unit| &unit.phases);
-        let paused = phases.filter(|run| run.phase == Phase::Paused);
-        most_at_once(paused.map(|run| (run.began, run.ended)))
+    pub fn unit(&self, id: usize) -> &UnitRun {
+        &self.units[&id]
+    }
+
+    pub fn units(&self) -> impl Iterator<Item = &UnitRun> {
+        self.units.values()
+    }
+
+    /// Returns the library or proc macro of a package that has one.
+    #[track_caller]
+    pub fn lib(&self, package: &str) -> &UnitRun {
+        self.one(|unit| {
+            let is_other = ["bin", "custom-build"].contains(&unit.kind[0].as_str());
+            unit.package == package && unit.mode == "build" && !is_other
+        })
+    }
+
+    /// Returns the binary of a package that has one.
+    #[track_caller]
+    pub fn bin(&self, package: &str) -> &UnitRun {
+        self.one(|unit| unit.package == package && unit.kind == ["bin"])
+    }
+
+    /// Returns the only such unit.
+    #[track_caller]
+    pub fn one(&self, is: impl Fn(&UnitRun) -> bool) -> &UnitRun {
+        let found: Vec<_> = self.units().filter(|unit| is(unit)).collect();
+        match found[..] {
+            [unit] => unit,
+            _ => panic!("not one such unit: {found:#?}"),
+        }
+    }
+
+    /// Counts the units that began before all that they link was ready.
+    pub fn parked(&self) -> usize {
+        self.units().filter(|unit| unit.parked().is_some()).count()
+    }
+
+    /// Returns the packages of the units that were paused.
+    pub fn paused(&self) -> Vec<&str> {
+        let paused = self.units().filter(|unit| unit.paused().is_some());
+        paused.map(|unit| unit.package.as_str()).collect()
+    }
+
+    /// Asserts that each unit was parked, linked, paused and continued at most once.
+    pub fn assert_phases(&self) {
+        for unit in self.units() {
+            let count = |phase| unit.phases.iter().filter(|run| **run == phase).count();
+            let paused = count(Phase::Paused);
+            let is_once = paused.max(count(Phase::Parked)).max(count(Phase::Link)) <= 1;
+            assert!(is_once && count(Phase::Codegen) <= 1 + paused, "{unit:#?}");
+        }
+    }
+
+    /// Asserts what holds for every build that ended well, whatever its mode: nothing began
+    /// before what it waited for, and no more than `jobs` ran at once.
+    #[track_caller]
+    pub fn assert_sound(&self, jobs: u64) {
+        for unit in self.units() {
+            for dependency in &unit.waited_for.metadata {
+                let dependency = self.unit(*dependency);
+                let moment = dependency.metadata.min(dependency.all).or(dependency.all);
+                assert!(moment < Some(unit.began), "{unit:#?} {dependency:#?}");
+            }
+            let ends_before = |dependencies: &[usize], moment| {
+                for dependency in dependencies {
+                    let dependency = self.unit(*dependency);
+                    let ends_before = dependency.all.is_some_and(|all| all < moment);
+                    assert!(ends_before, "{unit:#?} {dependency:#?}");
+                }
+            };
+            let (parked, links, paused) = (unit.parked(), unit.linking(), unit.paused());
+            ends_before(&unit.waited_for.all_to_link, links.unwrap_or(unit.began));
+            ends_before(&unit.waited_for.all, unit.began);
+            assert_eq!(parked.is_some(), links.is_some(), "{unit:#?}");
+            assert!(parked <= links, "{unit:#?}");
+            // Only links wait for the rest of it.
+            assert!(paused.is_none() || unit.metadata < paused, "{unit:#?}");
+            assert!(unit.all.is_some(), "{unit:#?}");
+            assert!(unit.metadata.is_none_or(|at| Some(at) < unit.all));
+        }
+        assert!(self.tokens.iter().all(|tokens| *tokens <= jobs));
+        assert_eq!(self.tokens.last(), Some(&0));
     }
 }
 
@@ -212,9 +290,38 @@ impl UnitRun {
         self.phases.iter().find(|run| run.phase == phase)
     }
 
+    /// When it came to its linker, if it had to wait there.
+    pub fn parked(&self) -> Option<Moment> {
+        self.phase(Phase::Parked).map(|run| run.began)
+    }
+
+    /// When it went on.
+    pub fn linking(&self) -> Option<Moment> {
+        self.phase(Phase::Link).map(|run| run.began)
+    }
+
+    /// When its compiler was stopped.
+    pub fn paused(&self) -> Option<Moment> {
+        self.phase(Phase::Paused).map(|run| run.began)
+    }
+
+    /// When the compiler went on; one that had nearly ended when it was stopped only ends.
+    pub fn continued(&self) -> Option<Moment> {
+        let mut phases = self.phases.iter().skip_while(|run| **run != Phase::Paused);
+        phases
+            .find(|run| **run == Phase::Codegen)
+            .map(|run| run.began)
+    }
+
     /// True if it is the run of a build script.
     pub fn is_run(&self) -> bool {
         self.mode == "run-custom-build"
+    }
+}
+
+impl PartialEq<Phase> for PhaseRun {
+    fn eq(&self, phase: &Phase) -> bool {
+        self.phase == *phase
     }
 }
 
@@ -300,14 +407,13 @@ mod tests {
         let (id, unit) = done[0];
         assert_eq!((id, &*unit.name, &*unit.package), (1, "b v1.0.0", "b"));
         assert_eq!(unit.waited_for.metadata, [0]);
-        let phases: Vec<_> = unit.phases.iter().map(|run| run.phase).collect();
         let (frontend, codegen) = (Phase::Frontend, Phase::Codegen);
-        assert_eq!(phases, [frontend, codegen, Phase::Paused, codegen]);
+        assert_eq!(unit.phases, [frontend, codegen, Phase::Paused, codegen]);
         assert!(unit.metadata < unit.all && unit.all < unit.ended);
         let stopped = &trace.units[&0];
         assert_eq!(stopped.outcome, Some(Outcome::Paused));
         assert_eq!(stopped.phase(Phase::Paused).unwrap().ended, None);
-        assert_eq!(trace.most_paused(), 3);
+        assert_eq!(trace.paused(), ["a", "b", "c"]);
     }
 
     #[test]

@@ -1,6 +1,5 @@
 //! The replacement cargo, `xtask`, and what they leave behind.
 
-pub mod build_trace;
 #[cfg(target_os = "linux")]
 pub mod control_group;
 #[cfg(target_os = "linux")]
@@ -21,7 +20,7 @@ use std::sync::LazyLock;
 use cargo_test_support::prelude::*;
 use cargo_test_support::{Execs, Project, ProjectBuilder, basic_bin_manifest, project};
 
-pub use build_trace::BuildTrace;
+pub use replay::BuildTrace;
 
 /// The root of the checkout.
 pub fn root() -> &'static Path {
@@ -189,6 +188,8 @@ impl ProjectExt for Project {
     }
 
     fn trace(&self) -> BuildTrace {
-        BuildTrace::read(&self.root().join("trace.json"))
+        let trace = BuildTrace::read(&self.root().join("trace.json")).unwrap();
+        trace.assert_phases();
+        trace
     }
 }

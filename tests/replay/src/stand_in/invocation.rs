@@ -1,85 +1,58 @@
 //! The arguments of rustc.
 
 use std::ffi::OsString;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use anyhow::{Result, bail};
 use fs_err as fs;
 
-/// A call of rustc, as far as it matters here.
-#[derive(Debug, Default)]
-pub(super) struct Invocation {
-    /// The root of the crate.
-    pub source: Option<PathBuf>,
-    pub crate_name: String,
-    emit: Vec<String>,
-    out_dir: PathBuf,
-    extra_filename: String,
-    pub is_test: bool,
-    /// True if rustc is to report its artifacts.
-    pub reports_artifacts: bool,
-}
+/// A call of rustc by cargo, as far as it matters here.
+pub(super) struct Invocation(pub Vec<String>);
 
 impl Invocation {
-    pub fn parse(args: &[String]) -> Self {
-        let mut found = Invocation::default();
-        let mut args = args.iter();
-        while let Some(arg) = args.next() {
-            let (name, value) = match arg.split_once('=') {
-                Some((name, value)) if name.starts_with("--") => (name, Some(value.to_owned())),
-                _ => (arg.as_str(), None),
-            };
-            let mut value = || {
-                value
-                    .clone()
-                    .or_else(|| args.next().cloned())
-                    .unwrap_or_default()
-            };
-            match name {
-                "--crate-name" => found.crate_name = value(),
-                "--emit" => found.emit = value().split(',').map(str::to_owned).collect(),
-                "--out-dir" => found.out_dir = value().into(),
-                "--json" => found.reports_artifacts = value().contains("artifacts"),
-                "--test" => found.is_test = true,
-                "-C" => {
-                    let value = value();
-                    found.codegen_option(&value);
-                }
-                // Whatever it is, it is not the source.
-                "-L" | "-l" | "--cfg" | "--extern" | "--crate-type" | "--check-cfg"
-                | "--cap-lints" | "--error-format" | "--target" | "--edition" => {
-                    value();
-                }
-                _ => {
-                    if let Some(value) = arg.strip_prefix("-C") {
-                        found.codegen_option(value);
-                    } else if !arg.starts_with('-') && arg.ends_with(".rs") {
-                        found.source = Some(arg.into());
-                    }
-                }
-            }
-        }
-        found
+    /// Returns the values of an option.
+    fn values<'a>(&'a self, option: &'a str) -> impl Iterator<Item = &'a str> {
+        let following = self.0.windows(2).filter(move |pair| pair[0] == option);
+        let joined = self
+            .0
+            .iter()
+            .filter_map(move |arg| arg.strip_prefix(option));
+        let joined = joined.filter_map(|rest| rest.strip_prefix('='));
+        following.map(|pair| &*pair[1]).chain(joined)
     }
 
-    fn codegen_option(&mut self, option: &str) {
-        if let Some(value) = option.strip_prefix("extra-filename=") {
-            self.extra_filename = value.to_owned();
-        }
+    fn value<'a>(&'a self, option: &'a str) -> &'a str {
+        self.values(option).last().unwrap_or_default()
+    }
+
+    /// Returns the root of the crate, which comes before all paths.
+    pub fn source(&self) -> Option<&Path> {
+        let is_source = |arg: &&String| arg.ends_with(".rs") && !arg.starts_with('-');
+        self.0.iter().find(is_source).map(Path::new)
+    }
+
+    pub fn crate_name(&self) -> &str {
+        self.value("--crate-name")
+    }
+
+    pub fn is_test(&self) -> bool {
+        self.0.iter().any(|arg| arg == "--test")
+    }
+
+    /// True if rustc is to report its artifacts.
+    pub fn reports_artifacts(&self) -> bool {
+        self.value("--json").contains("artifacts")
     }
 
     pub fn emits(&self, what: &str) -> bool {
-        self.emit.iter().any(|emit| emit == what)
+        self.value("--emit").split(',').any(|emit| emit == what)
     }
 
     pub fn output(&self, prefix: &str, suffix: &str) -> PathBuf {
-        let Invocation {
-            crate_name,
-            extra_filename,
-            ..
-        } = self;
-        let name = format!("{prefix}{crate_name}{extra_filename}{suffix}");
-        self.out_dir.join(name)
+        let mut options = self.values("-C");
+        let extra = options.find_map(|it| it.strip_prefix("extra-filename="));
+        let (name, extra) = (self.crate_name(), extra.unwrap_or_default());
+        Path::new(self.value("--out-dir")).join(format!("{prefix}{name}{extra}{suffix}"))
     }
 }
 

@@ -108,10 +108,10 @@ pub fn run(args: Vec<OsString>) -> Result<ExitCode> {
     let mut command = Command::new(args.next().context("no rustc to record")?);
     let args: Vec<OsString> = args.collect();
     command.args(&args);
-    let invocation = Invocation::parse(&expand(&args)?);
+    let invocation = Invocation(expand(&args)?);
     // Build scripts, too, run rustc through the wrapper, and cargo asks it about itself. Only what cargo
     // compiles reports artifacts.
-    if !invocation.reports_artifacts {
+    if !invocation.reports_artifacts() {
         let status = command.status().context("could not run rustc")?;
         return Ok(exit_code(status));
     }
@@ -168,13 +168,13 @@ pub fn run(args: Vec<OsString>) -> Result<ExitCode> {
         None => compiled,
     };
     let record = Compiled {
-        crate_name: invocation.crate_name.clone(),
-        is_test: invocation.is_test,
+        crate_name: invocation.crate_name().to_owned(),
+        is_test: invocation.is_test(),
         frontend,
         codegen: compiled - frontend,
         link,
         codegen_units,
-        source_size: invocation.source.as_deref().map_or(0, source_size),
+        source_size: invocation.source().map_or(0, source_size),
         link_unknown,
         lto,
     };
