@@ -12,6 +12,14 @@ use crate::cargo;
 use crate::project::{Base, Project, crate_file};
 use crate::series::sha256;
 
+/// Packages that Cargo's tests need and the crate lacks: `cargo package` leaves out empty directories and those
+/// with a manifest of their own. Their content does not matter.
+const LEFT_OUT: [&str; 3] = [
+    "tests/testsuite/cargo_bench/no_keep_going/in",
+    "tests/testsuite/cargo_test/no_keep_going/in",
+    "tests/testsuite/cargo_update/toolchain_pkgname/in",
+];
+
 /// Finds the release `version`, and downloads it where it is missing.
 ///
 /// Cargo has compared the file with the registry's index when it downloaded it.
@@ -23,7 +31,7 @@ pub fn find(project: &Project, version: &str) -> Result<Base> {
     })
 }
 
-/// Unpacks the released crate into `dir` and returns the directory of the source.
+/// Unpacks the released crate into `dir`, adds [what it lacks](LEFT_OUT) and returns the directory of the source.
 pub fn unpack(project: &Project, dir: &Path) -> Result<PathBuf> {
     let Base { version, checksum } = &project.base;
     let (file, bytes) = released(project, version, Some(checksum))?;
@@ -47,6 +55,12 @@ pub fn unpack(project: &Project, dir: &Path) -> Result<PathBuf> {
         if file.exists() {
             fs::remove_file(file)?;
         }
+    }
+    for package in LEFT_OUT.map(|package| source.join(package)) {
+        let manifest = "[package]\nname = \"test\"\nversion = \"0.1.0\"\n";
+        fs::create_dir_all(package.join("src"))?;
+        fs::write(package.join("src/lib.rs"), "")?;
+        fs::write(package.join("Cargo.toml"), manifest)?;
     }
     Ok(source)
 }

@@ -13,7 +13,6 @@ mod cargo;
 mod expectations;
 mod export;
 mod fetch;
-mod fixtures;
 mod git;
 mod install;
 mod libtest;

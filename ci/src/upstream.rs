@@ -16,7 +16,7 @@ use crate::lock::Lock;
 use crate::project::{Project, Variant};
 use crate::shell::{Progress, count};
 use crate::tree::Tree;
-use crate::{assemble, cargo, fixtures, machine, setting, toolchain};
+use crate::{assemble, cargo, machine, setting, toolchain};
 
 /// How long a run may print nothing. The slowest tests take a minute or two; a test that hangs must
 /// not hold up a run for ever.
@@ -83,7 +83,6 @@ pub fn run(project: &Project, args: &Args) -> Result<()> {
     })?;
     let variant = Variant::new(args.stock);
     let (tree, _tree_lock) = assemble::ensure(project, variant)?;
-    fixtures::create(&tree)?;
     let test_command = || test_command(project, variant, &tree, confinement, lacks_stable);
 
     status!("Building", "Cargo's testsuite");

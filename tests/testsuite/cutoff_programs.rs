@@ -9,7 +9,7 @@ use cargo_test_support::prelude::*;
 use cargo_test_support::{Execs, Project, ProjectBuilder, project};
 
 use crate::support::cutoff::{CutoffExt, copied, made, touch};
-use crate::support::programs::MACROS;
+use crate::support::programs::{LINKED_SCRIPT, MACROS, build_script};
 use crate::support::{BuilderExt, ProjectExt};
 
 /// Macros that read what nothing tells of, and a library that can be touched so that all above it is
@@ -121,39 +121,8 @@ fn scripted(script: &str, lib: &str, manifest: &str) -> ProjectBuilder {
         )
 }
 
-/// A build script with this body.
-fn build_script(body: &str) -> String {
-    format!("{HELPERS}\nfn main() {{ {body} }}")
-}
-
 /// The manifest of a package that needs `low`.
 const ON_LOW: &str = "[dependencies]\nlow.path = '../low'\n";
-
-const HELPERS: &str = r#"
-    #![allow(dead_code)]
-    use std::process::Command;
-
-    fn run(command: &mut Command) {
-        assert!(command.status().unwrap().success());
-    }
-
-    fn out() -> String {
-        std::env::var("OUT_DIR").unwrap()
-    }
-
-    fn input() -> String {
-        std::fs::read_to_string("input").unwrap()
-    }
-
-    /// Makes a C library in a directory.
-    fn library(dir: &str) {
-        std::fs::create_dir_all(dir).unwrap();
-        let (object, library) = (format!("{dir}/code.o"), format!("{dir}/libcode.a"));
-        run(Command::new("cc").args(["-c", "code.c", "-o", &object]));
-        let _ = std::fs::remove_file(&library);
-        run(Command::new("ar").args(["crsD", &library, &object]));
-    }
-"#;
 
 #[cargo_test]
 fn script_runs_expand_macros_again() {
@@ -172,7 +141,8 @@ fn script_runs_expand_macros_again() {
 #[cargo_test]
 fn script_runs_pass_results_on() {
     for (name, declares, trigger) in TRIGGERS {
-        let script = format!(r#"{declares} println!("cargo::rustc-env=INPUT={{}}", input());"#);
+        let script =
+            format!(r#"{declares} println!("cargo::rustc-env=INPUT={{}}", read("input"));"#);
         let lib = r#"pub fn text() -> String { env!("INPUT").to_owned() }"#;
         let p = scripted(&script, lib, "").build();
         check_with(name, &p, true, "2", |p| {
@@ -187,7 +157,8 @@ fn script_runs_pass_results_on() {
 fn every_way_to_link_c_code() {
     let text = r#"extern "C" { fn code() -> i32; }
         pub fn text() -> String { unsafe { code() }.to_string() }"#;
-    let in_out_dir = r#"library(&out()); println!("cargo::rustc-link-search=native={}", out());"#;
+    let in_out_dir =
+        r#"library(&out(), "code"); println!("cargo::rustc-link-search=native={}", out());"#;
     let static_lib = r#"println!("cargo::rustc-link-lib=static=code");"#;
     let unbundled = r#"println!("cargo::rustc-link-lib=static:-bundle=code");"#;
     for (what, search, lib) in [
@@ -195,22 +166,22 @@ fn every_way_to_link_c_code() {
         ("not bundled", in_out_dir, unbundled),
         (
             "without a kind",
-            r#"library(&out()); println!("cargo::rustc-link-search={}", out());"#,
+            r#"library(&out(), "code"); println!("cargo::rustc-link-search={}", out());"#,
             unbundled,
         ),
         (
             "relative",
-            r#"library("../libs"); println!("cargo::rustc-link-search=native=libs");"#,
+            r#"library("../libs", "code"); println!("cargo::rustc-link-search=native=libs");"#,
             unbundled,
         ),
         (
             "relative, bundled",
-            r#"library("../libs"); println!("cargo::rustc-link-search=native=libs");"#,
+            r#"library("../libs", "code"); println!("cargo::rustc-link-search=native=libs");"#,
             static_lib,
         ),
         (
             "relative, with a slash",
-            r#"library("../libs/c"); println!("cargo::rustc-link-search=libs/c/");"#,
+            r#"library("../libs/c", "code"); println!("cargo::rustc-link-search=libs/c/");"#,
             unbundled,
         ),
     ] {
@@ -249,7 +220,7 @@ fn run_in(dir: &Path, line: &[&str]) {
 /// A package without a script bundles a library that the script of another one has made.
 #[cargo_test]
 fn library_found_through_another_package() {
-    let script = r#"library(&out());
+    let script = r#"library(&out(), "code");
         println!("cargo::rustc-link-search=native={}", out());
         println!("cargo::rerun-if-changed=code.c");"#;
     let p = scripted(script, "pub fn text() -> String { String::new() }", "").build();
@@ -295,7 +266,7 @@ fn scripts_run_after_scripts() {
     use std::os::unix::fs::PermissionsExt;
     let script = r##"let tool = format!("{}/tool", out());
         std::fs::write(&tool, "#!/bin/sh\necho tool\n").unwrap();
-        let mode = u32::from_str_radix(input().trim(), 8).unwrap();
+        let mode = u32::from_str_radix(&read("input"), 8).unwrap();
         let mode = std::os::unix::fs::PermissionsExt::from_mode(mode);
         std::fs::set_permissions(&tool, mode).unwrap();
         println!("cargo::metadata=tool={tool}");
@@ -332,7 +303,7 @@ fn scripts_run_after_scripts() {
 fn script_runs_where_its_executable_was_dirty() {
     let p = scripted(
         r#"println!("cargo::rerun-if-changed=build.rs");
-           println!("cargo::rustc-env=INPUT={}{}", input(), low::low());"#,
+           println!("cargo::rustc-env=INPUT={}{}", read("input"), low::low());"#,
         r#"pub fn text() -> String { env!("INPUT").to_owned() }"#,
         "[build-dependencies]\nlow.path = \"../low\"",
     )
@@ -420,19 +391,15 @@ fn undeclared_inputs_of_macros() {
 /// Files that dep-info names count wherever they are, and whatever their times.
 #[cargo_test]
 fn sources_reached_through_out_dir() {
-    let script = r#"println!("cargo::rerun-if-changed=build.rs");
-        std::fs::write(format!("{}/generated.rs", out()), "const GENERATED: u32 = 1;").unwrap();
-        let link = format!("{}/linked", out());
-        let _ = std::fs::remove_file(&link);
-        let shared = std::env::current_dir().unwrap().join("../shared");
-        std::os::unix::fs::symlink(shared, link).unwrap();"#;
+    let generates =
+        r#"std::fs::write(out() + "/generated.rs", "const GENERATED: u32 = 1;").unwrap();"#;
     let lib = r#"include!(concat!(env!("OUT_DIR"), "/generated.rs"));
         include!(concat!(env!("OUT_DIR"), "/linked/code.rs"));
         pub fn text() -> String {
             let page = include_str!(concat!(env!("OUT_DIR"), "/../../../../../shared/page"));
             format!("{GENERATED} {LINKED} {page} {}", low::low())
         }"#;
-    let p = scripted(script, lib, "").build();
+    let p = scripted(&format!("{LINKED_SCRIPT}{generates}"), lib, "").build();
     p.change_file("shared/code.rs", "const LINKED: u32 = 1;");
     p.change_file("shared/page", "one");
     check("generated and edited by hand", &p, true, |p| {

@@ -11,6 +11,7 @@ use crate::support::gated::{
     GatedBuilderExt, GatedExt, MAIN, Output, RECORDING_LINKER, assert_same_output, assert_tidy,
     bin_on_slow, foo, foo_on_slow, reset, wrapper,
 };
+use crate::support::programs::build_script;
 use crate::support::running::{Running, await_no_process};
 use crate::support::{BuilderExt, ExecsExt, ProjectExt};
 
@@ -294,16 +295,10 @@ fn linker_reads_arguments_from_file() {
 
 /// A binary on a library that bundles a C library, with these modifiers of `static`.
 fn bin_on_bundled_c(modifiers: &str) -> ProjectBuilder {
-    let build_script = r#"
-        use std::process::Command;
-        fn main() {
-            let out = std::env::var("OUT_DIR").unwrap();
-            let run = |command: &mut Command| assert!(command.status().unwrap().success());
-            run(Command::new("cc").args(["-c", "slow.c", "-o"]).arg(format!("{out}/slow.o")));
-            run(Command::new("ar").arg("crs").arg(format!("{out}/libbundled.a")).arg(format!("{out}/slow.o")));
-            println!("cargo::rustc-link-search=native={out}");
-            println!("cargo::rustc-link-lib=static{MODIFIERS}=bundled");
-        }
+    let script = r#"
+        library(&out(), "bundled");
+        println!("cargo::rustc-link-search=native={}", out());
+        println!("cargo::rustc-link-lib=static{MODIFIERS}=bundled");
     "#;
     let lib = r#"
         extern "C" { fn says() -> i32; }
@@ -312,9 +307,9 @@ fn bin_on_bundled_c(modifiers: &str) -> ProjectBuilder {
     bin_on_slow()
         .file(
             "slow/build.rs",
-            &build_script.replace("{MODIFIERS}", modifiers),
+            &build_script(&script.replace("{MODIFIERS}", modifiers)),
         )
-        .file("slow/slow.c", "int says(void) { return 1; }")
+        .file("slow/bundled.c", "int says(void) { return 1; }")
         .file("slow/src/lib.rs", lib)
 }
 

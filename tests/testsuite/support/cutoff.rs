@@ -10,6 +10,7 @@ use cargo_test_support::prelude::*;
 use cargo_test_support::{Execs, Project, ProjectBuilder, project};
 
 use super::gated::walk;
+use super::programs::build_script;
 use super::{BuildTrace, BuilderExt, ProjectExt};
 
 /// Two libraries below a third, one of them with C source and a generated constant, the other with a
@@ -38,7 +39,7 @@ pub fn workspace() -> ProjectBuilder {
         .lib("sys", "links = 'native'", sys)
         .file("sys/native.c", "int native(void) { return 10; }\n")
         .file("sys/again", "")
-        .file("sys/build.rs", SYS_SCRIPT)
+        .file("sys/build.rs", &build_script(SYS_SCRIPT))
         .lib("derive", "[lib]\nproc-macro = true", derive)
         .lib(
             "middle",
@@ -65,26 +66,12 @@ pub fn workspace() -> ProjectBuilder {
 }
 
 const SYS_SCRIPT: &str = r#"
-    use std::path::Path;
-    use std::process::Command;
-
-    fn run(command: &mut Command) {
-        assert!(command.status().unwrap().success());
-    }
-
-    fn main() {
-        let out_dir = std::env::var("OUT_DIR").unwrap();
-        let (object, library) = (format!("{out_dir}/native.o"), format!("{out_dir}/libnative.a"));
-        run(Command::new("cc").args(["-c", "native.c", "-o", &object]));
-        let _ = std::fs::remove_file(&library);
-        run(Command::new("ar").args(["crsD", &library, &object]));
-        let generated = Path::new(&out_dir).join("generated.rs");
-        std::fs::write(generated, "pub const GENERATED: i32 = 100;").unwrap();
-        println!("cargo::rustc-link-search=native={out_dir}");
-        println!("cargo::rustc-link-lib=static=native");
-        println!("cargo::rerun-if-changed=native.c");
-        println!("cargo::rerun-if-changed=again");
-    }
+    library(&out(), "native");
+    std::fs::write(out() + "/generated.rs", "pub const GENERATED: i32 = 100;").unwrap();
+    println!("cargo::rustc-link-search=native={}", out());
+    println!("cargo::rustc-link-lib=static=native");
+    println!("cargo::rerun-if-changed=native.c");
+    println!("cargo::rerun-if-changed=again");
 "#;
 
 pub trait CutoffExt {

@@ -22,32 +22,36 @@ pub const PROGRAMS: [&str; 3] = ["x", "y", "z"];
 const LISTS: &str =
     r#"pub fn text() -> String { format!("{} {value}", derive::directory!("list")) }"#;
 
-/// A build script that makes the C library `$lib` in `$dir` and says where to search for it.
-macro_rules! c_script {
-    ($dir:literal, $search:literal, $lib:literal) => {
-        concat!(
-            "#![allow(unused_variables)]
-            use std::process::Command;
-            fn run(command: &mut Command) { assert!(command.status().unwrap().success()); }
-            fn main() {
-                let out = std::env::var(\"OUT_DIR\").unwrap();
-                let dir = format!(\"",
-            $dir,
-            "\");
-                std::fs::create_dir_all(&dir).unwrap();
-                let (object, library) = (format!(\"{dir}/code.o\"), format!(\"{dir}/lib",
-            $lib,
-            ".a\"));
-                run(Command::new(\"cc\").args([\"-c\", \"code.c\", \"-o\", &object]));
-                let _ = std::fs::remove_file(&library);
-                run(Command::new(\"ar\").args([\"crsD\", &library, &object]));
-                println!(\"cargo::rerun-if-changed=code.c\");
-                println!(\"cargo::rustc-link-search=",
-            $search,
-            "\");
-            }"
-        )
-    };
+/// Functions for build scripts.
+const HELPERS: &str = r#"
+    #![allow(dead_code)]
+    use std::process::Command;
+
+    fn run(command: &mut Command) {
+        assert!(command.status().unwrap().success());
+    }
+
+    fn out() -> String {
+        std::env::var("OUT_DIR").unwrap()
+    }
+
+    fn read(path: &str) -> String {
+        std::fs::read_to_string(path).unwrap().trim().to_owned()
+    }
+
+    /// Makes a C library in a directory.
+    fn library(dir: &str, name: &str) {
+        std::fs::create_dir_all(dir).unwrap();
+        let (object, library) = (format!("{dir}/{name}.o"), format!("{dir}/lib{name}.a"));
+        run(Command::new("cc").args(["-c", &format!("{name}.c"), "-o", &object]));
+        let _ = std::fs::remove_file(&library);
+        run(Command::new("ar").args(["crsD", &library, &object]));
+    }
+"#;
+
+/// A build script with this body.
+pub fn build_script(body: &str) -> String {
+    format!("{HELPERS}\nfn main() {{ {body} }}")
 }
 
 pub const PACKAGES: [Package; 16] = [
@@ -90,19 +94,19 @@ pub const PACKAGES: [Package; 16] = [
         name: "by-directory",
         manifest: "[dependencies]\nderive.path = \"../derive\"",
         files: &[("list/first", "{value}"), ("list/optional", "{value}"), ("src/lib.rs", LISTS)],
-        fixed: &[("build.rs", r#"fn main() { println!("cargo::rerun-if-changed=list"); }"#)],
+        fixed: &[("build.rs", r#"println!("cargo::rerun-if-changed=list");"#)],
     },
     Package {
         name: "by-variable",
         manifest: "[dependencies]\nderive.path = \"../derive\"\nlow.path = \"../low\"",
         files: &[("src/lib.rs", r#"pub fn text() -> String { format!("{} {value} {}", derive::variable!(VARIABLE), low::text()) }"#)],
-        fixed: &[("build.rs", r#"fn main() { println!("cargo::rerun-if-env-changed=VARIABLE"); }"#)],
+        fixed: &[("build.rs", r#"println!("cargo::rerun-if-env-changed=VARIABLE");"#)],
     },
     Package {
         name: "by-nothing",
         manifest: "[dependencies]\nderive.path = \"../derive\"",
         files: &[("list/first", "{value}"), ("list/optional", "{value}"), ("src/lib.rs", LISTS)],
-        fixed: &[("build.rs", "fn main() {}")],
+        fixed: &[("build.rs", "")],
     },
     // What no script declares.
     Package {
@@ -115,9 +119,14 @@ pub const PACKAGES: [Package; 16] = [
     Package {
         name: "c-out",
         manifest: "links = \"c-out\"",
-        files: &[("code.c", "int c_out(void) { return {value}; }")],
+        files: &[("c_out.c", "int c_out(void) { return {value}; }")],
         fixed: &[
-            ("build.rs", c_script!("{out}", "native={out}", "c_out")),
+            (
+                "build.rs",
+                r#"library(&out(), "c_out");
+                println!("cargo::rerun-if-changed=c_out.c");
+                println!("cargo::rustc-link-search=native={}", out());"#,
+            ),
             (
                 "src/lib.rs",
                 "#[link(name = \"c_out\", kind = \"static\")] extern \"C\" { fn c_out() -> i32; }
@@ -128,9 +137,14 @@ pub const PACKAGES: [Package; 16] = [
     Package {
         name: "c-source",
         manifest: "links = \"c-source\"\n[dependencies]\nlow.path = \"../low\"",
-        files: &[("code.c", "int c_source(void) { return {value}; }")],
+        files: &[("c_source.c", "int c_source(void) { return {value}; }")],
         fixed: &[
-            ("build.rs", c_script!("../libs", "native=libs", "c_source")),
+            (
+                "build.rs",
+                r#"library("../libs", "c_source");
+                println!("cargo::rerun-if-changed=c_source.c");
+                println!("cargo::rustc-link-search=native=libs");"#,
+            ),
             (
                 "src/lib.rs",
                 "#[link(name = \"c_source\", kind = \"static\", modifiers = \"-bundle\")]
@@ -188,10 +202,8 @@ pub const PACKAGES: [Package; 16] = [
         files: &[("src/main.rs", r#"fn main() { println!("{} {} {value}", env!("LOW"), c_out::text()) }"#)],
         fixed: &[(
             "build.rs",
-            r#"fn main() {
-                println!("cargo::rerun-if-changed=build.rs");
-                println!("cargo::rustc-env=LOW={}", low::text());
-            }"#,
+            r#"println!("cargo::rerun-if-changed=build.rs");
+            println!("cargo::rustc-env=LOW={}", low::text());"#,
         )],
     },
 ];
@@ -225,12 +237,11 @@ pub const MACROS: &str = r#"
     }
 "#;
 
-const TEMPLATE_SCRIPT: &str = r#"fn main() {
+const TEMPLATE_SCRIPT: &str = r#"
     println!("cargo::rerun-if-changed=files");
-    let text = std::fs::read_to_string("files/text").unwrap();
-    let out = std::env::var("OUT_DIR").unwrap();
-    std::fs::write(format!("{out}/compiled"), format!("compiled {text}")).unwrap();
-}"#;
+    let text = format!("compiled {}", read("files/text"));
+    std::fs::write(format!("{}/compiled", out()), text).unwrap();
+"#;
 
 const TEMPLATE: &str = r#"
     use proc_macro::TokenStream;
@@ -246,39 +257,33 @@ const TEMPLATE: &str = r#"
 "#;
 
 const BY_FILE_SCRIPT: &str = r##"
-    use std::os::unix::fs::PermissionsExt;
-
-    fn main() {
-        let read = |path| std::fs::read_to_string(path).unwrap().trim().to_owned();
-        let out = std::env::var("OUT_DIR").unwrap();
-        let source = format!("pub const GENERATED: u32 = {};", read("value"));
-        std::fs::write(format!("{out}/generated.rs"), source).unwrap();
-        let tool = format!("{out}/tool");
-        std::fs::write(&tool, "#!/bin/sh\necho tool\n").unwrap();
-        let is_executable = read("mode").parse::<u32>().unwrap() % 2 == 1;
-        let mode = if is_executable { 0o755 } else { 0o644 };
-        std::fs::set_permissions(&tool, std::fs::Permissions::from_mode(mode)).unwrap();
-        println!("cargo::rerun-if-changed=value");
-        println!("cargo::rerun-if-changed=mode");
-        println!("cargo::metadata=tool={tool}");
-    }
+    let source = format!("pub const GENERATED: u32 = {};", read("value"));
+    std::fs::write(format!("{}/generated.rs", out()), source).unwrap();
+    let tool = format!("{}/tool", out());
+    std::fs::write(&tool, "#!/bin/sh\necho tool\n").unwrap();
+    let is_executable = read("mode").parse::<u32>().unwrap() % 2 == 1;
+    let mode = if is_executable { 0o755 } else { 0o644 };
+    let mode = std::os::unix::fs::PermissionsExt::from_mode(mode);
+    std::fs::set_permissions(&tool, mode).unwrap();
+    println!("cargo::rerun-if-changed=value");
+    println!("cargo::rerun-if-changed=mode");
+    println!("cargo::metadata=tool={tool}");
 "##;
 
-const LINKED_SCRIPT: &str = r#"fn main() {
+pub const LINKED_SCRIPT: &str = r#"
     println!("cargo::rerun-if-changed=build.rs");
-    let out = std::env::var("OUT_DIR").unwrap();
-    let link = format!("{out}/linked");
+    let link = format!("{}/linked", out());
     let _ = std::fs::remove_file(&link);
     let shared = std::env::current_dir().unwrap().join("../shared");
     std::os::unix::fs::symlink(shared, link).unwrap();
-}"#;
+"#;
 
-const CHAIN_SCRIPT: &str = r#"fn main() {
+const CHAIN_SCRIPT: &str = r#"
     println!("cargo::rerun-if-changed=build.rs");
     let tool = std::env::var("DEP_BY_FILE_TOOL").unwrap();
     let runs = std::process::Command::new(tool).output().is_ok();
     println!("cargo::rustc-env=TOOL={runs}");
-}"#;
+"#;
 
 const TOP_MANIFEST: &str = r#"
     [features]
@@ -328,7 +333,11 @@ pub fn programs() -> ProjectBuilder {
     for it in &PACKAGES {
         p = p.package(it.name, it.manifest);
         for (path, text) in it.files.iter().chain(it.fixed) {
-            p = p.file(format!("{}/{path}", it.name), &text.replace("{value}", "0"));
+            let mut text = text.replace("{value}", "0");
+            if *path == "build.rs" {
+                text = build_script(&text);
+            }
+            p = p.file(format!("{}/{path}", it.name), &text);
         }
     }
     p
