@@ -20,22 +20,6 @@ pub struct Args {
     stock: bool,
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Profile {
-    Dev,
-    Release,
-}
-
-impl Profile {
-    pub fn new(release: bool) -> Self {
-        if release {
-            Profile::Release
-        } else {
-            Profile::Dev
-        }
-    }
-}
-
 #[derive(Debug)]
 pub struct Built {
     /// Its absolute path; the only file in its directory.
@@ -46,19 +30,18 @@ pub struct Built {
 
 /// Builds, and prints the path of the binary.
 pub fn run(project: &Project, args: &Args) -> Result<()> {
-    let (variant, profile) = (Variant::new(args.stock), Profile::new(args.release));
-    let built = cargo(project, variant, profile)?;
+    let built = cargo(project, Variant::new(args.stock), args.release)?;
     println!("{}", built.path.display());
     Ok(())
 }
 
-/// Builds a cargo. Assembles its tree where needed.
-pub fn cargo(project: &Project, variant: Variant, profile: Profile) -> Result<Built> {
+/// Builds a cargo, with optimizations if it is for a release. Assembles its tree where needed.
+pub fn cargo(project: &Project, variant: Variant, release: bool) -> Result<Built> {
     toolchain::check()?;
     let (tree, lock) = assemble::ensure(project, variant)?;
     let mut command = cargo::in_tree(project, variant, "build", &tree)?;
     command.args(["--bin", "cargo"]);
-    if profile == Profile::Release {
+    if release {
         command.arg("--release");
     }
     let purpose = match variant {
@@ -67,7 +50,7 @@ pub fn cargo(project: &Project, variant: Variant, profile: Profile) -> Result<Bu
     };
     let executable = cargo::executable(command, purpose, "bin")?;
     Ok(Built {
-        path: place(project, variant, profile, &executable)?,
+        path: place(project, variant, release, &executable)?,
         _lock: lock,
     })
 }
@@ -76,15 +59,10 @@ pub fn cargo(project: &Project, variant: Variant, profile: Profile) -> Result<Bu
 ///
 /// Where cargo links it, a build of the testsuite puts one with the features of the tests, and on `PATH` that
 /// directory would bring along whatever else is in it.
-fn place(
-    project: &Project,
-    variant: Variant,
-    profile: Profile,
-    executable: &Path,
-) -> Result<PathBuf> {
-    let profile = format!("{profile:?}").to_lowercase();
+fn place(project: &Project, variant: Variant, release: bool, executable: &Path) -> Result<PathBuf> {
+    let profile = if release { "release" } else { "dev" };
     let dir = project.upstream().join("bin").join(match variant {
-        Variant::Patched => profile,
+        Variant::Patched => profile.to_owned(),
         Variant::Stock | Variant::Prefix => format!("{}-{profile}", variant.name()),
     });
     fs::create_dir_all(&dir)?;

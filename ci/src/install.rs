@@ -10,7 +10,7 @@ use anyhow::{Context, Result, bail};
 use fs_err as fs;
 use tempfile::TempDir;
 
-use crate::build::{self, Profile};
+use crate::build;
 use crate::project::{Project, Variant};
 use crate::toolchain;
 
@@ -42,7 +42,7 @@ pub fn install(project: &Project, args: &Args) -> Result<()> {
     if has_rustup {
         check_ours(&place, name)?;
     }
-    let built = build::cargo(project, Variant::Patched, Profile::new(!args.debug))?;
+    let built = build::cargo(project, Variant::Patched, !args.debug)?;
     if !has_rustup {
         let dir = built.path.parent().unwrap_or(&built.path);
         note!("rustup was not found, so there is no toolchain to add");

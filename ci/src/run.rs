@@ -7,7 +7,7 @@ use anyhow::{Context, Result, bail};
 use fs_err as fs;
 use replay::BuildTrace;
 
-use crate::build::{self, Profile};
+use crate::build;
 use crate::cargo;
 use crate::overlap;
 use crate::project::{Project, Variant, remove_dir};
@@ -24,7 +24,7 @@ pub struct Args {
 
 /// Runs the replacement with arguments in the current directory, or else on the example.
 pub fn run(project: &Project, args: &Args) -> Result<()> {
-    let built = build::cargo(project, Variant::Patched, Profile::new(args.release))?;
+    let built = build::cargo(project, Variant::Patched, args.release)?;
     let mut command = Command::new(&built.path);
     cargo::isolate(&mut command);
     if args.args.is_empty() {

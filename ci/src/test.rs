@@ -5,7 +5,7 @@ use std::process::{ExitCode, Stdio};
 
 use anyhow::{Context, Result};
 
-use crate::build::{self, Profile};
+use crate::build;
 use crate::cargo;
 use crate::project::{Project, Variant};
 
@@ -15,7 +15,7 @@ const VARIABLE: &str = "PIPELINED_CARGO";
 /// Runs `cargo test --workspace` with further arguments, and returns its exit code.
 pub fn run(project: &Project, args: &[OsString]) -> Result<ExitCode> {
     status!("Building", "the replacement cargo, which the tests run");
-    let built = build::cargo(project, Variant::Patched, Profile::Dev)?;
+    let built = build::cargo(project, Variant::Patched, false)?;
     let shown = project.shown(&built.path);
     status!("Testing", "with {shown}");
     let mut command = cargo::command(project, "test");

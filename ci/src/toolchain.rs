@@ -8,6 +8,7 @@ use std::sync::OnceLock;
 use anyhow::{Context, Result, bail};
 use fs_err as fs;
 use rustc_version::{Channel, VersionMeta};
+use semver::{Version, VersionReq};
 use xshell::{Shell, cmd};
 
 /// The oldest compiler that builds all of this.
@@ -15,7 +16,7 @@ const OLDEST: &str = env!("CARGO_PKG_RUST_VERSION");
 
 /// Fails if something is missing for a build.
 pub fn check() -> Result<()> {
-    if !is_at_least(numbers(OLDEST).unwrap_or_default())? {
+    if !is_at_least(OLDEST)? {
         bail!(
             "`{}` is too old: pipelined-cargo needs Rust {OLDEST} or newer; run `rustup update stable`",
             rustc()?.short_version_string
@@ -67,17 +68,11 @@ pub fn channel() -> Result<&'static str> {
     })
 }
 
-/// Parses `1.97` to `(1, 97)`.
-fn numbers(version: &str) -> Option<(u64, u64)> {
-    let (major, rest) = version.split_once('.')?;
-    let minor = rest.split('.').next()?;
-    Some((major.parse().ok()?, minor.parse().ok()?))
-}
-
-/// Checks that the compiler is of this version or newer. A nightly counts as its release.
-pub fn is_at_least(wanted: (u64, u64)) -> Result<bool> {
-    let version = &rustc()?.semver;
-    Ok((version.major, version.minor) >= wanted)
+/// Checks that the compiler is of this version (`1.97`) or newer. A nightly counts as its release.
+pub fn is_at_least(version: &str) -> Result<bool> {
+    let wanted = VersionReq::parse(&format!(">={version}"))?;
+    let rustc = &rustc()?.semver;
+    Ok(wanted.matches(&Version::new(rustc.major, rustc.minor, rustc.patch)))
 }
 
 /// Prints a note if the compiler is older than the manifest in `tree` asks for.
@@ -96,11 +91,8 @@ pub fn newer_rust_asked_for(tree: &Path) -> Result<Option<String>> {
     let manifest = fs::read_to_string(tree.join("Cargo.toml"))?;
     let mut lines = manifest.lines();
     let version = lines.find_map(|line| line.strip_prefix("rust-version = "));
-    let version = version.map(|version| version.trim_matches('"'));
-    Ok(match version.and_then(numbers) {
-        Some(numbers) if !is_at_least(numbers)? => version.map(str::to_owned),
-        _ => None,
-    })
+    let version = version.unwrap_or(OLDEST).trim_matches('"');
+    Ok((!is_at_least(version)?).then(|| version.to_owned()))
 }
 
 /// Parts of Cargo (libgit2, SQLite, curl) are C.

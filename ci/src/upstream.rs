@@ -75,9 +75,9 @@ pub fn run(project: &Project, args: &Args) -> Result<()> {
             "mode" => args.mode.is_some(),
             "setting" => args.mode.is_some() || args.no_early_cutoff,
             "cutoff" => !args.no_early_cutoff,
-            _ => match word.strip_prefix("rust-1.").map(str::parse) {
-                Some(Ok(minor)) => toolchain::is_at_least((1, minor))?,
-                _ => return Ok(None),
+            _ => match word.strip_prefix("rust-") {
+                Some(version) => toolchain::is_at_least(version)?,
+                None => return Ok(None),
             },
         }))
     })?;

@@ -1,6 +1,6 @@
 //! What is in doubt is built.
 
-use std::fs::{self, File};
+use std::fs;
 use std::path::{Path, PathBuf};
 
 use cargo_pipelining::freshness::ledger::Entry;
@@ -8,7 +8,7 @@ use cargo_test_support::Project;
 use cargo_test_support::prelude::*;
 
 use crate::support::ProjectExt;
-use crate::support::cutoff::{CutoffExt, made, touch, workspace};
+use crate::support::cutoff::{CutoffExt, made, set_modified, touch, workspace};
 
 const BUILD: &str = "build --workspace";
 const MIDDLE: &str = "lib-middle.json";
@@ -42,11 +42,6 @@ fn change(path: &Path, change: impl FnOnce(&mut Entry)) {
     let mut entry = Entry::read(path).unwrap();
     change(&mut entry);
     Entry::write(path, || Ok(entry)).unwrap();
-}
-
-fn set_modified(path: &Path, time: std::time::SystemTime) {
-    let file = File::options().append(true).open(path).unwrap();
-    file.set_modified(time).unwrap();
 }
 
 fn modified(path: &Path) -> std::time::SystemTime {

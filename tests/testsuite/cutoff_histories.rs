@@ -11,7 +11,7 @@ use cargo_test_support::Project;
 use cargo_test_support::prelude::*;
 use fastrand::Rng;
 
-use crate::support::cutoff::{CutoffExt, copied, touch};
+use crate::support::cutoff::{CutoffExt, copied, set_modified, touch};
 use crate::support::programs::{PACKAGES, PROGRAMS, programs};
 use crate::support::running::await_no_process;
 
@@ -161,8 +161,7 @@ exec "$@"
             let now = SystemTime::now();
             let is_old = is_one_in(random, 2);
             let time = if is_old { now - hour } else { now + hour };
-            let file = fs::File::options().append(true).open(file).unwrap();
-            file.set_modified(time).unwrap();
+            set_modified(&file, time);
             self.is_tainted |= is_old;
             done += &format!(", an hour old: {is_old}");
         }

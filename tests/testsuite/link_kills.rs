@@ -134,15 +134,6 @@ fn job_parks_after_its_permit() {
 }
 
 #[cargo_test]
-fn two_jobs() {
-    let p = bin_on_slow().build();
-    let trace = p.built("build -j2");
-    trace.assert_sound(2);
-    assert_eq!(trace.parked(), 1);
-    p.run_foo();
-}
-
-#[cargo_test]
 fn under_make() {
     let p = bin_on_slow()
         .file("src/bin/second.rs", MAIN)

@@ -11,8 +11,6 @@ mod channel;
 #[cfg(target_os = "linux")]
 mod cutoff;
 #[cfg(target_os = "linux")]
-mod cutoff_diamonds;
-#[cfg(target_os = "linux")]
 mod cutoff_doubts;
 #[cfg(target_os = "linux")]
 mod cutoff_histories;

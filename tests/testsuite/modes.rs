@@ -79,24 +79,6 @@ Caused by:
 }
 
 #[cargo_test]
-fn switching_rebuilds_nothing() {
-    let p = two_libraries();
-    let mut first = p.cargo("build");
-    first.env("CARGO_BUILD_PIPELINING", "metadata").run();
-    for mode in ["off", "link", "metadata"] {
-        p.cargo("build -v")
-            .env("CARGO_BUILD_PIPELINING", mode)
-            .with_stderr_data(str![[r#"
-[FRESH] bar v0.1.0 ([ROOT]/foo/bar)
-[FRESH] foo v0.1.0 ([ROOT]/foo)
-[FINISHED] `dev` profile [unoptimized + debuginfo] target(s) in [ELAPSED]s
-
-"#]])
-            .run();
-    }
-}
-
-#[cargo_test]
 fn commands_are_the_same() {
     let p = two_libraries();
     let commands = |mode: &str| {

@@ -121,6 +121,13 @@ fn build_directory_by_unit() {
     assert_pauses("-Zbuild-dir-new-layout");
 }
 
+/// Since 1.97 a library lists its objects, whose names are others each time.
+#[cargo_test]
+fn rlibs_that_list_their_objects() {
+    let Some(_) = rustc() else { return };
+    assert_cuts_off("-Zunstable-options");
+}
+
 #[cargo_test]
 fn rlibs_without_metadata() {
     let Some(_) = rustc() else { return };

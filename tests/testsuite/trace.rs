@@ -1,6 +1,5 @@
 //! `build.trace`.
 
-use cargo_pipelining::trace::Outcome;
 use cargo_test_support::prelude::*;
 use cargo_test_support::{Project, str};
 use serde_json::Value;
@@ -77,18 +76,6 @@ fn no_trace_by_default() {
         .collect();
     entries.sort();
     assert_eq!(entries, ["Cargo.lock", "Cargo.toml", "src", "target"]);
-}
-
-#[cargo_test]
-fn failed_build_has_a_trace() {
-    let p = foo();
-    p.change_file("src/main.rs", "fn main() { missing() }");
-    p.cargo("build")
-        .env("CARGO_BUILD_TRACE", "trace.json")
-        .with_status(101)
-        .with_stderr_data(str!["..."])
-        .run();
-    assert_eq!(p.trace().bin("foo").outcome, Some(Outcome::Failed));
 }
 
 #[cargo_test]

@@ -19,7 +19,7 @@ use tempfile::TempDir;
 use walkdir::WalkDir;
 
 use super::median;
-use crate::build::{self, Built, Profile};
+use crate::build::{self, Built};
 use crate::project::{Project, Variant, remove_dir};
 use crate::series::sha256;
 use crate::{cargo, setting, toolchain};
@@ -80,7 +80,7 @@ pub fn run(project: &Project, args: &Args) -> Result<()> {
     let side = |name, variant, mode| -> Result<Side> {
         Ok(Side {
             name,
-            built: build::cargo(project, variant, Profile::Release)?,
+            built: build::cargo(project, variant, true)?,
             mode,
             costs: Vec::new(),
             artifacts: None,

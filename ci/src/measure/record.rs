@@ -17,7 +17,7 @@ use serde::Deserialize;
 use tempfile::TempDir;
 
 use super::stand_in;
-use crate::build::{self, Profile};
+use crate::build;
 use crate::project::{Project, Variant};
 use crate::shell::count;
 use crate::{cargo, toolchain};
@@ -43,7 +43,7 @@ pub fn run(project: &Project, args: &Args) -> Result<()> {
     let replay = project.root.join("target/replay");
     let default = replay.join("recording.json.gz");
     let output = args.output.as_ref().unwrap_or(&default);
-    let built = build::cargo(project, Variant::Patched, Profile::Dev)?;
+    let built = build::cargo(project, Variant::Patched, false)?;
     let stand_in = stand_in(project)?;
     fs::create_dir_all(&replay)?;
     let dir = TempDir::with_prefix_in("record-", replay)?;

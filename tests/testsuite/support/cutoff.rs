@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::time::SystemTime;
 
 use cargo_pipelining::trace::Outcome;
 use cargo_test_support::prelude::*;
@@ -189,6 +190,11 @@ pub fn made(trace: &BuildTrace) -> BTreeSet<String> {
         }
     })
     .collect()
+}
+
+pub fn set_modified(path: &Path, time: SystemTime) {
+    let file = fs::File::options().append(true).open(path).unwrap();
+    file.set_modified(time).unwrap();
 }
 
 pub fn set(names: &[&str]) -> BTreeSet<String> {

@@ -48,30 +48,23 @@ pub fn replacement() -> &'static Path {
 
 /// The binary behind `cargo xtask`.
 pub fn xtask() -> &'static Path {
-    static XTASK: LazyLock<PathBuf> = LazyLock::new(|| executable_of(&["--package", "xtask"]));
-    &XTASK
-}
-
-/// An executable of this workspace, which is built first.
-pub fn executable_of(selection: &[&str]) -> PathBuf {
-    let output = Command::new(env!("CARGO"))
-        .args([
-            "build",
-            "--quiet",
-            "--message-format=json-render-diagnostics",
-        ])
-        .args(selection)
-        .current_dir(root())
-        .stderr(Stdio::inherit())
-        .output()
-        .unwrap();
-    assert!(output.status.success(), "{selection:?} does not build");
-    let stdout = String::from_utf8(output.stdout).unwrap();
-    let executable = stdout.lines().find_map(|line| {
-        let message: serde_json::Value = serde_json::from_str(line).ok()?;
-        message["executable"].as_str().map(PathBuf::from)
+    static XTASK: LazyLock<PathBuf> = LazyLock::new(|| {
+        let format = "--message-format=json-render-diagnostics";
+        let output = Command::new(env!("CARGO"))
+            .args(["build", "--quiet", "--package", "xtask", format])
+            .current_dir(root())
+            .stderr(Stdio::inherit())
+            .output()
+            .unwrap();
+        assert!(output.status.success(), "xtask does not build");
+        let stdout = String::from_utf8(output.stdout).unwrap();
+        let executable = stdout.lines().find_map(|line| {
+            let message: serde_json::Value = serde_json::from_str(line).ok()?;
+            message["executable"].as_str().map(PathBuf::from)
+        });
+        executable.expect("cargo says where it is")
     });
-    executable.expect("cargo says where it is")
+    &XTASK
 }
 
 pub trait ExecsExt {

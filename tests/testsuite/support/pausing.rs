@@ -15,7 +15,6 @@ use std::fs::{File, OpenOptions};
 use std::io::{Read, Write};
 use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
-use std::process::Command;
 use std::time::Instant;
 
 use cargo_test_support::{Execs, Project, basic_lib_manifest, paths, project};
@@ -24,7 +23,7 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use super::running::{
     DEADLINE, Process, Running, await_no_process, process_in, processes_in, wait_until,
 };
-use super::{BuildTrace, BuilderExt, ProjectExt, manifest, replacement};
+use super::{BuildTrace, BuilderExt, ProjectExt, manifest, mkfifo, replacement};
 
 /// Stands in for rustc. At each door it reports its arrival, and reads whether to go on; where there is no
 /// door, it is rustc. It holds `MEMORY` bytes before its metadata is announced. Cargo pauses only the rustc
@@ -85,10 +84,8 @@ impl Doors {
         let dir = p.root().join("doors");
         std::fs::create_dir(&dir).unwrap();
         let make = |name: &str| {
-            let path = dir.join(name);
-            let made = Command::new("mkfifo").arg(&path).status().unwrap();
-            assert!(made.success());
-            let file = OpenOptions::new().read(true).write(true).open(&path);
+            let path = mkfifo(p, &format!("doors/{name}"));
+            let file = OpenOptions::new().read(true).write(true).open(path);
             file.unwrap()
         };
         Doors {
