@@ -33,12 +33,7 @@ pub fn example() -> Project {
     p
 }
 
-/// `cargo build` without incremental compilation, which draws names of object files at random.
-fn build(p: &Project, jobs: u32) -> Execs {
-    build_by(p.cargo(""), jobs)
-}
-
-/// The same, with this cargo.
+/// `cargo build` with this cargo, without incremental compilation, which draws names of object files at random.
 pub fn build_by(mut cargo: Execs, jobs: u32) -> Execs {
     cargo
         .arg_line(&format!("build --offline --locked -j{jobs}"))
@@ -54,13 +49,7 @@ fn progress(p: &Project) -> usize {
     trace.lines().count()
 }
 
-/// Builds everything, and returns what was made.
-#[track_caller]
-fn finish(p: &Project, jobs: u32) -> BTreeMap<PathBuf, Vec<u8>> {
-    finish_by(p, &mut build(p, jobs), jobs)
-}
-
-/// The same, with this command.
+/// Builds everything with this command, and returns what was made.
 #[track_caller]
 pub fn finish_by(p: &Project, build: &mut Execs, jobs: u32) -> BTreeMap<PathBuf, Vec<u8>> {
     let mut cargo = Running::start(p, build);
@@ -93,7 +82,8 @@ pub fn interrupt(p: &Project, build: &mut Execs, at: usize, kill: impl Fn(&Runni
 fn builds_in_a_row(count: usize, seed: u64) {
     let p = example();
     let mut random = fastrand::Rng::with_seed(seed);
-    let expected = finish(&p, 2);
+    let build = |jobs| build_by(p.cargo(""), jobs);
+    let expected = finish_by(&p, &mut build(2), 2);
     let all = progress(&p);
     for number in 1..count {
         p.build_dir().rm_rf();
@@ -101,7 +91,7 @@ fn builds_in_a_row(count: usize, seed: u64) {
             let (jobs, at) = (random.u32(1..=16), random.usize(1..all));
             let how = random.usize(0..4);
             eprintln!("build {number}, -j{jobs}: interrupted at {at} of {all}, {how}");
-            interrupt(&p, &mut build(&p, jobs), at, |cargo| match how {
+            interrupt(&p, &mut build(jobs), at, |cargo| match how {
                 0 => cargo.kill(true, Signal::INT),
                 1 => cargo.kill(false, Signal::INT),
                 2 => cargo.kill(false, Signal::TERM),
@@ -110,7 +100,7 @@ fn builds_in_a_row(count: usize, seed: u64) {
         }
         let jobs = random.u32(1..=16);
         eprintln!("build {number}, -j{jobs}");
-        let made = finish(&p, jobs);
+        let made = finish_by(&p, &mut build(jobs), jobs);
         // What was killed may have left more.
         for (path, bytes) in &expected {
             assert!(made.get(path) == Some(bytes), "{} differs", path.display());

@@ -3,11 +3,9 @@
 use std::path::{Path, PathBuf};
 
 use cargo_test_support::prelude::*;
-use cargo_test_support::{
-    Execs, ProcessBuilder, Project, basic_bin_manifest, execs, paths, project, str,
-};
+use cargo_test_support::{Execs, ProcessBuilder, Project, execs, paths, project, str};
 
-use crate::support::{ExecsExt, replacement, root, xtask};
+use crate::support::{BuilderExt, ExecsExt, manifest, replacement, root, xtask};
 
 /// `xtask LINE` in a checkout of its own at `checkout`.
 fn xtask_in(checkout: &Path, line: &str) -> Execs {
@@ -114,7 +112,7 @@ fn local_work_is_never_thrown_away() {
 }
 
 #[cargo_test]
-fn a_patch_that_does_not_apply_is_named_with_its_file() {
+fn patch_that_does_not_apply() {
     let checkout = checkout();
     let patch = checkout.join("patches/build-depend-on-cargo-pipelining.patch");
     let text = std::fs::read_to_string(&patch).unwrap();
@@ -138,7 +136,7 @@ resolve the conflicts, `git am --continue`, and then run `cargo xtask export` he
 }
 
 #[cargo_test]
-fn a_series_that_disagrees_with_the_files() {
+fn series_that_disagrees_with_the_files() {
     let checkout = checkout();
     let series = checkout.join("patches/series");
     let text = std::fs::read_to_string(&series).unwrap();
@@ -171,7 +169,7 @@ fn nothing_to_export() {
 }
 
 #[cargo_test]
-fn prefixes_name_files_that_are_not_formatted() {
+fn prefixes_name_unformatted_files() {
     let checkout = checkout();
     xtask_in(&checkout, "assemble --upto 0").run();
     let tree = tree(&checkout);
@@ -194,51 +192,33 @@ untidy.patch: src/lib.rs
 "#]]);
 }
 
-/// A directory for `PATH` that has all that a build needs, but for `without`.
+/// `xtask build` where `PATH` has all that a build needs, but for `without`.
 #[cfg(unix)]
-fn path_without(without: &str) -> PathBuf {
-    let dir = paths::root().join("bin");
+fn build_without(without: &str) -> Execs {
+    let dir = paths::root().join(without);
     dir.mkdir_p();
+    let path = std::env::var_os("PATH").unwrap();
     for program in ["git", "cc", "rustc", "cargo", "sh"] {
+        let toolchain = Path::new(env!("CARGO")).parent().unwrap().to_path_buf();
+        let mut dirs = std::iter::once(toolchain).chain(std::env::split_paths(&path));
+        let found = dirs.find_map(|dir| Some(dir.join(program)).filter(|file| file.exists()));
         if program != without {
-            let found = match program {
-                "cargo" => PathBuf::from(env!("CARGO")),
-                "rustc" => Path::new(env!("CARGO")).with_file_name("rustc"),
-                _ => which(program),
-            };
-            std::os::unix::fs::symlink(found, dir.join(program)).unwrap();
+            std::os::unix::fs::symlink(found.unwrap(), dir.join(program)).unwrap();
         }
     }
-    dir
-}
-
-#[cfg(unix)]
-fn which(program: &str) -> PathBuf {
-    let path = std::env::var_os("PATH").unwrap();
-    std::env::split_paths(&path)
-        .map(|dir| dir.join(program))
-        .find(|file| file.exists())
-        .unwrap()
+    let mut execs = xtask_in(&checkout(), "build");
+    execs.env("PATH", dir).env_remove("CC");
+    execs
 }
 
 #[cfg(unix)]
 #[cargo_test]
-fn what_is_missing_is_named() {
-    xtask_in(&checkout(), "build")
-        .env("PATH", path_without("git"))
-        .fails(str![[r#"
+fn missing_program_is_named() {
+    build_without("git").fails(str![[r#"
 [ERROR] `git` was not found: the patches are applied with it; install git and run this again
 
 "#]]);
-}
-
-#[cfg(unix)]
-#[cargo_test]
-fn no_c_compiler() {
-    xtask_in(&checkout(), "build")
-        .env("PATH", path_without("cc"))
-        .env_remove("CC")
-        .fails(str![[r#"
+    build_without("cc").fails(str![[r#"
 [ERROR] no C compiler: `cc` was not found; parts of Cargo are C, so install one (`apt install build-essential`, `dnf install gcc`, `xcode-select --install`) and run this again
 
 "#]]);
@@ -246,7 +226,7 @@ fn no_c_compiler() {
 
 #[cfg(unix)]
 #[cargo_test]
-fn an_old_toolchain() {
+fn toolchain_that_is_too_old() {
     use std::os::unix::fs::PermissionsExt;
 
     let rustc = paths::root().join("rustc");
@@ -282,7 +262,7 @@ Caused by:
 }
 
 #[cargo_test]
-fn a_download_that_is_not_the_release() {
+fn download_that_is_not_the_release() {
     let cache = paths::root().join("cargo-home/registry/cache/index.crates.io-0");
     cache.mkdir_p();
     std::fs::write(cache.join(format!("{}.crate", base())), "not it").unwrap();
@@ -433,20 +413,11 @@ fn rustup_home() -> PathBuf {
 /// A project whose dependency was published with somebody's `rust-toolchain.toml`.
 #[cfg(unix)]
 fn with_a_foreign_toolchain_file() -> Project {
+    let below = "[dependencies]\ndashmap.path = 'dashmap'";
     project()
-        .file(
-            "Cargo.toml",
-            &format!(
-                "{}\n[dependencies]\ndashmap = {{ path = 'dashmap' }}\n",
-                basic_bin_manifest("foo")
-            ),
-        )
+        .file("Cargo.toml", &manifest("foo", below))
         .file("src/main.rs", "fn main() { println!(\"built\"); }")
-        .file(
-            "dashmap/Cargo.toml",
-            "[package]\nname = \"dashmap\"\nversion = \"6.1.0\"\n[workspace]\n",
-        )
-        .file("dashmap/src/lib.rs", "")
+        .lib("dashmap", "[workspace]", "")
         .file(
             "dashmap/rust-toolchain.toml",
             "[toolchain]\nchannel = \"1.65.0\"\n",
@@ -504,7 +475,7 @@ fn install_and_uninstall() {
 
 #[cfg(unix)]
 #[cargo_test(requires = "rustup")]
-fn a_toolchain_of_somebody_else_is_left_alone() {
+fn toolchain_of_another_tool_stays() {
     let home = rustup_home();
     let theirs = home.join("toolchains/pipelined/bin");
     theirs.mkdir_p();

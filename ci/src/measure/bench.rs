@@ -96,7 +96,9 @@ pub fn run(project: &Project, args: &Args) -> Result<()> {
     fs::create_dir_all(&dir)?;
     let _lock = Lock::command(project, "bench")?;
     let jobs = if args.quick { &QUICK_JOBS[..] } else { &JOBS };
-    let cases = sources.iter().map(|source| case(source, jobs));
+    let cases = sources
+        .iter()
+        .map(|(name, recording)| case(name, recording, jobs));
     let report = Report {
         quick: args.quick,
         cases: cases.collect::<Result<_>>()?,
@@ -115,14 +117,8 @@ pub fn run(project: &Project, args: &Args) -> Result<()> {
     Ok(())
 }
 
-struct Source {
-    name: String,
-    recording: Recording,
-}
-
 /// Simulates a recording with these numbers of jobs, by all sides.
-fn case(source: &Source, jobs: &[u64]) -> Result<Case> {
-    let recording = &source.recording;
+fn case(name: &str, recording: &Recording, jobs: &[u64]) -> Result<Case> {
     let seconds = |micros| Duration::from_micros(micros).as_secs_f64();
     let mut rows = Vec::new();
     for &jobs in jobs {
@@ -141,7 +137,7 @@ fn case(source: &Source, jobs: &[u64]) -> Result<Case> {
         rows.push(row);
     }
     Ok(Case {
-        name: source.name.clone(),
+        name: name.to_owned(),
         title: recording.name.clone(),
         units: recording.units.len(),
         work: seconds(recording.work()),
@@ -150,7 +146,7 @@ fn case(source: &Source, jobs: &[u64]) -> Result<Case> {
 }
 
 /// Reads the recordings that are asked for, in the order of their names.
-fn sources(project: &Project, args: &Args) -> Result<Vec<Source>> {
+fn sources(project: &Project, args: &Args) -> Result<BTreeMap<String, Recording>> {
     let dir = project.recordings();
     let mut files = BTreeMap::new();
     for file in dir.read_dir().into_iter().flatten() {
@@ -174,10 +170,7 @@ fn sources(project: &Project, args: &Args) -> Result<Vec<Source>> {
         }
     }
     let files = files.into_iter();
-    let sources = files.map(|(name, path)| {
-        let recording = Recording::read(&path)?;
-        Ok(Source { name, recording })
-    });
+    let sources = files.map(|(name, path)| Ok((name, Recording::read(&path)?)));
     sources.collect()
 }
 
@@ -208,8 +201,7 @@ mod tests {
             quick: false,
             filter: Some(filter.to_owned()),
         };
-        let sources = sources(project, &args)?;
-        Ok(sources.into_iter().map(|source| source.name).collect())
+        Ok(sources(project, &args)?.into_keys().collect())
     }
 
     #[test]
