@@ -6,7 +6,7 @@ use cargo_test_support::prelude::*;
 use cargo_test_support::{Execs, Project, ProjectBuilder};
 
 use crate::support::gated::{
-    GatedBuilderExt, GatedExt, MAIN, assert_same_output, assert_tidy, bin_on_slow, foo,
+    GatedBuilderExt, GatedExt, MAIN, PROC_MACRO, assert_same_output, assert_tidy, bin_on_slow, foo,
     foo_on_slow, wrapper,
 };
 use crate::support::{BuildTrace, BuilderExt, ProjectExt};
@@ -98,14 +98,8 @@ fn build_script_starts_early() {
 
 #[cargo_test]
 fn proc_macro_starts_early() {
-    let code = r#"
-        #[proc_macro]
-        pub fn says(_: proc_macro::TokenStream) -> proc_macro::TokenStream {
-            slow::slow().to_string().parse().unwrap()
-        }
-    "#;
     let p = foo_on_slow("[lib]\nproc-macro = true")
-        .file("src/lib.rs", code)
+        .file("src/lib.rs", PROC_MACRO)
         .file(
             "src/main.rs",
             r#"fn main() { println!("slow says {}", foo::says!()); }"#,

@@ -9,8 +9,8 @@ use cargo_test_support::{Execs, Project, ProjectBuilder, rustc_host, rustc_host_
 
 use crate::link::{assert_early, is_bin};
 use crate::support::gated::{
-    GatedBuilderExt, GatedExt, MAIN, Output, RECORDING_LINKER, artifacts, assert_same_output,
-    assert_tidy, bin_on_slow, foo, foo_on_slow, in_both_modes, reset,
+    GatedBuilderExt, GatedExt, MAIN, Output, PROC_MACRO, RECORDING_LINKER, UNDEFINED, artifacts,
+    assert_same_output, assert_tidy, bin_on_slow, foo, foo_on_slow, in_both_modes, reset,
 };
 use crate::support::{BuilderExt, ProjectExt};
 
@@ -167,11 +167,6 @@ fn link_error(main: &str, line: &str) -> Output {
     output
 }
 
-const UNDEFINED: &str = r#"
-    extern "C" { fn undefined_symbol() -> u32; }
-    fn main() { println!("{}", slow::slow() + unsafe { undefined_symbol() }); }
-"#;
-
 #[cargo_test]
 fn undefined_symbol() {
     let output = link_error(UNDEFINED, "build");
@@ -231,15 +226,9 @@ fn compile_error_while_the_library_runs() {
 
 /// A bit of everything that is linked.
 fn everything() -> ProjectBuilder {
-    let derive = r#"
-        #[proc_macro]
-        pub fn one(_: proc_macro::TokenStream) -> proc_macro::TokenStream {
-            slow::slow().to_string().parse().unwrap()
-        }
-    "#;
     let main = r#"fn main() {
         assert_eq!(env!("SAYS"), "1");
-        assert_eq!(derive::one!(), 1);
+        assert_eq!(derive::says!(), 1);
         println!("slow says {}", slow::slow());
     }"#;
     let rest = "derive.path = 'derive'
@@ -266,7 +255,7 @@ fn everything() -> ProjectBuilder {
         .lib(
             "derive",
             "[lib]\nproc-macro = true\n[dependencies]\nslow.path = '../slow'",
-            derive,
+            PROC_MACRO,
         )
 }
 

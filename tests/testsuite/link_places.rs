@@ -10,8 +10,8 @@ use cargo_test_support::{Execs, Project};
 
 use crate::link_faults::assert_fails;
 use crate::support::gated::{
-    GatedBuilderExt, GatedExt, MAIN, Output, assert_same_output, assert_tidy, bin_on_slow,
-    foo_on_slow, wrapper,
+    GatedBuilderExt, GatedExt, MAIN, Output, UNDEFINED, assert_same_output, assert_tidy,
+    bin_on_slow, foo_on_slow, wrapper,
 };
 use crate::support::{ProjectExt, replacement};
 
@@ -45,9 +45,7 @@ fn quoted_deep_and_symlinked_target_directories() {
 
 #[cargo_test]
 fn link_error_in_quoted_target_directory() {
-    let undefined = "extern \"C\" { fn undefined_symbol() -> u32; }
-        fn main() { slow::slow(); unsafe { undefined_symbol() }; }";
-    let p = bin_on_slow().file("src/main.rs", undefined).build();
+    let p = bin_on_slow().file("src/main.rs", UNDEFINED).build();
     for name in NAMES {
         let target = p.root().join(name);
         let output = assert_fails(&p, "build", 1, |cargo| {

@@ -8,8 +8,8 @@ use cargo_test_support::prelude::*;
 
 use crate::link_faults::assert_fails;
 use crate::support::gated::{
-    GatedBuilderExt, GatedExt, MAIN, RECORDING_LINKER, assert_tidy, bin_on_slow, foo_on_slow,
-    in_both_modes, wrapper,
+    GatedBuilderExt, GatedExt, MAIN, RECORDING_LINKER, UNDEFINED, assert_tidy, bin_on_slow,
+    foo_on_slow, in_both_modes, wrapper,
 };
 use crate::support::{BuilderExt, ProjectExt};
 
@@ -135,10 +135,8 @@ fn second_compilation_repeats_no_messages() {
 
 #[cargo_test]
 fn second_compilation_shows_its_error() {
-    let undefined = "extern \"C\" { fn undefined_symbol() -> u32; }
-        fn main() { slow::slow(); unsafe { undefined_symbol() }; }";
     let p = bin_on_slow()
-        .file("src/main.rs", undefined)
+        .file("src/main.rs", UNDEFINED)
         .executable("other-cc", RECORDING_LINKER)
         .wrapper("parked 1", BYPASS)
         .build();

@@ -16,23 +16,6 @@ pub mod record;
 pub mod replay;
 mod report;
 
-use std::path::PathBuf;
-
-use anyhow::Result;
-
-use crate::cargo;
-use crate::project::Project;
-
-/// Builds the program that records compilers, linkers and build scripts.
-fn stand_in(project: &Project) -> Result<PathBuf> {
-    let mut command = cargo::command(project, "build");
-    command
-        .current_dir(&project.root)
-        .args(["--package", "replay", "--bin", "stand-in"])
-        .args(["--release", "--locked"]);
-    cargo::executable(command, "building the stand-in", "bin")
-}
-
 /// Returns the median; of no figures it is not a number.
 fn median(figures: &[f64]) -> f64 {
     let mut sorted = figures.to_vec();

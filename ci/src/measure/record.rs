@@ -16,7 +16,6 @@ use fs_err as fs;
 use serde::Deserialize;
 use tempfile::TempDir;
 
-use super::stand_in;
 use crate::build;
 use crate::project::{Project, Variant};
 use crate::shell::count;
@@ -44,14 +43,13 @@ pub fn run(project: &Project, args: &Args) -> Result<()> {
     let default = replay.join("recording.json.gz");
     let output = args.output.as_ref().unwrap_or(&default);
     let built = build::cargo(project, Variant::Patched, false)?;
-    let stand_in = stand_in(project)?;
     fs::create_dir_all(&replay)?;
     let dir = TempDir::with_prefix_in("record-", replay)?;
     let session = Session {
         args,
         rustc: toolchain::rustc_itself()?,
         cargo: built.path.clone(),
-        recorder: Role::Recorder.install(&stand_in, dir.path(), "rustc")?,
+        recorder: Role::Recorder.install(dir.path(), "rustc")?,
         dir: dir.path().to_path_buf(),
     };
     status!("Recording", "a build with one job");

@@ -75,46 +75,26 @@ const SYS_SCRIPT: &str = r#"
     println!("cargo::rerun-if-changed=again");
 "#;
 
-pub trait CutoffExt {
+pub trait CutoffExt: ProjectExt {
     /// `cargo LINE` with the replacement, and incremental compilation, which tests of Cargo are without.
-    fn incremental(&self, line: &str) -> Execs;
-
-    /// The same. Returns the units that were made, not those that an earlier build had made.
-    fn made(&self, line: &str) -> BTreeSet<String>;
-
-    /// `cargo LINE` with the cargo that `RELEASED_CARGO` names. Without it, with everything turned off
-    /// that the released cargo does not have.
-    fn released(&self, line: &str) -> Execs;
-
-    /// Asserts that the released cargo finds nothing to do.
-    fn assert_fresh_to_released(&self, line: &str);
-
-    /// Sets the time of a file to now.
-    fn touch(&self, path: &str);
-
-    /// Returns the files in the target directory whose name begins with `prefix`.
-    fn in_target(&self, prefix: &str) -> Vec<PathBuf>;
-
-    /// Asserts that the binaries of [`workspace`] print this number.
-    fn assert_prints(&self, number: u32);
-}
-
-impl CutoffExt for Project {
     fn incremental(&self, line: &str) -> Execs {
         let mut execs = self.cargo(line);
         execs.env("CARGO_INCREMENTAL", "1");
         execs
     }
 
+    /// The same. Returns the units that were made, not those that an earlier build had made.
     fn made(&self, line: &str) -> BTreeSet<String> {
         let mut execs = self.incremental(line);
         execs.env("CARGO_BUILD_TRACE", "trace.json").run();
         made(&self.trace())
     }
 
+    /// `cargo LINE` with the cargo that `RELEASED_CARGO` names. Without it, with everything turned off
+    /// that the released cargo does not have.
     fn released(&self, line: &str) -> Execs {
         if let Some(released) = std::env::var_os("RELEASED_CARGO") {
-            let mut execs = self.process(&released);
+            let mut execs = self.project().process(&released);
             execs.env("CARGO", &released).env("CARGO_INCREMENTAL", "1");
             execs.arg_line(line);
             return execs;
@@ -127,6 +107,7 @@ impl CutoffExt for Project {
         execs
     }
 
+    /// Asserts that the released cargo finds nothing to do.
     fn assert_fresh_to_released(&self, line: &str) {
         self.released(&format!("{line} -v"))
             .with_stderr_does_not_contain("[..]Running[..]")
@@ -134,12 +115,14 @@ impl CutoffExt for Project {
             .run();
     }
 
+    /// Sets the time of a file to now.
     fn touch(&self, path: &str) {
-        touch(&self.root().join(path));
+        touch(&self.project().root().join(path));
     }
 
+    /// Returns the files in the target directory whose name begins with `prefix`.
     fn in_target(&self, prefix: &str) -> Vec<PathBuf> {
-        let mut found = walk(&self.root().join("target"));
+        let mut found = walk(&self.project().root().join("target"));
         found.retain(|path| {
             let name = path.file_name().unwrap().to_str().unwrap();
             name.starts_with(prefix) && !path.is_dir()
@@ -147,14 +130,20 @@ impl CutoffExt for Project {
         found
     }
 
+    /// Asserts that the binaries of [`workspace`] print this number.
     fn assert_prints(&self, number: u32) {
         let run = |bin, expected: String| {
-            self.process(self.bin(bin)).with_stdout_data(expected).run();
+            self.project()
+                .process(self.project().bin(bin))
+                .with_stdout_data(expected)
+                .run();
         };
         run("top", format!("{number}\n"));
         run("second", format!("second: {number}\n"));
     }
 }
+
+impl CutoffExt for Project {}
 
 /// Does something with a copy of the project, at the same place. The original keeps its inodes and the
 /// times at which its files were changed.

@@ -16,6 +16,22 @@ use walkdir::WalkDir;
 
 use super::{BuildTrace, BuilderExt, ProjectExt, manifest};
 
+/// In a script in the place of rustc: the name of the crate, its type (or `test` if it has a test harness), and
+/// where its outputs go.
+pub const ARGUMENTS: &str = r#"#!/bin/sh
+before= name= type= out= extra=
+for arg; do
+    case $before in
+        --crate-name) name=$arg ;;
+        --crate-type) type=$arg ;;
+        --out-dir) out=$arg ;;
+        -C) case $arg in extra-filename=*) extra=${arg#*=} ;; esac ;;
+    esac
+    [ "$arg" = --test ] && type=test
+    before=$arg
+done
+"#;
+
 /// A wrapper around rustc that holds `slow` until a command succeeds, such as one of these.
 ///
 /// * `parked N`: N jobs have parked at their linkers,
@@ -26,18 +42,7 @@ use super::{BuildTrace, BuilderExt, ProjectExt, manifest};
 /// test harness, and `$@` the command.
 pub fn wrapper(until: &str, body: &str) -> String {
     format!(
-        r#"#!/bin/sh
-before= name= type= out= extra=
-for arg; do
-    case $before in
-        --crate-name) name=$arg ;;
-        --crate-type) type=$arg ;;
-        --out-dir) out=$arg ;;
-        -C) case $arg in extra-filename=*) extra=${{arg#*=}} ;; esac ;;
-    esac
-    [ "$arg" = --test ] && type=test
-    before=$arg
-done
+        r#"{ARGUMENTS}
 await() {{
     [ -n "$HOLD" ] || return
     for i in $(seq 1200); do
@@ -92,6 +97,20 @@ pub fn foo(kind_of_dependency: &str, rest: &str) -> ProjectBuilder {
 /// A binary that prints what `slow` returns.
 pub const MAIN: &str = r#"fn main() { println!("slow says {}", slow::slow()); }"#;
 
+/// A binary that cannot be linked.
+pub const UNDEFINED: &str = r#"
+    extern "C" { fn undefined_symbol() -> u32; }
+    fn main() { println!("{}", slow::slow() + unsafe { undefined_symbol() }); }
+"#;
+
+/// A procedural macro that expands to what `slow` returns.
+pub const PROC_MACRO: &str = r#"
+    #[proc_macro]
+    pub fn says(_: proc_macro::TokenStream) -> proc_macro::TokenStream {
+        slow::slow().to_string().parse().unwrap()
+    }
+"#;
+
 /// The binary `foo` on `slow`.
 pub fn bin_on_slow() -> ProjectBuilder {
     foo_on_slow("").file("src/main.rs", MAIN)
@@ -118,48 +137,28 @@ impl GatedBuilderExt for ProjectBuilder {
     }
 }
 
-pub trait GatedExt {
+pub trait GatedExt: ProjectExt {
     /// `cargo LINE` with the wrapper, four jobs and a trace.
-    fn wrapped(&self, line: &str) -> Execs;
-
-    /// The same, and `slow` is held.
-    fn held(&self, line: &str) -> Execs;
-
-    /// The same in this mode; `slow` is held only in mode `link`.
-    fn held_in(&self, mode: &str, line: &str) -> Execs;
-
-    /// `cargo LINE` with `slow` held, which must succeed and leave nothing of a gate.
-    fn built(&self, line: &str) -> BuildTrace;
-
-    /// The same with these settings.
-    fn built_by(&self, execs: &mut Execs) -> BuildTrace;
-
-    /// `cargo LINE` with `slow` held, in which one unit must fail.
-    fn fails(&self, line: &str) -> Output;
-
-    /// Runs the binary `foo`.
-    fn run_foo(&self);
-
-    /// Counts the lines of a file.
-    fn count_lines(&self, file: &str) -> usize;
-}
-
-impl GatedExt for Project {
     fn wrapped(&self, line: &str) -> Execs {
         let mut execs = self.cargo(line);
         execs
-            .env("RUSTC_WRAPPER", self.root().join("wrapper"))
+            .env("RUSTC_WRAPPER", self.project().root().join("wrapper"))
             .env("CARGO_BUILD_JOBS", "4")
-            .env("CARGO_BUILD_TRACE", self.root().join("trace.json"));
+            .env(
+                "CARGO_BUILD_TRACE",
+                self.project().root().join("trace.json"),
+            );
         execs
     }
 
+    /// The same, and `slow` is held.
     fn held(&self, line: &str) -> Execs {
         let mut execs = self.wrapped(line);
         execs.env("HOLD", "1");
         execs
     }
 
+    /// The same in this mode; `slow` is held only in mode `link`.
     fn held_in(&self, mode: &str, line: &str) -> Execs {
         let mut execs = self.wrapped(line);
         let hold = if mode == "link" { "1" } else { "" };
@@ -167,36 +166,43 @@ impl GatedExt for Project {
         execs
     }
 
+    /// `cargo LINE` with `slow` held, which must succeed and leave nothing of a gate.
     fn built(&self, line: &str) -> BuildTrace {
         self.built_by(&mut self.held(line))
     }
 
+    /// The same with these settings.
     fn built_by(&self, execs: &mut Execs) -> BuildTrace {
         execs.run();
-        assert_tidy(&self.root());
+        assert_tidy(&self.project().root());
         let trace = self.trace();
         trace.assert_sound(4);
         trace
     }
 
+    /// `cargo LINE` with `slow` held, in which one unit must fail.
     fn fails(&self, line: &str) -> Output {
         let mut execs = self.held(line);
         let output = execs.with_status(101).with_stderr_data(str!["..."]).run();
         let output = Output::of(&output);
         assert_eq!(output.count("error: could not compile"), 1, "{output:#?}");
-        assert_tidy(&self.root());
+        assert_tidy(&self.project().root());
         output
     }
 
+    /// Runs the binary `foo`.
     fn run_foo(&self) {
-        let mut program = self.process(self.bin("foo"));
+        let mut program = self.project().process(self.project().bin("foo"));
         program.with_stdout_data("slow says 1\n").run();
     }
 
+    /// Counts the lines of a file.
     fn count_lines(&self, file: &str) -> usize {
-        self.read_file(file).lines().count()
+        self.project().read_file(file).lines().count()
     }
 }
+
+impl GatedExt for Project {}
 
 /// The sorted output of cargo, without what differs from one build to the next: times, ids of threads and
 /// rustc's temporary directories (`rustcAb3dE6`).

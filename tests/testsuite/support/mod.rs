@@ -156,23 +156,16 @@ impl BuilderExt for ProjectBuilder {
 
 /// Runs the replacement in a project.
 pub trait ProjectExt {
+    fn project(&self) -> &Project;
+
     /// `cargo LINE` with the replacement. Arguments are separated by spaces.
-    fn cargo(&self, line: &str) -> Execs;
-
-    /// `cargo LINE`, which must succeed, and its trace.
-    fn traced(&self, line: &str) -> BuildTrace;
-
-    /// The trace that a `cargo` with `CARGO_BUILD_TRACE=trace.json` has left.
-    fn trace(&self) -> BuildTrace;
-}
-
-impl ProjectExt for Project {
     fn cargo(&self, line: &str) -> Execs {
-        let mut execs = self.process(replacement());
+        let mut execs = self.project().process(replacement());
         execs.env("CARGO", replacement()).arg_line(line);
         execs
     }
 
+    /// `cargo LINE`, which must succeed, and its trace.
     fn traced(&self, line: &str) -> BuildTrace {
         self.cargo(line)
             .env("CARGO_BUILD_TRACE", "trace.json")
@@ -180,9 +173,16 @@ impl ProjectExt for Project {
         self.trace()
     }
 
+    /// The trace that a `cargo` with `CARGO_BUILD_TRACE=trace.json` has left.
     fn trace(&self) -> BuildTrace {
-        let trace = BuildTrace::read(&self.root().join("trace.json")).unwrap();
+        let trace = BuildTrace::read(&self.project().root().join("trace.json")).unwrap();
         trace.assert_phases();
         trace
+    }
+}
+
+impl ProjectExt for Project {
+    fn project(&self) -> &Project {
+        self
     }
 }

@@ -20,6 +20,7 @@ use std::time::Instant;
 use cargo_test_support::{Execs, Project, basic_lib_manifest, paths, project};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
+use super::gated::ARGUMENTS;
 use super::running::{
     DEADLINE, Process, Running, await_no_process, process_in, processes_in, wait_until,
 };
@@ -28,16 +29,7 @@ use super::{BuildTrace, BuilderExt, ProjectExt, manifest, mkfifo, replacement};
 /// Stands in for rustc. At each door it reports its arrival, and reads whether to go on; where there is no
 /// door, it is rustc. It holds `MEMORY` bytes before its metadata is announced. Cargo pauses only the rustc
 /// of the sysroot, so the sysroot that this one reports has the shell for rustc.
-const RUSTC: &str = r#"#!/bin/sh
-before= name= out= extra=
-for arg; do
-    case $before in
-        --crate-name) name=$arg ;;
-        --out-dir) out=$arg ;;
-        -C) case $arg in extra-filename=*) extra=${arg#*=} ;; esac ;;
-    esac
-    before=$arg
-done
+const RUSTC: &str = r#"
 door() {
     [ -p "$DOORS/$1" ] || return 0
     echo "$1" >"$DOORS/arrived"
@@ -192,7 +184,7 @@ pub fn slow_busy_and_urgent() -> Project {
             "urgent/src/lib.rs",
             &padded("pub fn urgent() -> u32 { slow::slow() }", 9_000_000),
         )
-        .executable("rustc", RUSTC)
+        .executable("rustc", &format!("{ARGUMENTS}{RUSTC}"))
         .build();
     let bin = p.root().join("rustc.sysroot/bin");
     std::fs::create_dir_all(&bin).unwrap();

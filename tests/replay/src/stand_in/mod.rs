@@ -1,4 +1,5 @@
-//! A program that runs between cargo and rustc, and between rustc and its linker, while a build is recorded.
+//! What runs between cargo and rustc, and between rustc and its linker, while a build is recorded: `cargo xtask`
+//! itself, at another place.
 //!
 //! | path | run by | what it does |
 //! | --- | --- | --- |
@@ -14,7 +15,7 @@ use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result};
 use fs_err as fs;
 use serde::Serialize;
 
@@ -35,27 +36,30 @@ impl Role {
         }
     }
 
-    /// Puts the program where it has this role, below `dir`, and returns the path.
-    pub fn install(self, program: &Path, dir: &Path, name: &str) -> Result<PathBuf> {
+    /// Puts this program where it has this role, below `dir`, and returns the path.
+    pub fn install(self, dir: &Path, name: &str) -> Result<PathBuf> {
         let dir = dir.join(self.dir());
         fs::create_dir_all(&dir)?;
         let path = dir.join(format!("{name}{}", std::env::consts::EXE_SUFFIX));
-        if !path.exists() && fs::hard_link(program, &path).is_err() {
-            fs::copy(program, &path)?;
+        let program = std::env::current_exe()?;
+        if !path.exists() && fs::hard_link(&program, &path).is_err() {
+            fs::copy(&program, &path)?;
         }
         Ok(path)
     }
 }
 
-/// Does what the place of this program says.
-pub fn run() -> Result<ExitCode> {
+/// Does what the place of this program says, where it has been [installed](Role::install).
+pub fn run() -> Option<Result<ExitCode>> {
     let mut args = std::env::args_os();
-    let program = PathBuf::from(args.next().context("no program name")?);
-    let dir = program.parent().and_then(Path::file_name);
-    match dir {
-        Some(dir) if dir == Role::Recorder.dir() => recorder::run(args.collect()),
-        Some(dir) if dir == Role::RecordingLinker.dir() => recorder::link(args.collect()),
-        _ => bail!("nothing is to be done at {}", program.display()),
+    let program = PathBuf::from(args.next()?);
+    let dir = program.parent()?.file_name()?;
+    if dir == Role::Recorder.dir() {
+        Some(recorder::run(args.collect()))
+    } else if dir == Role::RecordingLinker.dir() {
+        Some(recorder::link(args.collect()))
+    } else {
+        None
     }
 }
 

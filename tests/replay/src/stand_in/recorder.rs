@@ -201,7 +201,7 @@ fn record_linker(
     let roles = roles.context("the recorder has no directory")?;
     let name = Path::new(&real).file_name().and_then(OsStr::to_str);
     let name = name.context("the linker's name is not UTF-8")?;
-    let recording = Role::RecordingLinker.install(&this, roles, name)?;
+    let recording = Role::RecordingLinker.install(roles, name)?;
     let mut option = OsString::from("linker=");
     option.push(recording);
     command.arg("-C").arg(option).env(LINKER, real);
