@@ -13,6 +13,7 @@ pub mod programs;
 #[cfg(target_os = "linux")]
 pub mod running;
 
+use std::borrow::{Borrow, BorrowMut};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::sync::LazyLock;
@@ -67,17 +68,16 @@ pub fn xtask() -> &'static Path {
     &XTASK
 }
 
-pub trait ExecsExt {
+pub trait ExecsExt: BorrowMut<Execs> {
     /// Runs a command that fails with this stderr.
-    fn fails(&mut self, stderr: impl IntoData);
-}
-
-impl ExecsExt for Execs {
     #[track_caller]
     fn fails(&mut self, stderr: impl IntoData) {
-        self.with_status(101).with_stderr_data(stderr).run();
+        let execs = self.borrow_mut();
+        execs.with_status(101).with_stderr_data(stderr).run();
     }
 }
+
+impl ExecsExt for Execs {}
 
 /// The manifest of a package; `rest` follows the table `package`.
 pub fn manifest(name: &str, rest: &str) -> String {
@@ -126,37 +126,33 @@ pub fn mkfifo(p: &Project, name: &str) -> PathBuf {
     path
 }
 
-pub trait BuilderExt: Sized {
-    /// Adds a file.
-    fn with(self, path: String, text: &str) -> Self;
-
+pub trait BuilderExt: Into<ProjectBuilder> {
     /// Adds the manifest of a package in a directory of its name; `rest` follows in it.
-    fn package(self, name: &str, rest: &str) -> Self {
-        self.with(format!("{name}/Cargo.toml"), &manifest(name, rest))
+    fn package(self, name: &str, rest: &str) -> ProjectBuilder {
+        let path = format!("{name}/Cargo.toml");
+        self.into().file(path, &manifest(name, rest))
     }
 
     /// The same, with a library.
-    fn lib(self, name: &str, rest: &str, code: &str) -> Self {
-        self.package(name, rest)
-            .with(format!("{name}/src/lib.rs"), code)
+    fn lib(self, name: &str, rest: &str, code: &str) -> ProjectBuilder {
+        let path = format!("{name}/src/lib.rs");
+        self.package(name, rest).file(path, code)
     }
 
     /// The same, with a binary.
-    fn bin(self, name: &str, rest: &str, code: &str) -> Self {
-        self.package(name, rest)
-            .with(format!("{name}/src/main.rs"), code)
+    fn bin(self, name: &str, rest: &str, code: &str) -> ProjectBuilder {
+        let path = format!("{name}/src/main.rs");
+        self.package(name, rest).file(path, code)
     }
 }
 
-impl BuilderExt for ProjectBuilder {
-    fn with(self, path: String, text: &str) -> Self {
-        self.file(path, text)
-    }
-}
+impl BuilderExt for ProjectBuilder {}
 
 /// Runs the replacement in a project.
-pub trait ProjectExt {
-    fn project(&self) -> &Project;
+pub trait ProjectExt: Borrow<Project> {
+    fn project(&self) -> &Project {
+        self.borrow()
+    }
 
     /// `cargo LINE` with the replacement. Arguments are separated by spaces.
     fn cargo(&self, line: &str) -> Execs {
@@ -181,8 +177,4 @@ pub trait ProjectExt {
     }
 }
 
-impl ProjectExt for Project {
-    fn project(&self) -> &Project {
-        self
-    }
-}
+impl ProjectExt for Project {}

@@ -12,18 +12,13 @@
 //! pass. So everything happens in the order that a test wants.
 
 use std::fs::{File, OpenOptions};
-use std::io::{Read, Write};
-use std::os::fd::AsFd;
+use std::io::Write;
 use std::path::{Path, PathBuf};
-use std::time::Instant;
 
 use cargo_test_support::{Execs, Project, basic_lib_manifest, paths, project};
-use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
 use super::gated::ARGUMENTS;
-use super::running::{
-    DEADLINE, Process, Running, await_no_process, process_in, processes_in, wait_until,
-};
+use super::running::{Process, Running, await_no_process, process_in, processes_in, wait_until};
 use super::{BuildTrace, BuilderExt, ProjectExt, manifest, mkfifo, replacement};
 
 /// Stands in for rustc. At each door it reports its arrival, and reads whether to go on; where there is no
@@ -32,7 +27,7 @@ use super::{BuildTrace, BuilderExt, ProjectExt, manifest, mkfifo, replacement};
 const RUSTC: &str = r#"
 door() {
     [ -p "$DOORS/$1" ] || return 0
-    echo "$1" >"$DOORS/arrived"
+    : >"$DOORS/at-$1"
     read -r word <"$DOORS/$1"
     [ "$word" = go ] && return 0
     echo "error: \`$1\` was told to $word" >&2
@@ -64,11 +59,8 @@ pub struct Doors {
     root: PathBuf,
     /// Both ends of each pipe, so that opening one does not block.
     open: Vec<(&'static str, File)>,
-    arrivals: File,
     /// The input of the terminal, where there is one.
     keys: File,
-    /// The doors at which compilers have arrived, one a line.
-    arrived: String,
 }
 
 impl Doors {
@@ -82,9 +74,7 @@ impl Doors {
         };
         Doors {
             open: DOORS.map(|name| (name, make(name))).into(),
-            arrivals: make("arrived"),
             keys: make("keys"),
-            arrived: String::new(),
             root: p.root(),
             dir,
         }
@@ -119,30 +109,9 @@ impl Doors {
 
     /// Blocks until a compiler has arrived at this door.
     #[track_caller]
-    pub fn await_at(&mut self, door: &str) {
-        let end = Instant::now() + DEADLINE;
-        let is_door = |line: &str| line.strip_suffix('\n') == Some(door);
-        while !self.arrived.split_inclusive('\n').any(is_door) {
-            let left = end.saturating_duration_since(Instant::now());
-            let left = Timespec::try_from(left).unwrap();
-            let mut fds = [PollFd::from_borrowed_fd(
-                self.arrivals.as_fd(),
-                PollFlags::IN,
-            )];
-            match poll(&mut fds, Some(&left)) {
-                Ok(0) => panic!("waited in vain for {door}: {:?}", self.arrived),
-                Ok(_) => self.read_arrivals(),
-                Err(rustix::io::Errno::INTR) => {}
-                Err(error) => panic!("{error}"),
-            }
-        }
-    }
-
-    fn read_arrivals(&mut self) {
-        let mut buffer = [0; 256];
-        let length = self.arrivals.read(&mut buffer).unwrap();
-        let text = str::from_utf8(&buffer[..length]).unwrap();
-        self.arrived.push_str(text);
+    pub fn await_at(&self, door: &str) {
+        let arrived = self.dir.join(format!("at-{door}"));
+        wait_until(door, || arrived.exists());
     }
 }
 
@@ -216,7 +185,7 @@ impl Build {
 
     /// Starts this cargo, and lets `slow` go on to its codegen when `busy` has the other slot.
     pub fn start(p: Project, cargo: Execs) -> Self {
-        let mut build = Build::new(p, cargo);
+        let build = Build::new(p, cargo);
         build.doors.await_at("busy");
         build.doors.pass("slow");
         build
@@ -247,7 +216,7 @@ impl Build {
         build.await_pause()
     }
 
-    fn await_pause(mut self) -> Self {
+    fn await_pause(self) -> Self {
         self.doors.await_at("busy");
         self.doors.pass("slow");
         self.doors.await_at("urgent");
