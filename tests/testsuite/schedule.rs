@@ -39,6 +39,14 @@ fn assert_messages(p: &Project, line: &str, expected: impl IntoData) {
     p.cargo(line).with_stderr_data(expected).run();
 }
 
+/// Asserts that a build with `-v` says why costs could not be read.
+#[track_caller]
+fn assert_warns(p: &Project, reason: &str) {
+    let file = "[ROOT]/home/.cargo/.build-costs";
+    let warning = format!("[WARNING] failed to read build costs from `{file}`: {reason}\n");
+    assert_messages(p, "build -v", warning + VERBOSE);
+}
+
 /// Returns true if costs are recorded with the given setting.
 fn records(p: &Project, set: &dyn Fn(&mut Execs)) -> bool {
     p.build_dir().rm_rf();
@@ -155,16 +163,9 @@ fn damaged_costs_are_replaced() {
     );
 
     fs::write(store(), "no costs at all").unwrap();
-    assert_messages(
+    assert_warns(
         &p,
-        "build -v",
-        str![[r#"
-[WARNING] failed to read build costs from `[ROOT]/home/.cargo/.build-costs`: it is damaged or of another format, and will be replaced
-[COMPILING] unmistakable v0.5.0 ([ROOT]/foo)
-[RUNNING] `rustc [..]`
-[FINISHED] `dev` profile [unoptimized + debuginfo] target(s) in [ELAPSED]s
-
-"#]],
+        "it is damaged or of another format, and will be replaced",
     );
     assert_messages(&p, "build -v", VERBOSE);
 }
@@ -174,17 +175,7 @@ fn unreadable_costs_are_mentioned_once() {
     let p = foo();
     fs::create_dir_all(store()).unwrap();
     assert_messages(&p, "build", QUIET);
-    assert_messages(
-        &p,
-        "build -v",
-        str![[r#"
-[WARNING] failed to read build costs from `[ROOT]/home/.cargo/.build-costs`: it is not a regular file
-[COMPILING] unmistakable v0.5.0 ([ROOT]/foo)
-[RUNNING] `rustc [..]`
-[FINISHED] `dev` profile [unoptimized + debuginfo] target(s) in [ELAPSED]s
-
-"#]],
-    );
+    assert_warns(&p, "it is not a regular file");
     assert!(store().is_dir());
 }
 

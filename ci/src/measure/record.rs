@@ -9,7 +9,7 @@ use std::path::PathBuf;
 use std::process::Command;
 
 use ::replay::BuildTrace;
-use ::replay::recording::{self, Recording, Unit, native_source_size};
+use ::replay::recording::{Recording, Unit, native_source_size};
 use ::replay::stand_in::{Compiled, LINKED, RECORDS, Role};
 use anyhow::{Context, Result, bail};
 use fs_err as fs;
@@ -244,7 +244,7 @@ impl Sources {
                 unit.codegen_units = compiled.codegen_units;
                 unit.source_size = compiled.source_size;
                 // Libraries get the option, too; it takes effect where they are linked.
-                recording.lto |= compiled.lto && unit.role() == recording::Role::Linked;
+                recording.lto |= compiled.lto && unit.is_linked();
                 if let Some(reason) = compiled.link_unknown {
                     *unknown_links.entry(reason).or_default() += 1;
                 }

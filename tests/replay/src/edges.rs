@@ -4,8 +4,9 @@ use std::collections::BTreeSet;
 
 use cargo_pipelining::config::{Pipelining, Usage};
 use cargo_pipelining::graph::Need;
+use cargo_pipelining::scheduler::guess::Kind;
 
-use crate::recording::{Recording, Role, Unit};
+use crate::recording::{Recording, Unit};
 
 /// Returns for each unit the units that it needs, and what for.
 ///
@@ -34,12 +35,17 @@ pub fn edges(recording: &Recording, pipelining: Pipelining) -> Vec<Vec<(usize, N
 
 /// True if building the unit takes the objects of its dependencies, as Cargo's
 /// `Unit::requires_upstream_objects` has it.
-pub(crate) fn needs_objects(unit: &Unit) -> bool {
-    let is_linked = matches!(
-        unit.role(),
-        Role::Linked | Role::ProcMacro | Role::BuildScript
-    );
+fn needs_objects(unit: &Unit) -> bool {
+    let is_linked = match unit.estimated_kind() {
+        Kind::Linked { .. } | Kind::ProcMacro { .. } | Kind::BuildScript => true,
+        Kind::Library { .. } | Kind::Run { .. } | Kind::Other => false,
+    };
     is_linked || has_type(unit, &["cdylib", "staticlib", "dylib"])
+}
+
+/// True if its metadata is enough for the libraries that use it.
+pub(crate) fn is_library(unit: &Unit) -> bool {
+    matches!(unit.estimated_kind(), Kind::Library { .. }) && !needs_objects(unit)
 }
 
 fn has_type(unit: &Unit, types: &[&str]) -> bool {
@@ -47,14 +53,12 @@ fn has_type(unit: &Unit, types: &[&str]) -> bool {
 }
 
 fn usage(recording: &Recording, unit: &Unit, dependency: &Unit) -> Usage {
-    let is_library = dependency.role() == Role::Library && !needs_objects(dependency);
-    let reads_rlibs =
-        has_type(unit, &["staticlib", "dylib"]) || unit.role() == Role::Linked && recording.lto;
+    let reads_rlibs = has_type(unit, &["staticlib", "dylib"]) || unit.is_linked() && recording.lto;
     match needs_objects(unit) {
-        _ if !is_library => Usage::Whole,
+        _ if !is_library(dependency) => Usage::Whole,
         true if reads_rlibs => Usage::Whole,
         true => Usage::Links,
-        false if unit.role() == Role::Library => Usage::Reads,
-        false => Usage::Whole,
+        false if unit.is_run() => Usage::Whole,
+        false => Usage::Reads,
     }
 }

@@ -13,6 +13,7 @@ use std::io::Read;
 use std::path::Path;
 
 use anyhow::{Context, Result, bail};
+use cargo_pipelining::scheduler::guess::Kind;
 pub use cargo_pipelining::scheduler::native_source_size;
 use flate2::Compression;
 use flate2::read::GzDecoder;
@@ -80,32 +81,29 @@ fn is_zero(number: &u64) -> bool {
     *number == 0
 }
 
-/// What a unit is, as far as a replay is concerned.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Role {
-    /// A library whose metadata is enough for those that use it.
-    Library,
-    /// A library that the compiler itself loads.
-    ProcMacro,
-    /// A program, or a library for other programs.
-    Linked,
-    /// The compilation of a build script.
-    BuildScript,
-    /// The run of a build script.
-    Run,
-}
-
 impl Unit {
-    pub fn role(&self) -> Role {
+    pub fn estimated_kind(&self) -> Kind {
         let is = |kind: &str| self.kind.iter().any(|k| k == kind);
+        let source = self.source_size;
         match self.mode.as_str() {
-            "run-custom-build" => Role::Run,
-            _ if is("custom-build") => Role::BuildScript,
-            _ if is("proc-macro") => Role::ProcMacro,
-            "test" => Role::Linked,
-            _ if is("lib") || is("rlib") => Role::Library,
-            _ => Role::Linked,
+            "run-custom-build" => Kind::Run {
+                native_source: source,
+            },
+            _ if is("custom-build") => Kind::BuildScript,
+            _ if is("proc-macro") => Kind::ProcMacro { source },
+            "test" => Kind::Linked { source },
+            _ if is("lib") || is("rlib") => Kind::Library { source },
+            _ => Kind::Linked { source },
         }
+    }
+
+    /// True for a program, or a library for other programs.
+    pub fn is_linked(&self) -> bool {
+        matches!(self.estimated_kind(), Kind::Linked { .. })
+    }
+
+    pub fn is_run(&self) -> bool {
+        matches!(self.estimated_kind(), Kind::Run { .. })
     }
 
     /// Returns all of its work on one thread, in µs.

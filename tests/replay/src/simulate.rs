@@ -11,14 +11,14 @@ use cargo_pipelining::graph::Artifact;
 use cargo_pipelining::job::State;
 use cargo_pipelining::link_gate::{EarlyStarts, HeldLinker};
 use cargo_pipelining::permit::PermitSender;
-use cargo_pipelining::scheduler::guess::{Kind, guess};
+use cargo_pipelining::scheduler::guess::guess;
 use cargo_pipelining::scheduler::{Action, Clock, Pauses, Plan, Scheduler, pauses};
 
 pub use cargo_pipelining::config::{Pipelining, Schedule};
 pub use cargo_pipelining::scheduler::{Estimate, Work};
 
-use crate::edges::{edges, needs_objects};
-use crate::recording::{Recording, Role, Unit};
+use crate::edges::{edges, is_library};
+use crate::recording::{Recording, Unit};
 
 #[derive(Clone, Debug)]
 pub struct Settings {
@@ -83,16 +83,7 @@ pub fn measured(unit: &Unit) -> Estimate {
 
 /// What a unit probably costs that was never built.
 pub fn guessed(unit: &Unit) -> Estimate {
-    let source = unit.source_size;
-    Estimate::Guessed(guess(match unit.role() {
-        Role::Library => Kind::Library { source },
-        Role::ProcMacro => Kind::ProcMacro { source },
-        Role::Linked => Kind::Linked { source },
-        Role::BuildScript => Kind::BuildScript,
-        Role::Run => Kind::Run {
-            native_source: source,
-        },
-    }))
+    Estimate::Guessed(guess(unit.estimated_kind()))
 }
 
 pub(crate) fn recorded_work(unit: &Unit) -> Work {
@@ -247,10 +238,8 @@ impl Build<'_> {
             match action {
                 Action::Start(started) => {
                     let place = started.unit;
-                    let phase = match self.units[place].role() {
-                        Role::Run => Phase::Run,
-                        _ => Phase::Frontend,
-                    };
+                    let is_run = self.units[place].is_run();
+                    let phase = if is_run { Phase::Run } else { Phase::Frontend };
                     self.begin(place, phase, started.is_early);
                 }
                 Action::Resume(place) => {
@@ -309,7 +298,7 @@ impl Build<'_> {
             threads: ended.threads,
         });
         match phase {
-            Phase::Frontend if unit.role() == Role::Library && !needs_objects(unit) => {
+            Phase::Frontend if is_library(unit) => {
                 self.scheduler.produced(&place, Artifact::Metadata);
                 // It is still running as far as slots are concerned.
                 let slots = self.slots();

@@ -19,7 +19,8 @@ pub struct BuildTrace {
 }
 
 /// One unit of a traced build.
-#[derive(Debug)]
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
 pub struct UnitRun {
     /// The package and its version, as Cargo shows them.
     pub name: String,
@@ -29,13 +30,18 @@ pub struct UnitRun {
     pub kind: Vec<String>,
     pub mode: String,
     pub waited_for: WaitedFor,
+    #[serde(skip)]
     pub began: Moment,
     /// When its last slice ended.
+    #[serde(skip)]
     pub ended: Option<Moment>,
+    #[serde(skip)]
     pub phases: Vec<PhaseRun>,
     /// When its metadata was written.
+    #[serde(skip)]
     pub metadata: Option<Moment>,
     /// When all of its outputs were ready.
+    #[serde(skip)]
     pub all: Option<Moment>,
     /// How its last slice ended.
     pub outcome: Option<Outcome>,
@@ -52,7 +58,7 @@ pub struct PhaseRun {
 }
 
 /// A moment of a build. Of two moments in the same µs, the order of events tells the earlier one.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Moment {
     /// The place of its event in the trace.
     pub event: usize,
@@ -76,15 +82,9 @@ struct Event {
 #[serde(default)]
 struct Args {
     unit: Option<usize>,
-    package: Option<String>,
-    version: String,
-    target: String,
-    kind: Vec<String>,
-    mode: String,
-    waited_for: WaitedFor,
-    outcome: Option<Outcome>,
-    reason: Option<String>,
     tokens: u64,
+    #[serde(flatten)]
+    run: UnitRun,
 }
 
 impl BuildTrace {
@@ -116,22 +116,11 @@ impl BuildTrace {
             event: place,
             time: event.ts,
         };
-        if let ("unit", 'B', Some(package)) = (&*event.cat, event.ph, args.package) {
+        if event.cat == "unit" && event.ph == 'B' && !args.run.package.is_empty() {
             let unit = UnitRun {
                 name: event.name,
-                package,
-                version: args.version,
-                target: args.target,
-                kind: args.kind,
-                mode: args.mode,
-                waited_for: args.waited_for,
                 began: now,
-                ended: None,
-                phases: Vec::new(),
-                metadata: None,
-                all: None,
-                outcome: None,
-                reason: None,
+                ..args.run
             };
             if self.units.insert(id, unit).is_some() {
                 bail!("unit {id} starts twice");
@@ -149,8 +138,8 @@ impl BuildTrace {
             },
             ("unit", 'E', _) => {
                 unit.ended = Some(now);
-                unit.outcome = args.outcome;
-                unit.reason = args.reason;
+                unit.outcome = args.run.outcome;
+                unit.reason = args.run.reason;
             }
             ("phase", 'B', name) => unit.phases.push(PhaseRun {
                 phase: phase(name)?,
