@@ -71,34 +71,33 @@ fn check_with(what: &str, p: &Project, shows: bool, variable: &str, edit: impl F
     }
 }
 
-/// What a script declares, and an edit that makes it run again.
-type Trigger = (&'static str, &'static str, fn(&Project));
-
-const TRIGGERS: [Trigger; 5] = [
-    (
-        "file",
-        r#"println!("cargo::rerun-if-changed=again");"#,
-        |p| p.touch("script/again"),
-    ),
-    (
-        "directory",
-        r#"println!("cargo::rerun-if-changed=listed");"#,
-        |p| {
-            fs::write(p.root().join("script/listed/more"), "more").unwrap();
-        },
-    ),
-    (
-        "variable",
-        r#"println!("cargo::rerun-if-env-changed=VARIABLE");"#,
-        |_| {},
-    ),
-    ("nothing", "", |p| p.touch("script/again")),
-    (
-        "its source",
-        r#"println!("cargo::rerun-if-changed=build.rs");"#,
-        |p| p.touch("script/build.rs"),
-    ),
+/// What a script declares, and the file that is touched or added so that it runs again.
+const TRIGGERS: [(&str, &str); 5] = [
+    ("rerun-if-changed=again", "again"),
+    ("rerun-if-changed=listed", "listed/more"),
+    ("rerun-if-env-changed=VARIABLE", ""),
+    ("", "again"),
+    ("rerun-if-changed=build.rs", "build.rs"),
 ];
+
+/// [Checks](check) an edit of a file of the package `script`, whose build script runs again.
+#[track_caller]
+fn check_rerun((declared, touched): (&str, &str), body: &str, lib: &str, file: &str) {
+    let declares = match declared {
+        "" => String::new(),
+        _ => format!("println!(\"cargo::{declared}\");"),
+    };
+    let p = scripted(&(declares + body), lib, "").build();
+    check_with(declared, &p, true, "2", |p| {
+        fs::write(p.root().join("script").join(file), "2").unwrap();
+        let touched = p.root().join("script").join(touched);
+        if touched.is_file() {
+            touch(&touched);
+        } else if !touched.exists() {
+            fs::write(touched, "more").unwrap();
+        }
+    });
+}
 
 /// A package with this script, and a program that prints what its library says.
 fn scripted(script: &str, lib: &str, manifest: &str) -> ProjectBuilder {
@@ -127,29 +126,20 @@ const ON_LOW: &str = "[dependencies]\nlow.path = '../low'\n";
 
 #[cargo_test]
 fn script_runs_expand_macros_again() {
-    for (name, declares, trigger) in TRIGGERS {
-        let lib = r#"pub fn text() -> String {
-            format!("{} {} {}", macros::directory!("listed"), macros::variable!(VARIABLE), low::low())
-        }"#;
-        let p = scripted(declares, lib, "").build();
-        check_with(name, &p, true, "2", |p| {
-            fs::write(p.root().join("script/listed/second"), "second").unwrap();
-            trigger(p);
-        });
+    let lib = r#"pub fn text() -> String {
+        format!("{} {} {}", macros::directory!("listed"), macros::variable!(VARIABLE), low::low())
+    }"#;
+    for trigger in TRIGGERS {
+        check_rerun(trigger, "", lib, "listed/second");
     }
 }
 
 #[cargo_test]
 fn script_runs_pass_results_on() {
-    for (name, declares, trigger) in TRIGGERS {
-        let script =
-            format!(r#"{declares} println!("cargo::rustc-env=INPUT={{}}", read("input"));"#);
-        let lib = r#"pub fn text() -> String { env!("INPUT").to_owned() }"#;
-        let p = scripted(&script, lib, "").build();
-        check_with(name, &p, true, "2", |p| {
-            p.change_file("script/input", "2");
-            trigger(p);
-        });
+    let body = r#"println!("cargo::rustc-env=INPUT={}", read("input"));"#;
+    let lib = r#"pub fn text() -> String { env!("INPUT").to_owned() }"#;
+    for trigger in TRIGGERS {
+        check_rerun(trigger, body, lib, "input");
     }
 }
 
