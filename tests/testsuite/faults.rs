@@ -183,18 +183,6 @@ fn flood_of_warnings_delays_nothing() {
     assert!(trace.lib("foo").began < trace.lib("flood").all.unwrap());
 }
 
-/// Starts a build in which `bar` is compiled and then waits for ever, and waits until it does.
-fn build_that_waits(p: &Project) -> (std::process::Child, std::fs::File) {
-    let compiled = mkfifo(p, "bar-is-compiled");
-    let mut options = std::fs::OpenOptions::new();
-    // Held open, so that reading it does not end before this is dropped.
-    let for_ever = options.read(true).write(true).open(mkfifo(p, "for-ever"));
-    let mut cargo = build(p).build_command();
-    let child = cargo.stderr(Stdio::null()).spawn().unwrap();
-    std::fs::read(compiled).unwrap();
-    (child, for_ever.unwrap())
-}
-
 #[cargo_test]
 fn trace_of_killed_build_is_read() {
     let p = wrapped(
@@ -204,7 +192,13 @@ fn trace_of_killed_build_is_read() {
             exec cat for-ever
         fi"#,
     );
-    let (mut child, for_ever) = build_that_waits(&p);
+    let compiled = mkfifo(&p, "bar-is-compiled");
+    let mut options = std::fs::OpenOptions::new();
+    // Held open, so that reading it does not end before this is dropped.
+    let for_ever = options.read(true).write(true).open(mkfifo(&p, "for-ever"));
+    let mut cargo = build(&p).build_command();
+    let mut child = cargo.stderr(Stdio::null()).spawn().unwrap();
+    std::fs::read(compiled).unwrap();
     child.kill().unwrap();
     child.wait().unwrap();
     let trace = p.trace();

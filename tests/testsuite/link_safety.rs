@@ -4,8 +4,8 @@ use std::collections::BTreeSet;
 use std::fs;
 use std::path::Path;
 
+use cargo_test_support::Project;
 use cargo_test_support::prelude::*;
-use cargo_test_support::{Project, ProjectBuilder};
 use replay::trace::most_at_once;
 use serde_json::Value;
 
@@ -162,36 +162,22 @@ exec cc "$@"
     assert_eq!(p.trace().parked(), 1);
 }
 
-fn eight_binaries(parked: &str) -> ProjectBuilder {
-    (1..=8).fold(foo_on_slow("").wrapper(parked, ""), |p, number| {
-        p.file(format!("src/bin/b{number}.rs"), MAIN)
-    })
-}
-
-/// Returns how many units were early at a time: begun before all that they link was ready.
-fn most_early(p: &Project) -> usize {
-    let trace = p.trace();
-    let early = trace.units().filter(|unit| unit.parked().is_some());
-    most_at_once(early.map(|unit| (unit.began, unit.linking())))
-}
-
 #[cargo_test]
 fn two_early_starts_for_each_job() {
-    let p = eight_binaries("parked 4").build();
-    let trace = p.built("build -j2");
-    trace.assert_sound(2);
-    assert_eq!(trace.units().count(), 9);
-    assert_eq!(most_early(&p), 4);
-    let all = trace.lib("slow").all.unwrap();
-    let began = trace
-        .units()
-        .filter(|unit| unit.kind == ["bin"] && unit.began < all);
-    assert_eq!(began.count(), 4);
-    for (jobs, most) in [(3, 6), (4, 8)] {
+    let binaries = 1..=8;
+    let p = binaries.fold(foo_on_slow(""), |p, number| {
+        p.file(format!("src/bin/b{number}.rs"), MAIN)
+    });
+    let p = p.build();
+    for (jobs, most) in [(2, 4), (3, 6), (4, 8)] {
         reset(&p);
         p.change_file("wrapper", &wrapper(&format!("parked {most}"), ""));
-        p.built(&format!("build -j{jobs}")).assert_sound(jobs);
-        assert_eq!(most_early(&p), most);
+        let trace = p.built(&format!("build -j{jobs}"));
+        trace.assert_sound(jobs);
+        assert_eq!(trace.units().count(), 9);
+        let early = trace.units().filter(|unit| unit.parked().is_some());
+        let early = early.map(|unit| (unit.began, unit.linking()));
+        assert_eq!(most_at_once(early), most);
     }
 }
 

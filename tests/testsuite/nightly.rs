@@ -86,19 +86,6 @@ fn assert_starts_early(flag: &str) {
     assert_tidy(&p.root());
 }
 
-/// Asserts that codegen is paused for a job of higher priority, and goes on.
-#[track_caller]
-fn assert_pauses(flag: &str) {
-    let p = slow_busy_and_urgent();
-    let mut cargo = p.cargo("build -j2");
-    cargo
-        .env("RUSTUP_TOOLCHAIN", "nightly")
-        .masquerade_as_nightly_cargo(&["what Cargo is about to change"])
-        .arg(flag);
-    let trace = Build::paused_by(p, cargo).succeed(2);
-    assert_eq!(trace.paused(), ["slow"]);
-}
-
 /// Asserts that dependents of a touched library stay fresh.
 #[track_caller]
 fn assert_cuts_off(flag: &str) {
@@ -118,7 +105,14 @@ fn build_directory_by_unit() {
     assert_cuts_off("-Zbuild-dir-new-layout");
     assert_as_released("-Zbuild-dir-new-layout");
     assert_starts_early("-Zbuild-dir-new-layout");
-    assert_pauses("-Zbuild-dir-new-layout");
+    let p = slow_busy_and_urgent();
+    let mut cargo = p.cargo("build -j2");
+    cargo
+        .env("RUSTUP_TOOLCHAIN", "nightly")
+        .masquerade_as_nightly_cargo(&["what Cargo is about to change"])
+        .arg("-Zbuild-dir-new-layout");
+    let trace = Build::paused_by(p, cargo).succeed(2);
+    assert_eq!(trace.paused(), ["slow"]);
 }
 
 /// Since 1.97 a library lists its objects, whose names are others each time.

@@ -11,7 +11,7 @@ use rustix::process::Signal;
 use crate::support::control_group::ControlGroup;
 use crate::support::gated::assert_tidy;
 use crate::support::pausing::{Build, run_foo, set_doors, slow_busy_and_urgent};
-use crate::support::running::{await_no_process, wait_until};
+use crate::support::running::{await_no_process, process_in, wait_until};
 use crate::support::{BuildTrace, ProjectExt, replacement};
 
 const NONE: [&str; 0] = [];
@@ -77,7 +77,7 @@ fn killed_builds_leave_nothing_stopped() {
 #[cargo_test]
 fn paused_compiler_is_killed() {
     let build = Build::paused("build -j2");
-    build.compiler_of_slow().kill();
+    process_in(&build.p.root(), |it| it.is_of("slow")).kill();
     wait_until("cargo reports it", || {
         build.cargo.stderr().contains("signal: 9, SIGKILL")
     });

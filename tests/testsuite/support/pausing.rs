@@ -18,7 +18,7 @@ use std::path::{Path, PathBuf};
 use cargo_test_support::{Execs, Project, basic_lib_manifest, paths, project};
 
 use super::gated::ARGUMENTS;
-use super::running::{Process, Running, await_no_process, process_in, processes_in, wait_until};
+use super::running::{Process, Running, await_no_process, processes_in, wait_until};
 use super::{BuildTrace, BuilderExt, ProjectExt, manifest, mkfifo, replacement};
 
 /// Stands in for rustc. At each door it reports its arrival, and reads whether to go on; where there is no
@@ -241,10 +241,6 @@ impl Build {
             let text = std::fs::read_to_string(&trace).unwrap_or_default();
             text.contains(r#""name":"metadata""#)
         });
-    }
-
-    pub fn compiler_of_slow(&self) -> Process {
-        process_in(&self.p.root(), |it| it.is_of("slow"))
     }
 
     #[track_caller]
