@@ -7,7 +7,7 @@ use std::sync::OnceLock;
 
 use anyhow::{Context, Result, bail};
 use fs_err as fs;
-use rustc_version::{Channel, VersionMeta};
+use rustc_version::VersionMeta;
 use semver::{Version, VersionReq};
 use xshell::{Shell, cmd};
 
@@ -59,13 +59,8 @@ pub fn rustc_itself() -> Result<PathBuf> {
 }
 
 /// Returns the channel of the compiler; `dev` is one that was built by hand.
-pub fn channel() -> Result<&'static str> {
-    Ok(match rustc()?.channel {
-        Channel::Stable => "stable",
-        Channel::Beta => "beta",
-        Channel::Nightly => "nightly",
-        Channel::Dev => "dev",
-    })
+pub fn channel() -> Result<String> {
+    Ok(format!("{:?}", rustc()?.channel).to_lowercase())
 }
 
 /// Checks that the compiler is of this version (`1.97`) or newer. A nightly counts as its release.

@@ -46,24 +46,16 @@ enum End {
     Missing,
 }
 
-/// All files that are edited, in the order of [`files`], and the variable.
+/// All files that are edited, and the variable.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 struct State {
     texts: Vec<Text>,
     variable: u8,
 }
 
-/// The paths and templates of the files that are edited.
-fn files() -> Vec<(String, &'static str)> {
-    let files = PACKAGES.iter().flat_map(|package| {
-        let files = package.files.iter();
-        files.map(|(path, template)| (format!("{}/{path}", package.name), *template))
-    });
-    files.collect()
-}
-
 struct World {
     p: Project,
+    /// The paths and templates of the files that are edited.
     files: Vec<(String, &'static str)>,
     state: State,
     earlier: Vec<State>,
@@ -89,7 +81,11 @@ exec "$@"
 "#,
             )
             .build();
-        let files = files();
+        let files = PACKAGES.iter().flat_map(|package| {
+            let files = package.files.iter();
+            files.map(|(path, template)| (format!("{}/{path}", package.name), *template))
+        });
+        let files: Vec<_> = files.collect();
         let (value, end) = (0, End::Plain);
         let text = Text { value, end };
         let state = State {

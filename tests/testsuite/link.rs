@@ -6,8 +6,8 @@ use cargo_test_support::prelude::*;
 use cargo_test_support::{Execs, Project, ProjectBuilder};
 
 use crate::support::gated::{
-    GatedBuilderExt, GatedExt, MAIN, PROC_MACRO, assert_same_output, assert_tidy, bin_on_slow, foo,
-    foo_on_slow, wrapper,
+    GatedExt, MAIN, PROC_MACRO, assert_same_output, assert_tidy, bin_on_slow, foo, foo_on_slow,
+    wrapper,
 };
 use crate::support::{BuildTrace, BuilderExt, ProjectExt};
 use replay::trace::UnitRun;

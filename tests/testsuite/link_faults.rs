@@ -8,8 +8,8 @@ use cargo_test_support::prelude::*;
 use cargo_test_support::{Execs, Project, ProjectBuilder, str};
 
 use crate::support::gated::{
-    GatedBuilderExt, GatedExt, MAIN, Output, RECORDING_LINKER, assert_same_output, assert_tidy,
-    bin_on_slow, foo, foo_on_slow, reset, wrapper,
+    GatedExt, MAIN, Output, RECORDING_LINKER, assert_same_output, assert_tidy, bin_on_slow, foo,
+    foo_on_slow, reset, wrapper,
 };
 use crate::support::programs::build_script;
 use crate::support::running::{Running, await_no_process};

@@ -8,13 +8,12 @@ use cargo_test_support::prelude::*;
 use rustix::process::Signal;
 
 use crate::support::gated::{
-    GatedBuilderExt, GatedExt, MAIN, NONE, assert_tidy, bin_on_slow, gates, hollow_rlibs, reset,
-    wrapper,
+    GatedExt, MAIN, NONE, assert_tidy, bin_on_slow, gates, hollow_rlibs, reset, wrapper,
 };
 use crate::support::running::{
     Process, Running, await_no_process, process_in, processes_in, wait_until,
 };
-use crate::support::{ProjectExt, replacement};
+use crate::support::{BuilderExt, ProjectExt, replacement};
 
 fn held_until_released() -> Project {
     bin_on_slow().wrapper("released", "").build()

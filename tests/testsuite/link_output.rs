@@ -9,8 +9,8 @@ use cargo_test_support::{Execs, Project, ProjectBuilder, rustc_host, rustc_host_
 
 use crate::link::{assert_early, is_bin};
 use crate::support::gated::{
-    GatedBuilderExt, GatedExt, MAIN, Output, PROC_MACRO, RECORDING_LINKER, UNDEFINED, artifacts,
-    assert_same_output, assert_tidy, bin_on_slow, foo, foo_on_slow, in_both_modes, reset,
+    GatedExt, MAIN, Output, PROC_MACRO, RECORDING_LINKER, UNDEFINED, artifacts, assert_same_output,
+    assert_tidy, bin_on_slow, foo, foo_on_slow, in_both_modes, reset,
 };
 use crate::support::{BuilderExt, ProjectExt};
 

@@ -10,10 +10,10 @@ use cargo_test_support::{Execs, Project};
 
 use crate::link_faults::assert_fails;
 use crate::support::gated::{
-    GatedBuilderExt, GatedExt, MAIN, Output, UNDEFINED, assert_same_output, assert_tidy,
-    bin_on_slow, foo_on_slow, wrapper,
+    GatedExt, MAIN, Output, UNDEFINED, assert_same_output, assert_tidy, bin_on_slow, foo_on_slow,
+    wrapper,
 };
-use crate::support::{ProjectExt, replacement};
+use crate::support::{BuilderExt, ProjectExt, replacement};
 
 /// Names that a shell or a linker might take apart.
 const NAMES: [&str; 4] = ["a target", "it's \"quoted\"", "back\\slash", "ünïcode"];

@@ -10,8 +10,8 @@ use replay::trace::most_at_once;
 use serde_json::Value;
 
 use crate::support::gated::{
-    GatedBuilderExt, GatedExt, MAIN, assert_tidy, bin_on_slow, foo, foo_on_slow, gates,
-    hollow_rlibs, reset, walk, wrapper,
+    GatedExt, MAIN, assert_tidy, bin_on_slow, foo, foo_on_slow, gates, hollow_rlibs, reset, walk,
+    wrapper,
 };
 use crate::support::running::{Process, Running, processes_in};
 use crate::support::{BuilderExt, ProjectExt, replacement};

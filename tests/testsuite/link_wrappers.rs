@@ -8,8 +8,8 @@ use cargo_test_support::prelude::*;
 
 use crate::link_faults::assert_fails;
 use crate::support::gated::{
-    GatedBuilderExt, GatedExt, MAIN, RECORDING_LINKER, UNDEFINED, assert_tidy, bin_on_slow,
-    foo_on_slow, in_both_modes, wrapper,
+    GatedExt, MAIN, RECORDING_LINKER, UNDEFINED, assert_tidy, bin_on_slow, foo_on_slow,
+    in_both_modes, wrapper,
 };
 use crate::support::{BuilderExt, ProjectExt};
 

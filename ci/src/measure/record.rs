@@ -10,7 +10,7 @@ use std::process::Command;
 
 use ::replay::BuildTrace;
 use ::replay::recording::{Recording, Unit, native_source_size};
-use ::replay::stand_in::{Compiled, LINKED, RECORDS, Role};
+use ::replay::stand_in::{Compiled, LINKED, RECORDER, RECORDS, install};
 use anyhow::{Context, Result, bail};
 use fs_err as fs;
 use serde::Deserialize;
@@ -49,7 +49,7 @@ pub fn run(project: &Project, args: &Args) -> Result<()> {
         args,
         rustc: toolchain::rustc_itself()?,
         cargo: built.path.clone(),
-        recorder: Role::Recorder.install(dir.path(), "rustc")?,
+        recorder: install(RECORDER, dir.path(), "rustc")?,
         dir: dir.path().to_path_buf(),
     };
     status!("Recording", "a build with one job");

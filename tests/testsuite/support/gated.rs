@@ -126,16 +126,6 @@ echo "$0 made $output" >>linked
 exec cc "$@"
 "#;
 
-pub trait GatedBuilderExt: Into<ProjectBuilder> {
-    /// Replaces the [`wrapper`].
-    fn wrapper(self, until: &str, body: &str) -> ProjectBuilder {
-        let script = wrapper(until, body);
-        self.into().executable("wrapper", &script)
-    }
-}
-
-impl GatedBuilderExt for ProjectBuilder {}
-
 pub trait GatedExt: ProjectExt {
     /// `cargo LINE` with the wrapper, four jobs and a trace.
     fn wrapped(&self, line: &str) -> Execs {

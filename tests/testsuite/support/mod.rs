@@ -144,6 +144,13 @@ pub trait BuilderExt: Into<ProjectBuilder> {
         let path = format!("{name}/src/main.rs");
         self.package(name, rest).file(path, code)
     }
+
+    /// Adds a [wrapper](gated::wrapper), or replaces it.
+    #[cfg(target_os = "linux")]
+    fn wrapper(self, until: &str, body: &str) -> ProjectBuilder {
+        let script = gated::wrapper(until, body);
+        self.into().executable("wrapper", &script)
+    }
 }
 
 impl BuilderExt for ProjectBuilder {}

@@ -21,45 +21,31 @@ use serde::Serialize;
 
 pub use recorder::{Compiled, LINKED, RECORDS};
 
-/// What the program does, by its place.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Role {
-    Recorder,
-    RecordingLinker,
+/// The directory of the program that cargo runs.
+pub const RECORDER: &str = "recorder";
+/// The directory of the program that rustc runs.
+const RECORDING_LINKER: &str = "recording-linker";
+
+/// Puts this program into the directory of a role, below `dir`, and returns the path.
+pub fn install(role: &str, dir: &Path, name: &str) -> Result<PathBuf> {
+    let dir = dir.join(role);
+    fs::create_dir_all(&dir)?;
+    let path = dir.join(format!("{name}{}", std::env::consts::EXE_SUFFIX));
+    let program = std::env::current_exe()?;
+    if !path.exists() && fs::hard_link(&program, &path).is_err() {
+        fs::copy(&program, &path)?;
+    }
+    Ok(path)
 }
 
-impl Role {
-    fn dir(self) -> &'static str {
-        match self {
-            Role::Recorder => "recorder",
-            Role::RecordingLinker => "recording-linker",
-        }
-    }
-
-    /// Puts this program where it has this role, below `dir`, and returns the path.
-    pub fn install(self, dir: &Path, name: &str) -> Result<PathBuf> {
-        let dir = dir.join(self.dir());
-        fs::create_dir_all(&dir)?;
-        let path = dir.join(format!("{name}{}", std::env::consts::EXE_SUFFIX));
-        let program = std::env::current_exe()?;
-        if !path.exists() && fs::hard_link(&program, &path).is_err() {
-            fs::copy(&program, &path)?;
-        }
-        Ok(path)
-    }
-}
-
-/// Does what the place of this program says, where it has been [installed](Role::install).
+/// Does what the place of this program says, where it has been [installed](install).
 pub fn run() -> Option<Result<ExitCode>> {
     let mut args = std::env::args_os();
     let program = PathBuf::from(args.next()?);
-    let dir = program.parent()?.file_name()?;
-    if dir == Role::Recorder.dir() {
-        Some(recorder::run(args.collect()))
-    } else if dir == Role::RecordingLinker.dir() {
-        Some(recorder::link(args.collect()))
-    } else {
-        None
+    match program.parent()?.file_name()?.to_str()? {
+        RECORDER => Some(recorder::run(args.collect())),
+        RECORDING_LINKER => Some(recorder::link(args.collect())),
+        _ => None,
     }
 }
 

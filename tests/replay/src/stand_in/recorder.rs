@@ -15,7 +15,7 @@ use object::read::archive::ArchiveFile;
 use serde::{Deserialize, Serialize};
 
 use super::invocation::{Invocation, expand};
-use super::{Role, append_line, exit_code, variable};
+use super::{RECORDING_LINKER, append_line, exit_code, install, variable};
 use crate::usage::cpu_of_children;
 
 /// In the environment of cargo: the file to which each compilation is appended, as [`Compiled`].
@@ -201,7 +201,7 @@ fn record_linker(
     let roles = roles.context("the recorder has no directory")?;
     let name = Path::new(&real).file_name().and_then(OsStr::to_str);
     let name = name.context("the linker's name is not UTF-8")?;
-    let recording = Role::RecordingLinker.install(roles, name)?;
+    let recording = install(RECORDING_LINKER, roles, name)?;
     let mut option = OsString::from("linker=");
     option.push(recording);
     command.arg("-C").arg(option).env(LINKER, real);
