@@ -8,7 +8,7 @@ use cargo_pipelining::freshness::ledger::Entry;
 use cargo_test_support::prelude::*;
 use cargo_test_support::{Project, project, str};
 
-use crate::support::cutoff::{CutoffExt, made, set, workspace};
+use crate::support::cutoff::{CutoffExt, built_workspace, made, set, workspace};
 use crate::support::{ExecsExt, ProjectExt, root};
 
 const BUILD: &str = "build --workspace";
@@ -18,8 +18,7 @@ const NOTHING: &[&str] = &[];
 
 #[cargo_test]
 fn touch_comment_and_revert_build_one_crate() {
-    let p = workspace().build();
-    p.incremental(ALL).run();
+    let p = built_workspace(ALL);
     p.touch("low/src/lib.rs");
     assert_eq!(p.made(ALL), set(&["low lib", "low test"]));
     let text = p.read_file("low/src/lib.rs");
@@ -34,8 +33,7 @@ fn touch_comment_and_revert_build_one_crate() {
 
 #[cargo_test]
 fn metadata_that_changes_rebuilds_everything() {
-    let p = workspace().build();
-    p.incremental(BUILD).run();
+    let p = built_workspace(BUILD);
     let text = p.read_file("low/src/lib.rs");
     p.change_file("low/src/lib.rs", &format!("{text}pub fn more() {{}}\n"));
     assert_eq!(
@@ -52,8 +50,7 @@ fn metadata_that_changes_rebuilds_everything() {
 
 #[cargo_test]
 fn edit_build_and_revert() {
-    let p = workspace().build();
-    p.incremental(BUILD).run();
+    let p = built_workspace(BUILD);
     let text = p.read_file("low/src/lib.rs");
     p.change_file("low/src/lib.rs", &text.replace("{ 1 }", "{ 2 }"));
     p.incremental(BUILD).run();
@@ -81,8 +78,7 @@ fn after_a_run() -> BTreeSet<String> {
 
 #[cargo_test]
 fn build_script_runs_again() {
-    let p = workspace().build();
-    p.incremental(BUILD).run();
+    let p = built_workspace(BUILD);
     p.touch("sys/again");
     assert_eq!(p.made(BUILD), after_a_run());
     assert_eq!(p.made(BUILD), set(NOTHING));
@@ -101,8 +97,7 @@ fn build_script_runs_again() {
 
 #[cargo_test]
 fn changed_c_source_links_again() {
-    let p = workspace().build();
-    p.incremental(BUILD).run();
+    let p = built_workspace(BUILD);
     p.change_file("sys/native.c", "int native(void) { return 20; }\n");
     assert_eq!(p.made(BUILD), after_a_run());
     p.assert_prints(1121);
@@ -111,8 +106,7 @@ fn changed_c_source_links_again() {
 
 #[cargo_test]
 fn remade_macro_is_expanded_again() {
-    let p = workspace().build();
-    p.incremental(BUILD).run();
+    let p = built_workspace(BUILD);
     p.touch("derive/src/lib.rs");
     let above = set(&["middle lib", "top lib", "top bin", "top bin second"]);
     let mut expected = above.clone();
@@ -170,8 +164,7 @@ fn clippy_is_cut_off() {
 
 #[cargo_test]
 fn fresh_tests_run() {
-    let p = workspace().build();
-    p.incremental("test --workspace").run();
+    let p = built_workspace("test --workspace");
     p.touch("low/src/lib.rs");
     p.incremental("test --workspace")
         .with_stdout_contains("test it ... ok")
@@ -267,8 +260,7 @@ fn warnings_and_uplifted_files_come_back() {
 
 #[cargo_test]
 fn entries_are_small() {
-    let p = workspace().build();
-    p.incremental(ALL).run();
+    let p = built_workspace(ALL);
     let entries = entries(&p);
     assert!(entries.len() > 10);
     for entry in entries {

@@ -8,7 +8,7 @@ use cargo_test_support::Project;
 use cargo_test_support::prelude::*;
 
 use crate::support::ProjectExt;
-use crate::support::cutoff::{CutoffExt, made, set_modified, touch, workspace};
+use crate::support::cutoff::{CutoffExt, built_workspace, made, set_modified, touch, workspace};
 
 const BUILD: &str = "build --workspace";
 const MIDDLE: &str = "lib-middle.json";
@@ -17,8 +17,7 @@ const TOP: &str = "bin-top.json";
 /// Builds, casts a doubt, and builds again as if the lowest crate had been edited. Returns true if `unit`
 /// was made again. In any case the result is right, and then nothing is left to do.
 fn is_made_after(unit: &str, doubt: impl FnOnce(&Project)) -> bool {
-    let p = workspace().build();
-    p.incremental(BUILD).run();
+    let p = built_workspace(BUILD);
     doubt(&p);
     touch(&p.root().join("low/src/lib.rs"));
     let made = p.made(BUILD);
@@ -159,8 +158,7 @@ fn replaced_outputs() {
 #[cargo_test]
 fn replaced_dependency() {
     // With an older library, of the same size and time.
-    let p = workspace().build();
-    p.incremental(BUILD).run();
+    let p = built_workspace(BUILD);
     let mut rlibs = outputs(&p, "libsys-");
     rlibs.retain(|path| path.extension().unwrap() == "rlib");
     let rlib = only(rlibs);

@@ -200,29 +200,24 @@ fn linker_cannot_be_started() {
 /// However a linker fails, the message is that of mode `metadata`.
 #[cargo_test]
 fn linker_fails() {
-    let exit = |status| {
+    let exits = [1, 2, 101, 127].map(|status| {
+        let script = format!("#!/bin/sh\necho I do not link >&2\nexit {status}\n");
         let message = format!("error: linking with `./own-cc` failed: exit status: {status}");
-        (
-            format!("#!/bin/sh\necho I do not link >&2\nexit {status}\n"),
-            message,
-        )
-    };
-    let other = |script: &str, message: &str| (script.to_owned(), message.to_owned());
+        (script, message)
+    });
     let not_executable = "Exec format error";
-    for (script, message) in [
-        exit(1),
-        exit(2),
-        exit(101),
-        exit(127),
-        other("#!/bin/sh\nkill -KILL $$\n", "failed: signal: 9 (SIGKILL)"),
+    let others = [
+        ("#!/bin/sh\nkill -KILL $$\n", "failed: signal: 9 (SIGKILL)"),
         // Neither a program nor a script: a shell at worst must not make it look like success.
-        other("\u{7f}ELF\u{1}\n)(\n", not_executable),
+        ("\u{7f}ELF\u{1}\n)(\n", not_executable),
         // A shell runs this in some ways of executing, and not in others.
-        other(
+        (
             "echo ran >>ran-without-interpreter\nexec cc \"$@\"\n",
             not_executable,
         ),
-    ] {
+    ];
+    let others = others.map(|(script, message)| (script.to_owned(), message.to_owned()));
+    for (script, message) in exits.into_iter().chain(others) {
         let p = bin_on_slow().executable("own-cc", &script).build();
         let output = assert_fails(&p, "build", 1, own_cc);
         let count = output.count(&message);

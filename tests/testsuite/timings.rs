@@ -6,7 +6,7 @@ use serde_json::Value;
 use snapbox::str;
 
 use crate::support::ProjectExt;
-use crate::support::cutoff::{CutoffExt, workspace};
+use crate::support::cutoff::{CutoffExt, built_workspace, workspace};
 use crate::support::gated::{GatedExt, bin_on_slow};
 use crate::support::pausing::Build;
 
@@ -148,8 +148,7 @@ fn what_is_paused_and_the_way_to_the_end() {
 /// What turned out to be unchanged is as fresh as what was known to be.
 #[cargo_test]
 fn what_is_unchanged() {
-    let p = workspace().build();
-    p.incremental("build --workspace").run();
+    let p = built_workspace("build --workspace");
     p.touch("low/src/lib.rs");
     p.incremental("build --workspace --timings").run();
     let page = Page::of(&p);

@@ -66,6 +66,13 @@ pub fn workspace() -> ProjectBuilder {
         )
 }
 
+/// The same, after `cargo LINE`.
+pub fn built_workspace(line: &str) -> Project {
+    let p = workspace().build();
+    p.incremental(line).run();
+    p
+}
+
 const SYS_SCRIPT: &str = r#"
     library(&out(), "native");
     std::fs::write(out() + "/generated.rs", "pub const GENERATED: i32 = 100;").unwrap();
