@@ -16,7 +16,7 @@ pub struct Args {
     /// Stop after the first N patches; 0 is the release itself
     #[arg(long, value_name = "N")]
     upto: Option<usize>,
-    /// Throw away local commits and changes in the assembled tree
+    /// Throw away local commits and changes in the assembled tree, and replace trees that are damaged
     #[arg(long)]
     force: bool,
 }
@@ -41,11 +41,24 @@ pub fn run(project: &Project, args: &Args) -> Result<()> {
         ),
         State::Foreign => bail!("{}", foreign(project, &tree)),
     }
+    if args.force {
+        remove_foreign(project, Variant::Stock)?;
+        remove_foreign(project, Variant::Prefix)?;
+    }
     bring(project, &tree, &patches, number)?;
     if number < patches.len() {
         status!("Assembled", "{place} ({number} of {all})");
     } else {
         status!("Assembled", "{place} ({all})");
+    }
+    Ok(())
+}
+
+fn remove_foreign(project: &Project, variant: Variant) -> Result<()> {
+    let _lock = Lock::exclusive(project, variant)?;
+    let tree = Tree::new(&project.tree(variant))?;
+    if let State::Foreign = tree.state()? {
+        fs::remove_dir_all(tree.dir())?;
     }
     Ok(())
 }
