@@ -29,6 +29,7 @@
 //! | [`permit`], [`process`] | how a parked job gets its permit, how a compiler is run |
 //! | [`descriptors`], [`memory`] | how many files this process may open, how much memory is available |
 
+mod archive;
 pub mod config;
 pub mod descriptors;
 pub mod freshness;
