@@ -243,6 +243,19 @@ mod tests {
     }
 
     #[test]
+    fn file_as_search_path_counts() {
+        let dir = tempfile::tempdir().unwrap();
+        let file = dir.path().join("libfoo.rlib");
+        let digest = |text: &str| {
+            std::fs::write(&file, text).unwrap();
+            let mut inputs = Inputs::new([file.clone()]);
+            inputs.add_search_path("libfoo.rlib", dir.path());
+            inputs.digest(NO_MACROS, true, Time::MAX)
+        };
+        assert_ne!(digest("one"), digest("other"));
+    }
+
+    #[test]
     fn programs_count() {
         let dir = tempfile::tempdir().unwrap();
         let program = dir.path().join("program");

@@ -121,19 +121,17 @@ impl Entry {
     ///
     /// What `fill` fails with, or if the file cannot be replaced. Then it stays as it is.
     pub fn write(path: &Path, fill: impl FnOnce() -> io::Result<Self>) -> io::Result<Self> {
-        let invoked = fs::metadata(path)?.modified()?;
+        let replaced = fs::metadata(path)?;
         let dir = path.parent().unwrap_or(Path::new(""));
-        // Other users may read it, unlike a `NamedTempFile`.
-        let mut file = tempfile::Builder::new()
-            .prefix("invoked.timestamp.")
-            .make_in(dir, |path| fs::File::create_new(path))?;
+        let mut file = tempfile::NamedTempFile::with_prefix_in("invoked.timestamp.", dir)?;
         let now = Stamp::from(&file.as_file().metadata()?).last();
         let entry = Entry {
             hashed_at: now,
             ..fill()?
         };
         file.write_all(entry.to_text()?.as_bytes())?;
-        file.as_file().set_modified(invoked)?;
+        file.as_file().set_permissions(replaced.permissions())?;
+        file.as_file().set_modified(replaced.modified()?)?;
         file.persist(path)?;
         Ok(entry)
     }

@@ -9,7 +9,7 @@ use std::ffi::OsString;
 use std::fs::{self, Metadata};
 use std::io;
 use std::path::{Path, PathBuf};
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::{SystemTime, UNIX_EPOCH};
 
 use serde::{Deserialize, Serialize};
 use walkdir::{DirEntry, WalkDir};
@@ -90,7 +90,8 @@ pub fn of_files(paths: impl IntoIterator<Item = PathBuf>) -> Stamps {
 pub fn of_entries(dir: &Path) -> Stamps {
     match fs::read_dir(dir) {
         Ok(entries) => of_files(entries.flatten().map(|entry| entry.path())),
-        Err(_) => Stamps::from([(dir.to_owned(), None)]),
+        // Missing, or a file, which may be an input by itself.
+        Err(_) => of_files([dir.to_owned()]),
     }
 }
 
@@ -138,10 +139,13 @@ pub fn environment(set: &BTreeMap<String, OsString>) -> Digest {
     Digest::of_value(&(variables, set))
 }
 
-/// Times before 1970 count as unknown.
 fn nanoseconds(time: SystemTime) -> Time {
-    let since = time.duration_since(UNIX_EPOCH).unwrap_or(Duration::MAX);
-    since.as_nanos().try_into().unwrap_or(Time::MAX)
+    match time.duration_since(UNIX_EPOCH) {
+        Ok(after) => after.as_nanos().try_into().unwrap_or(Time::MAX),
+        Err(before) => (before.duration().as_nanos())
+            .try_into()
+            .map_or(Time::MIN, |ns: i64| -ns),
+    }
 }
 
 #[cfg(test)]
