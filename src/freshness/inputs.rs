@@ -25,7 +25,7 @@ pub struct Inputs {
 }
 
 impl Inputs {
-    /// Begins with the files that dep-info lists.
+    /// Creates inputs from the files that dep-info lists.
     pub fn new(files: impl IntoIterator<Item = PathBuf>) -> Self {
         Inputs {
             files: files.into_iter().collect(),
@@ -180,7 +180,7 @@ mod tests {
     }
 
     #[test]
-    fn flags_that_name_files_for_the_linker() {
+    fn flags_with_files_for_the_linker() {
         for (flags, is_unknown) in [
             (&["-C", "link-arg=-Tmemory.x"][..], true),
             (&["-Clink-arg=foo.o"], true),
@@ -227,7 +227,7 @@ mod tests {
     }
 
     #[test]
-    fn files_that_are_too_young_prove_nothing() {
+    fn young_files_prove_nothing() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("libfoo.a");
         std::fs::write(&path, "").unwrap();

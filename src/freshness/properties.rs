@@ -321,7 +321,7 @@ fn running_unit_shows_nothing() {
 }
 
 #[test]
-fn metadata_must_not_change_after_its_announcement() {
+fn announced_metadata_must_not_change() {
     let (world, _) = two();
     let products = world.products(|_| {});
     products[0].expect_rebuild();
@@ -337,7 +337,7 @@ fn metadata_must_not_change_after_its_announcement() {
 }
 
 #[test]
-fn entry_is_about_one_invocation_fingerprint_and_compiler() {
+fn entry_is_about_one_invocation() {
     let (world, _) = two();
     let last = || world.products(|_| {}).pop().unwrap();
     assert!(last().recorded(FINGERPRINT).is_some());
@@ -354,7 +354,7 @@ fn entry_is_about_one_invocation_fingerprint_and_compiler() {
 }
 
 #[test]
-fn outputs_must_be_as_they_were_made() {
+fn changed_outputs_are_noticed() {
     let (world, known) = two();
     let verdict = || compare(&world.products(|_| {})[1], &known);
     assert_eq!(verdict(), Verdict::Unchanged);
@@ -409,7 +409,7 @@ fn replaced_macro_is_another_program() {
 }
 
 #[test]
-fn times_are_raised_to_no_time_in_the_future() {
+fn times_stay_out_of_the_future() {
     let (world, _) = two();
     let set = |unit, file, seconds: i64| {
         let offset = Duration::from_secs(seconds.unsigned_abs());

@@ -16,8 +16,7 @@ use walkdir::{DirEntry, WalkDir};
 
 use super::Digest;
 
-/// Files of a package that are looked at each time that one of its crates is compiled and can expand
-/// procedural macros.
+/// The limit of files in a package: a compilation that can expand procedural macros looks at all of them.
 const MAX_FILES: usize = 10_000;
 
 /// Nanoseconds since 1970.
@@ -38,7 +37,7 @@ pub struct Stamp {
 }
 
 impl Stamp {
-    /// Follows symbolic links.
+    /// Returns the stamp of a file, following symbolic links.
     ///
     /// # Errors
     ///
@@ -47,7 +46,7 @@ impl Stamp {
         fs::metadata(path).map(|metadata| Stamp::from(&metadata))
     }
 
-    /// The later of the two times.
+    /// Returns the later of the two times.
     pub fn last(self) -> Time {
         self.modified.max(self.changed)
     }
@@ -178,7 +177,7 @@ mod tests {
     }
 
     #[test]
-    fn packages_below_and_build_directories_do_not_count() {
+    fn nested_packages_and_builds_are_ignored() {
         let dir = tempfile::tempdir().unwrap();
         let at = |name: &str| dir.path().join(name);
         write(at("Cargo.toml"), "").unwrap();
@@ -205,7 +204,7 @@ mod tests {
 
     #[cfg(unix)]
     #[test]
-    fn dead_and_circular_links_count_as_missing() {
+    fn broken_links_count_as_missing() {
         use std::os::unix::fs::symlink;
         let dir = tempfile::tempdir().unwrap();
         let before = package(dir.path());
@@ -243,7 +242,7 @@ mod tests {
 
     #[cfg(unix)]
     #[test]
-    fn same_size_and_time_is_another_stamp() {
+    fn replaced_file_has_another_stamp() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("file");
         write(&path, "one").unwrap();
