@@ -5,6 +5,7 @@
 //! in the replacement `cargo`, whose patches (`patches/`) only call it.
 //! `ARCHITECTURE.md` has the picture.
 
+mod archive;
 pub mod config;
 pub mod descriptors;
 pub mod freshness;

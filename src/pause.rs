@@ -113,6 +113,7 @@ impl Handle {
         };
         read(format!("/proc/{id}/{name}").as_ref()).ok()
     }
+
     /// Makes `child` the process of the job until the guard is dropped, which has to happen before it is
     /// waited for. Dropping it continues the process.
     pub(crate) fn attach(&self, child: &Child) -> Attached<'_> {
