@@ -12,11 +12,8 @@ const HEADER_LEN: usize = 60;
 const MAX_SIZE: u64 = 9_999_999_999;
 
 /// Returns the names of all members and where their contents are, without reading these. Names of members
-/// that archivers derive from the others begin with `/`.
-///
-/// # Errors
-///
-/// If the file cannot be read. `InvalidData` or `UnexpectedEof` if it is no archive or incomplete.
+/// that archivers derive from the others begin with `/`. The error is `InvalidData` or `UnexpectedEof` if it
+/// is no archive or incomplete.
 pub(crate) fn members(file: &mut (impl Read + Seek)) -> io::Result<Vec<(String, Range<u64>)>> {
     let len = file.seek(SeekFrom::End(0))?;
     file.rewind()?;
@@ -71,11 +68,8 @@ fn full_name<'a>(name: &'a str, long_names: &'a str) -> Option<&'a str> {
     (!name.starts_with('/')).then_some(name)
 }
 
-/// Appends a member as `ar` does with `D` (deterministic). `name` has at most 15 bytes.
-///
-/// # Errors
-///
-/// If `content` cannot be read, is not of this size, or has 10 GB or more; if writing fails.
+/// Appends a member as `ar` does with `D` (deterministic). `name` has at most 15 bytes. It is an error if
+/// `content` is not of this size, or has 10 GB or more.
 pub(crate) fn write_member(
     archive: &mut impl Write,
     name: &str,

@@ -1,18 +1,8 @@
 //! Stops a compiler that runs, and continues it. Linux only.
 //!
 //! Codegen of a rustc that has written its metadata may have a lower priority than what waits for a slot.
-//! The queue then stops it (SIGSTOP), gives its slot to another job, and continues it (SIGCONT) later:
-//!
-//! ```text
-//!  rustc                    thread of the job            thread of the queue
-//!    │ ◀──── spawn ───────── exec()                          │
-//!    ├─ metadata is written ──▶├─── Event::Metadata ────────▶│ Handle::pause
-//!    ■ ◀─────────────────────────────────── SIGSTOP ─────────┤
-//!    ■                         │ reads the pipes             │ …
-//!    │ ◀─────────────────────────────────── SIGCONT ─────────┤ Handle::resume
-//!    └─ exits ────────────────▶│ no signals from here on
-//!                              │ wait
-//! ```
+//! The queue then stops it (SIGSTOP), gives its slot to another job, and continues it (SIGCONT) later. The
+//! thread of its job meanwhile reads its pipes.
 //!
 //! # Who is signalled
 //!

@@ -14,10 +14,6 @@ pub struct Digest(pub(super) blake3::Hash);
 
 impl Digest {
     /// Hashes the content of a file. Reads all of it.
-    ///
-    /// # Errors
-    ///
-    /// If the file cannot be read.
     pub fn of_file(path: &Path) -> io::Result<Self> {
         Digest::of_reader(File::open(path)?)
     }

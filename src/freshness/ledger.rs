@@ -72,10 +72,6 @@ impl Output {
 
 impl Entry {
     /// Creates an entry about a new invocation, whose timestamp is at `path`, from the outputs as they are.
-    ///
-    /// # Errors
-    ///
-    /// If one cannot be read.
     pub(super) fn new(path: &Path, compiler: u64, outputs: &[PathBuf]) -> io::Result<Self> {
         let now = std::time::SystemTime::now();
         let outputs = outputs.iter().map(|path| Output::of(path));

@@ -25,9 +25,8 @@
 //!   run                  ▲                                 and the run of the script of sys
 //! ```
 //!
-//! As in a Merkle tree, the digest of a unit combines those of its own outputs and of its dependencies, in
-//! whatever order. A macro, and the run of a build script, has its
-//! [invocation](ledger::Entry::invocation) in place of its outputs.
+//! As in a Merkle tree, the digest of a unit combines those of its own outputs and of its dependencies.
+//! A macro, and the run of a build script, has its [invocation](ledger::Entry::invocation) in place of outputs.
 //!
 //! What is read beside libraries ([`Inputs`]) has to be untouched, which [stamps](stamp) prove:
 //!

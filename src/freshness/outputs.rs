@@ -81,7 +81,6 @@ pub struct UnitOutputs {
     metadata: OnceLock<Digest>,
     /// Of all its own outputs.
     all: OnceLock<Digest>,
-    compiled: OnceLock<Digest>,
     linked: OnceLock<Digest>,
     metadata_below: OnceLock<Digest>,
 }
@@ -101,7 +100,6 @@ impl UnitOutputs {
             earlier_read: Once::new(),
             metadata: OnceLock::new(),
             all: OnceLock::new(),
-            compiled: OnceLock::new(),
             linked: OnceLock::new(),
             metadata_below: OnceLock::new(),
         })
@@ -128,11 +126,7 @@ impl UnitOutputs {
     }
 
     /// Digests the outputs, which are complete, for dependents and the ledger entry. Without `inputs` the
-    /// unit is rebuilt whenever it is dirty.
-    ///
-    /// # Errors
-    ///
-    /// If something cannot be read or written. Then dependents are rebuilt, and there is no entry.
+    /// unit is rebuilt whenever it is dirty. After an error dependents are rebuilt, and there is no entry.
     pub fn made(&self, fingerprint: u64, inputs: Option<&Inputs>) -> io::Result<Entry> {
         let invoked = Stamp::of(&self.files.invoked)?.modified;
         Entry::write(&self.files.invoked, || {
@@ -203,11 +197,8 @@ impl UnitOutputs {
     }
 
     /// Makes the digests of an [unchanged](Verdict::Unchanged) unit available to dependents, and writes its
-    /// entry for the next build, after `fingerprint` was written and times were raised.
-    ///
-    /// # Errors
-    ///
-    /// If something cannot be read or written. Then there is no entry about this fingerprint.
+    /// entry for the next build, after `fingerprint` was written and times were raised. After an error there
+    /// is no entry about this fingerprint.
     pub fn mark_fresh(&self, recorded: &Entry, fingerprint: u64) -> io::Result<Entry> {
         self.publish(recorded);
         Entry::write(&self.files.invoked, || {
@@ -240,7 +231,7 @@ impl UnitOutputs {
 
     /// Returns what rustc reads of dependencies when it compiles.
     fn compiled(&self) -> Option<Digest> {
-        self.sum(&self.compiled, |edge| {
+        self.sum(&OnceLock::new(), |edge| {
             let has_metadata = edge.outputs.files.metadata.is_some();
             let only_metadata = edge.only_metadata || self.files.is_linked && has_metadata;
             edge.outputs.shown(only_metadata, Self::metadata_below)

@@ -30,10 +30,6 @@ const OBJECT_NAMES: &str = "lib.rmeta-link";
 const OBJECT: &str = ".rcgu.o";
 
 /// Returns the digest of an output, and whether it is a library that has native code in it.
-///
-/// # Errors
-///
-/// If the file cannot be read.
 pub fn digest(path: &Path) -> io::Result<(Digest, bool)> {
     if path.extension().is_none_or(|it| it != "rlib") {
         return Ok((Digest::of_file(path)?, false));

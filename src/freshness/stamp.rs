@@ -38,10 +38,6 @@ pub struct Stamp {
 
 impl Stamp {
     /// Returns the stamp of a file, following symbolic links.
-    ///
-    /// # Errors
-    ///
-    /// If there is no such file.
     pub fn of(path: &Path) -> io::Result<Self> {
         fs::metadata(path).map(|metadata| Stamp::from(&metadata))
     }

@@ -71,11 +71,7 @@ fn is_hollow(path: &Path) -> bool {
 }
 
 /// Returns whether an archive has the member that marks hollow rlibs, for example because rustc has copied
-/// it from one.
-///
-/// # Errors
-///
-/// If it cannot be read, or is no archive.
+/// it from one. It is an error if it is no archive.
 pub(super) fn has_mark(path: &Path) -> io::Result<bool> {
     let members = archive::members(&mut File::open(path)?)?;
     Ok(members.iter().any(|(name, _)| name == MARK))
