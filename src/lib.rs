@@ -1,10 +1,10 @@
 //! The engine of pipelined-cargo.
 //!
-//! It decides which job runs next, what a running job has produced so far, and which message goes first.
-//! It is generic over the unit, so the same code runs under unit tests, property tests, in simulations and
-//! in the replacement `cargo`, whose patches (`patches/`) only call it.
-//! `ARCHITECTURE.md` has the picture.
+//! It decides which job runs next and what is up to date. It is generic over the unit, so the same code runs
+//! under unit tests, property tests, in simulations and in the replacement `cargo`, whose patches
+//! (`patches/`) only call it. `ARCHITECTURE.md` has the picture.
 
+mod archive;
 pub mod config;
 pub mod descriptors;
 pub mod freshness;

@@ -1,18 +1,8 @@
 //! Stops a compiler that runs, and continues it. Linux only.
 //!
 //! Codegen of a rustc that has written its metadata may have a lower priority than what waits for a slot.
-//! The queue then stops it (SIGSTOP), gives its slot to another job, and continues it (SIGCONT) later:
-//!
-//! ```text
-//!  rustc                    thread of the job            thread of the queue
-//!    │ ◀──── spawn ───────── exec()                          │
-//!    ├─ metadata is written ──▶├─── Event::Metadata ────────▶│ Handle::pause
-//!    ■ ◀─────────────────────────────────── SIGSTOP ─────────┤
-//!    ■                         │ reads the pipes             │ …
-//!    │ ◀─────────────────────────────────── SIGCONT ─────────┤ Handle::resume
-//!    └─ exits ────────────────▶│ no signals from here on
-//!                              │ wait
-//! ```
+//! The queue then stops it (SIGSTOP), gives its slot to another job, and continues it (SIGCONT) later. The
+//! thread of its job meanwhile reads its pipes.
 //!
 //! # Who is signalled
 //!
@@ -113,6 +103,7 @@ impl Handle {
         };
         read(format!("/proc/{id}/{name}").as_ref()).ok()
     }
+
     /// Makes `child` the process of the job until the guard is dropped, which has to happen before it is
     /// waited for. Dropping it continues the process.
     pub(crate) fn attach(&self, child: &Child) -> Attached<'_> {

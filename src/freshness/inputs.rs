@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use cargo_util::paths;
 
 use super::Digest;
-use super::stamp::{self, Stamps, Time};
+use super::stamp::{self, Time};
 
 /// The inputs of one compiler, as its dep-info, its flags and the build scripts below it name them.
 #[derive(Clone, Debug, Default)]
@@ -16,7 +16,7 @@ pub struct Inputs {
     linkers: Vec<PathBuf>,
     /// Where rustc and the linker look for native libraries.
     native_dirs: BTreeSet<PathBuf>,
-    /// Whether Rust libraries may be in one of these directories, too.
+    /// Whether rustc may find Rust libraries in one of these directories.
     has_crate_dirs: bool,
     /// Whether the linker is given files whose names are not known here.
     has_unknown_files: bool,
@@ -25,7 +25,7 @@ pub struct Inputs {
 }
 
 impl Inputs {
-    /// Begins with the files that dep-info lists.
+    /// Creates inputs from the files that dep-info lists.
     pub fn new(files: impl IntoIterator<Item = PathBuf>) -> Self {
         Inputs {
             files: files.into_iter().collect(),
@@ -38,7 +38,7 @@ impl Inputs {
         self.variables.insert(name.to_owned(), value.to_owned());
     }
 
-    /// Adds the compiler or a program that is run around it, a path or a name. An empty one is none.
+    /// Adds the compiler or a wrapper, a path or a name. An empty one is none.
     pub fn add_compiler(&mut self, program: &Path, cwd: &Path) {
         if !program.as_os_str().is_empty() {
             self.files.push(executable(program, cwd));
@@ -50,130 +50,93 @@ impl Inputs {
         self.linkers.push(executable(program, cwd));
     }
 
-    /// Adds what `-L` is followed by, `KIND=PATH` or `PATH`, relative to `cwd`. See `SearchPath` in
-    /// rustc's `compiler/rustc_session/src/search_paths.rs`.
+    /// Adds the value of `-L`, `KIND=PATH` or `PATH`, relative to `cwd`. See `SearchPath` in rustc's
+    /// `compiler/rustc_session/src/search_paths.rs`.
     pub fn add_search_path(&mut self, value: &str, cwd: &Path) {
-        let (kind, path) = match value.split_once('=') {
-            Some((kind @ ("native" | "dependency" | "crate" | "framework" | "all"), path)) => {
-                (kind, path)
-            }
-            _ => ("all", value),
-        };
-        match kind {
-            "native" => {}
-            // A framework is a directory of its own.
-            "framework" => self.has_unknown_files = true,
-            _ => self.has_crate_dirs = true,
-        }
+        let kinds = ["native", "framework", "dependency", "crate", "all"];
+        let (kind, path) = (value.split_once('='))
+            .filter(|(kind, _)| kinds.contains(kind))
+            .unwrap_or(("all", value));
+        // A framework is a directory of its own.
+        self.has_unknown_files |= kind == "framework";
+        self.has_crate_dirs |= !kinds[..2].contains(&kind);
         self.native_dirs.insert(cwd.join(path));
     }
 
-    /// Adds what `-l` is followed by. A name stands for files in the search path.
+    /// Adds the value of `-l`. A name stands for files in the search path.
     pub fn add_native_library(&mut self, value: &str) {
         self.has_unknown_files |= value.contains(['/', '\\']);
     }
 
-    /// Adds an argument of the linker. It may name a file or a script, unless it picks the linker.
+    /// Adds an argument of the linker, which may name a file or a script.
     pub fn add_linker_argument(&mut self, argument: &str) {
         self.has_unknown_files |= !argument.starts_with("-fuse-ld=");
     }
 
     /// Adds flags of rustc.
     pub fn add_flags(&mut self, flags: impl IntoIterator<Item = impl AsRef<str>>, cwd: &Path) {
-        let mut option: Option<String> = None;
-        for flag in flags {
-            let flag = flag.as_ref();
+        let flags: Vec<_> = flags.into_iter().collect();
+        let mut flags = flags.iter().map(AsRef::as_ref);
+        for flag in flags.clone() {
             // `--extern name=PATH`, `-Cprofile-use=PATH`, `@PATH` and whatever else there is.
             let value = flag.rsplit(['=', '@']).next().unwrap_or(flag);
             let path = cwd.join(value);
             if value.contains(['/', '\\']) && path.is_file() {
                 self.files.push(path);
             }
-            let (name, value) = match option.take() {
-                Some(name) => (name, flag),
-                None => match flag {
-                    "-L" | "-l" | "-C" | "-Z" => {
-                        option = Some(flag.to_owned());
-                        continue;
-                    }
-                    "--codegen" => {
-                        option = Some("-C".to_owned());
-                        continue;
-                    }
-                    _ => match flag.get(..2) {
-                        Some(name @ ("-L" | "-l" | "-C" | "-Z")) => (name.to_owned(), &flag[2..]),
-                        _ => match flag.strip_prefix("--codegen=") {
-                            Some(value) => ("-C".to_owned(), value),
-                            None => continue,
-                        },
-                    },
-                },
+        }
+        while let Some(flag) = flags.next() {
+            let (name, value) = match flag.strip_prefix("--codegen") {
+                Some(value) => ("-C", value.strip_prefix('=').unwrap_or(value)),
+                None => flag.split_at_checked(2).unwrap_or_default(),
             };
-            match name.as_str() {
-                "-L" => self.add_search_path(value, cwd),
-                "-l" => self.add_native_library(value),
-                "-C" => match value.split_once('=') {
-                    Some(("link-arg", argument)) => self.add_linker_argument(argument),
-                    Some(("link-args", _)) => self.has_unknown_files = true,
-                    Some(("linker", program)) => self.add_linker(program.as_ref(), cwd),
-                    _ => {}
-                },
-                _ => self.has_unknown_files |= value.contains("link-arg"),
+            let value = match (name, value) {
+                ("-L" | "-l" | "-C" | "-Z", "") => flags.next().unwrap_or_default(),
+                _ => value,
+            };
+            match (name, value.split_once('=')) {
+                ("-L", _) => self.add_search_path(value, cwd),
+                ("-l", _) => self.add_native_library(value),
+                ("-C", Some(("link-arg", argument))) => self.add_linker_argument(argument),
+                ("-C", Some(("link-args", _))) => self.has_unknown_files = true,
+                ("-C", Some(("linker", program))) => self.add_linker(program.as_ref(), cwd),
+                ("-Z", _) => self.has_unknown_files |= value.contains("link-arg"),
+                _ => {}
             }
         }
     }
 
-    /// The files of dep-info and, of a unit that can expand procedural macros, those of these packages
-    /// and the environment. `None` if one of the files was changed at `before` or later, or cannot be
-    /// read.
-    pub(super) fn compiled<'a>(
+    /// Returns a digest of the files that rustc reads. With procedural macros also of those of `packages`,
+    /// with native libraries also of the linker and the files in the search path, and with either also of
+    /// the environment. `None` if not all files are known, or one was changed at `before` or later.
+    pub(super) fn digest<'a>(
         &self,
         packages: Option<impl IntoIterator<Item = &'a PathBuf>>,
+        reads_native: bool,
         before: Time,
     ) -> Option<Digest> {
-        let mut stamps = Stamps::default();
-        for file in &self.files {
-            stamps.add(file.clone());
+        let reads_native = reads_native || self.has_crate_dirs;
+        let environment =
+            (packages.is_some() || reads_native).then(|| stamp::environment(&self.variables));
+        let mut stamps = stamp::of_files(self.files.iter().cloned());
+        for root in packages.into_iter().flatten() {
+            stamps.extend(stamp::of_package(root)?);
         }
-        let mut environment = None;
-        if let Some(packages) = packages {
-            if !packages.into_iter().all(|root| stamps.add_package(root)) {
+        if reads_native {
+            if self.has_unknown_files {
                 return None;
             }
-            environment = Some(stamp::environment(&self.variables));
+            stamps.extend(stamp::of_files(self.linkers.iter().cloned()));
+            for dir in &self.native_dirs {
+                stamps.extend(stamp::of_entries(dir));
+            }
         }
-        let files = (stamps.last() < before).then(|| stamps.digest())?;
-        Some(Digest::chain(
-            "inputs",
-            [files].into_iter().chain(environment),
-        ))
-    }
-
-    /// The linker, its environment, and the files in which native libraries are looked for. `None` if
-    /// one of them was changed at `before` or later, or not all are known.
-    pub(super) fn native(&self, before: Time) -> Option<Digest> {
-        if self.has_unknown_files {
-            return None;
-        }
-        let mut stamps = Stamps::default();
-        for linker in &self.linkers {
-            stamps.add(linker.clone());
-        }
-        for dir in &self.native_dirs {
-            stamps.add_entries(dir);
-        }
-        let files = (stamps.last() < before).then(|| stamps.digest())?;
-        let environment = stamp::environment(&self.variables);
-        Some(Digest::chain("native", [files, environment]))
-    }
-
-    /// Whether rustc itself may read from the search path, although it links nothing.
-    pub(super) fn has_crate_dirs(&self) -> bool {
-        self.has_crate_dirs
+        let files = stamp::digest(&stamps, before)?;
+        Some(Digest::of_value(&(files, environment)))
     }
 }
 
-/// Where a program is. One that is not found counts as missing.
+/// Returns the path of a program. One that is not found counts as missing.
 fn executable(program: &Path, cwd: &Path) -> PathBuf {
     let found = paths::resolve_executable(program);
     cwd.join(found.as_deref().unwrap_or(program))
@@ -217,7 +180,7 @@ mod tests {
     }
 
     #[test]
-    fn flags_that_name_files_for_the_linker() {
+    fn flags_with_files_for_the_linker() {
         for (flags, is_unknown) in [
             (&["-C", "link-arg=-Tmemory.x"][..], true),
             (&["-Clink-arg=foo.o"], true),
@@ -264,7 +227,7 @@ mod tests {
     }
 
     #[test]
-    fn files_that_are_too_young_prove_nothing() {
+    fn young_files_prove_nothing() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("libfoo.a");
         std::fs::write(&path, "").unwrap();
@@ -272,11 +235,24 @@ mod tests {
         let mut inputs = Inputs::new([path]);
         inputs.add_search_path("native=.", dir.path());
         for (before, is_known) in [(written - 1, false), (written, false), (written + 1, true)] {
-            assert_eq!(inputs.native(before).is_some(), is_known);
-            assert_eq!(inputs.compiled(NO_MACROS, before).is_some(), is_known);
+            assert_eq!(inputs.digest(NO_MACROS, true, before).is_some(), is_known);
+            assert_eq!(inputs.digest(NO_MACROS, false, before).is_some(), is_known);
         }
         inputs.add_linker_argument("-Tmemory.x");
-        assert_eq!(inputs.native(Time::MAX), None);
+        assert_eq!(inputs.digest(NO_MACROS, true, Time::MAX), None);
+    }
+
+    #[test]
+    fn file_as_search_path_counts() {
+        let dir = tempfile::tempdir().unwrap();
+        let file = dir.path().join("libfoo.rlib");
+        let digest = |text: &str| {
+            std::fs::write(&file, text).unwrap();
+            let mut inputs = Inputs::new([file.clone()]);
+            inputs.add_search_path("libfoo.rlib", dir.path());
+            inputs.digest(NO_MACROS, true, Time::MAX)
+        };
+        assert_ne!(digest("one"), digest("other"));
     }
 
     #[test]
@@ -291,8 +267,8 @@ mod tests {
             let mut linker = Inputs::default();
             linker.add_flags(["-Clinker=./program"], dir.path());
             (
-                compiler.compiled(NO_MACROS, Time::MAX),
-                linker.native(Time::MAX),
+                compiler.digest(NO_MACROS, false, Time::MAX),
+                linker.digest(NO_MACROS, true, Time::MAX),
             )
         };
         let before = digests("one");
@@ -305,8 +281,8 @@ mod tests {
     fn macros_read_variables() {
         let mut inputs = Inputs::default();
         let digests = |inputs: &Inputs| {
-            let with_macros = inputs.compiled(Some([]), Time::MAX);
-            (with_macros, inputs.compiled(NO_MACROS, Time::MAX))
+            let with_macros = inputs.digest(Some([]), false, Time::MAX);
+            (with_macros, inputs.digest(NO_MACROS, false, Time::MAX))
         };
         let before = digests(&inputs);
         inputs.add_variable("NAME", "value".as_ref());

@@ -1,61 +1,50 @@
 //! Ledger entries: the inputs of a unit, and its outputs.
 //!
-//! The entry of a unit is in the file `invoked.timestamp` that Cargo writes when it starts a compiler
-//! or a build script, to have a time of the file system's clock. Cargo reads only that time, which
-//! stays. Whichever cargo starts the compiler again writes the file anew, so an entry is always about
-//! the last invocation:
+//! An entry is in the file `invoked.timestamp` that Cargo writes when it starts a compiler or a build
+//! script, to have a time of the file system's clock. Cargo reads only that time, which stays. Whichever
+//! cargo starts the compiler again overwrites the file, so an entry is always about the last invocation:
 //!
 //! ```text
 //! This file has an mtime of when this was started.
-//! 5f0e…            the digest of the next line
-//! {"version":2,…}  the entry
+//! 5f0e…               the digest of the format's version and the next line
+//! {"invocation":"…}   the entry, some 800 bytes for a library
 //! ```
 //!
-//! Some 800 bytes for a library. A file that differs from this in any way holds no entry.
+//! A file that differs from this in any way holds no entry.
 
 use std::fs;
 use std::io::{self, Write};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
-use super::Digest;
 use super::stamp::{Stamp, Time};
+use super::{Digest, rlib};
 
 /// What `cargo_util::paths::set_invocation_time` writes.
 const HEADER: &str = "This file has an mtime of when this was started.";
-const VERSION: u32 = 2;
+const VERSION: u32 = 3;
 
-/// What is recorded about one unit.
+/// What is recorded about one unit. What is not known for sure is `None`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Entry {
-    pub(super) version: u32,
     /// Differs from that of any other invocation.
     pub invocation: Digest,
     /// A hash of the versions of rustc and cargo.
     pub compiler: u64,
     /// The hash of the fingerprint that Cargo wrote with it.
     pub fingerprint: u64,
-    /// What the unit read. `None` for what another cargo has made.
-    pub read: Option<Read>,
+    /// What rustc read of dependencies when it compiled the unit.
+    pub compiled: Option<Digest>,
+    /// What the linker read of dependencies. `None` also if the unit is not linked.
+    pub linked: Option<Digest>,
+    /// Stamps of all other files that were read.
+    pub inputs: Option<Digest>,
     /// The outputs, in Cargo's order.
     pub outputs: Vec<Output>,
     /// The time of the file system's clock before the outputs were hashed.
     pub hashed_at: Time,
-}
-
-/// Digests of what a unit read. See the [module's documentation](super).
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Read {
-    /// What rustc read of dependencies when it compiled.
-    pub compiled: Digest,
-    /// What the linker read of dependencies, if the unit is linked.
-    pub linked: Option<Digest>,
-    /// Stamps of all other files that rustc read. `None` if that is not known for sure.
-    pub inputs: Option<Digest>,
-    /// Stamps of native libraries. `None` if that is not known for sure, or none are read.
-    pub native: Option<Digest>,
 }
 
 /// An output when it was hashed.
@@ -63,71 +52,72 @@ pub struct Read {
 pub struct Output {
     /// Of the content.
     pub digest: Digest,
-    /// Whether it is a library that native code was bundled into.
+    /// True if native code was bundled into the library.
     pub has_native_code: bool,
-    /// From before it was read.
+    /// From before the file was read.
     pub stamp: Stamp,
 }
 
 impl Output {
-    /// Reads a file.
-    ///
-    /// # Errors
-    ///
-    /// If it cannot be read.
-    pub fn of(path: &Path) -> io::Result<Self> {
+    fn of(path: &Path) -> io::Result<Self> {
         let stamp = Stamp::of(path)?;
-        let (digest, has_native_code) = super::archive::digest(path)?;
+        let (digest, has_native_code) = rlib::digest(path)?;
         Ok(Output {
             digest,
             has_native_code,
             stamp,
         })
     }
-
-    /// The output at `path` now, where this was its state at `hashed_at`. Reads the file unless its
-    /// stamp proves that it is still the same.
-    ///
-    /// # Errors
-    ///
-    /// If the file cannot be read.
-    pub fn refreshed(self, path: &Path, hashed_at: Time) -> io::Result<Self> {
-        if self.stamp.last() < hashed_at && Stamp::of(path)? == self.stamp {
-            Ok(self)
-        } else {
-            Output::of(path)
-        }
-    }
 }
 
 impl Entry {
-    /// An entry without outputs about a new invocation, whose timestamp is at `path`.
-    pub fn new(path: &Path) -> Self {
+    /// Creates an entry about a new invocation, whose timestamp is at `path`, from the outputs as they are.
+    pub(super) fn new(path: &Path, compiler: u64, outputs: &[PathBuf]) -> io::Result<Self> {
         let now = std::time::SystemTime::now();
-        Entry {
-            version: VERSION,
+        let outputs = outputs.iter().map(|path| Output::of(path));
+        Ok(Entry {
             invocation: Digest::of_value(&(path, now, std::process::id())),
-            compiler: 0,
+            compiler,
             fingerprint: 0,
-            read: None,
-            outputs: Vec::new(),
+            compiled: None,
+            linked: None,
+            inputs: None,
+            outputs: outputs.collect::<io::Result<_>>()?,
             hashed_at: Time::MIN,
-        }
+        })
     }
 
-    /// Reads the entry in the timestamp at `path`. `None` if there is none about the last invocation.
+    /// Reads the entry of the last invocation from the timestamp at `path`.
     pub fn read(path: &Path) -> Option<Self> {
         Entry::parse(&fs::read_to_string(path).ok()?)
     }
 
-    /// Puts the entry that `fill` makes into the timestamp at `path`, which keeps its time. Outputs are to
-    /// be hashed in `fill`: [`hashed_at`](Self::hashed_at) is the time just before it.
+    /// Returns the entry with its outputs as they are now. Reads a file unless its stamp proves that it is
+    /// the same. `None` if one cannot be read or is not the same although it has to be.
+    pub(super) fn refreshed(mut self, paths: &[PathBuf], must_be_same: bool) -> Option<Self> {
+        if paths.len() != self.outputs.len() {
+            return None;
+        }
+        for (path, output) in std::iter::zip(paths, &mut self.outputs) {
+            let is_proof = output.stamp.last() < self.hashed_at;
+            if !is_proof || Stamp::of(path).ok()? != output.stamp {
+                let then = std::mem::replace(output, Output::of(path).ok()?);
+                if must_be_same && output.digest != then.digest {
+                    return None;
+                }
+            }
+        }
+        Some(self)
+    }
+
+    /// Writes the entry that `fill` returns to the timestamp at `path`, which keeps its time. `fill` has to
+    /// hash the outputs: [`hashed_at`](Self::hashed_at) is the time just before it.
     ///
     /// # Errors
     ///
     /// What `fill` fails with, or if the file cannot be replaced. Then it stays as it is.
     pub fn write(path: &Path, fill: impl FnOnce() -> io::Result<Self>) -> io::Result<Self> {
-        let invoked = fs::metadata(path)?.modified()?;
+        let replaced = fs::metadata(path)?;
         let dir = path.parent().unwrap_or(Path::new(""));
         let mut file = tempfile::NamedTempFile::with_prefix_in("invoked.timestamp.", dir)?;
         let now = Stamp::from(&file.as_file().metadata()?).last();
@@ -136,29 +126,25 @@ impl Entry {
             ..fill()?
         };
         file.write_all(entry.to_text()?.as_bytes())?;
-        #[cfg(unix)]
-        {
-            let permissions = fs::metadata(path)?.permissions();
-            file.as_file().set_permissions(permissions)?;
-        }
-        file.as_file().set_modified(invoked)?;
+        file.as_file().set_permissions(replaced.permissions())?;
+        file.as_file().set_modified(replaced.modified()?)?;
         file.persist(path)?;
         Ok(entry)
     }
 
     fn to_text(&self) -> io::Result<String> {
         let json = serde_json::to_string(self)?;
-        Ok(format!("{HEADER}\n{}\n{json}\n", Digest::of_value(&json)))
+        let digest = String::from(Digest::of_value(&(VERSION, &json)));
+        Ok(format!("{HEADER}\n{digest}\n{json}\n"))
     }
 
     fn parse(text: &str) -> Option<Self> {
         let body = text.strip_prefix(HEADER)?.strip_prefix('\n')?;
         let (digest, json) = body.strip_suffix('\n')?.split_once('\n')?;
-        if digest != Digest::of_value(json).to_string() {
+        if digest != String::from(Digest::of_value(&(VERSION, json))) {
             return None;
         }
-        let entry: Entry = serde_json::from_str(json).ok()?;
-        (entry.version == VERSION).then_some(entry)
+        serde_json::from_str(json).ok()
     }
 }
 
@@ -178,16 +164,12 @@ mod tests {
             },
         };
         Entry {
-            compiler: u64::MAX,
             fingerprint: 7,
-            read: Some(Read {
-                compiled: Digest::of_value("compiled"),
-                linked: Some(Digest::of_value("linked")),
-                inputs: Some(Digest::of_value("inputs")),
-                native: None,
-            }),
+            compiled: Some(Digest::of_value("compiled")),
+            linked: Some(Digest::of_value("linked")),
+            inputs: Some(Digest::of_value("inputs")),
             outputs: vec![output("rmeta"), output("rlib")],
-            ..Entry::new(Path::new("invoked.timestamp"))
+            ..Entry::new(Path::new("invoked.timestamp"), u64::MAX, &[]).unwrap()
         }
     }
 
@@ -240,8 +222,11 @@ mod tests {
 
     #[test]
     fn other_version_is_none() {
-        let mut entry = entry();
-        entry.version += 1;
-        assert_eq!(Entry::parse(&entry.to_text().unwrap()), None);
+        let json = serde_json::to_string(&entry()).unwrap();
+        for (version, is_known) in [(VERSION, true), (VERSION + 1, false)] {
+            let digest = String::from(Digest::of_value(&(version, &json)));
+            let text = format!("{HEADER}\n{digest}\n{json}\n");
+            assert_eq!(Entry::parse(&text).is_some(), is_known);
+        }
     }
 }

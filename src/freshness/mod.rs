@@ -9,36 +9,33 @@
 //! when it links. It never judges a *program* that runs during the build, because nothing tells what that
 //! reads:
 //!
-//! * The run of a build script is never cut off.
+//! * The run of a build script is never skipped.
 //! * Where a build script has run, its package is compiled again, and what links the package is linked
 //!   again: an rlib need not contain what its script has built (`static:-bundle`, `dylib`, linker
 //!   arguments). Units that only compile against the package go by its metadata.
-//! * A procedural macro that was rebuilt is another macro, whatever its bytes. All crates above it that
+//! * A procedural macro that was rebuilt is another macro, whatever its bytes: all crates above it that
 //!   could expand it are compiled again.
 //!
 //! # What reads what
 //!
-//! rustc reads the metadata of all libraries below a crate; objects are read by the linker alone:
-//!
 //! ```text
 //!             libc      sys       net       app
-//!   .rmeta     ●◀────────●◀────────●◀────── compiled       Read::compiled: the rmeta of net, sys, libc
-//!   .rlib      ■◀────────■◀────────■◀────── linked         Read::linked: all of them, whole
+//!   .rmeta     ●◀────────●◀────────●◀────── compiled       Entry::compiled: the rmeta of net, sys, libc
+//!   .rlib      ■◀────────■◀────────■◀────── linked         Entry::linked: all of them, whole
 //!   run                  ▲                                 and the run of the script of sys
 //! ```
 //!
-//! A value is a chain of digests, as in a Merkle tree: the digest of a unit combines those of its own
-//! outputs and of its dependencies. Any byte that changes below changes it. The order of
-//! dependencies does not matter. A macro, and the run of a build script, has its
-//! [invocation](ledger::Entry::invocation) in place of its outputs.
+//! As in a Merkle tree, the digest of a unit combines those of its own outputs and of its dependencies.
+//! A macro, and the run of a build script, has its [invocation](ledger::Entry::invocation) in place of outputs.
 //!
-//! What is read beside libraries has to be untouched, which [stamps](stamp) prove ([`Inputs`]):
+//! What is read beside libraries ([`Inputs`]) has to be untouched, which [stamps](stamp) prove:
 //!
 //! * The files of dep-info, as well as by Cargo's own rule; those that flags name; rustc itself and its
 //!   wrappers.
-//! * For a unit that links, a configured linker, the environment, and the files in the directories that build scripts and flags have native libraries
-//!   searched in. The same for a library that native code was bundled into.
-//! * For a unit that can expand procedural macros, all files of its package and of the macros', and the
+//! * For a unit that links, or a library that native code was bundled into: a configured linker, the
+//!   environment, and the files in the directories where build scripts and flags have native libraries
+//!   searched.
+//! * For a unit that can expand procedural macros: all files of its package and of the macros', and the
 //!   environment. Cargo has a build script that names no inputs depend on its package in the same way.
 //!
 //! The rest of the toolchain and the system's libraries count as part of the compiler, as in Cargo.
@@ -49,16 +46,17 @@
 //! it is missing or damaged, or a file cannot be read or was touched after the compiler had started, the
 //! unit is rebuilt.
 
-mod archive;
 pub mod digest;
 pub mod inputs;
 pub mod ledger;
 pub mod outputs;
+mod rlib;
 pub mod stamp;
 
 pub use digest::Digest;
 pub use inputs::Inputs;
-pub use outputs::{Edge, Recorded, UnitFiles, UnitKind, UnitOutputs, Verdict};
+pub use ledger::Entry;
+pub use outputs::{Edge, UnitFiles, UnitKind, UnitOutputs, Verdict};
 
 #[cfg(test)]
 mod properties;

@@ -1,26 +1,26 @@
 //! The outputs of one unit, and whether it has to be rebuilt.
 
+use std::collections::BTreeSet;
 use std::io;
-use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
-use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::path::PathBuf;
+use std::sync::{Arc, Once, OnceLock};
 use std::time::SystemTime;
 
 use cargo_util::paths;
 
 use super::Digest;
 use super::inputs::Inputs;
-use super::ledger::{Entry, Output, Read};
+use super::ledger::{Entry, Output};
 use super::stamp::{Stamp, Time};
 
-/// A unit and its files, as the caller knows them before the build.
+/// A unit and its files, as known before the build.
 #[derive(Debug)]
 pub struct UnitFiles {
-    /// What the unit is to its dependents.
+    /// What dependents do with it.
     pub kind: UnitKind,
-    /// The files that dependents, users or Cargo look for.
+    /// The files that dependents, users or Cargo read.
     pub outputs: Vec<PathBuf>,
-    /// Which of them is the metadata, if one is.
+    /// The index of the metadata in `outputs`.
     pub metadata: Option<usize>,
     /// Whether it is linked, or reads the objects of its dependencies in another way.
     pub is_linked: bool,
@@ -28,32 +28,31 @@ pub struct UnitFiles {
     pub edges: Vec<Edge>,
     /// A hash of the versions of rustc and cargo.
     pub compiler: u64,
-    /// The file whose time is that of the last invocation of its compiler. It holds the
-    /// [ledger entry](super::ledger).
+    /// The timestamp of the last invocation, which holds the [ledger entry](super::ledger).
     pub invoked: PathBuf,
     /// The root of its package, if files in it may change.
     pub package_root: Option<PathBuf>,
 }
 
-/// What a unit is to its dependents.
+/// What dependents do with a unit.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum UnitKind {
-    /// A compiler that reads it reads its dependencies, too.
+    /// Compilers read it and its dependencies.
     Library,
-    /// Dependents read nothing below it.
+    /// Nothing below it is read.
     Executable,
-    /// A program that rustc runs. It may read anything.
+    /// rustc runs it. It may read anything.
     ProcMacro,
-    /// A program that Cargo runs. It may read and write anything.
+    /// Cargo has run it. It may read and write anything.
     BuildScriptRun,
 }
 
 /// A dependency of a unit.
 #[derive(Clone, Debug)]
 pub struct Edge {
-    /// By what name, and as what, the unit knows it.
+    /// How the unit names it.
     pub name: Digest,
-    /// Whether it reads only the metadata, neither objects to link nor anything else.
+    /// Whether nothing but the metadata is read.
     pub only_metadata: bool,
     /// The dependency.
     pub outputs: Arc<UnitOutputs>,
@@ -62,192 +61,134 @@ pub struct Edge {
 /// Whether a unit has to be rebuilt.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Verdict {
-    /// An input has changed, or may have.
+    /// An input may have changed.
     Changed,
-    /// The metadata that it reads is the same. What it links is to be compared when it is ready.
+    /// What rustc reads is the same. What is linked has to be compared when it is ready.
     SameMetadata,
     /// No input has changed.
     Unchanged,
 }
 
-/// A unit, its outputs, and what is known of them in this build.
+/// A unit, and digests of its inputs and outputs as soon as they are known in this build.
 #[derive(Debug)]
 pub struct UnitOutputs {
-    is: UnitFiles,
-    /// The packages of the procedural macros that it may expand; `None` if there are no such macros.
-    macro_packages: Option<Vec<PathBuf>>,
-    /// It is rebuilt in this build unless it turns out to be unchanged: dependents will not read outputs
-    /// of an earlier build.
-    is_rebuilt: AtomicBool,
-    own: Mutex<OwnDigests>,
-    /// Held while outputs of an earlier build are read, so that they are read once.
-    reading: Mutex<()>,
-    /// Digests of what dependents read of it, by [`Reads`], once they are known.
-    digests: [OnceLock<Digest>; 3],
-}
-
-/// Digests of a unit's own outputs.
-#[derive(Clone, Debug, Default)]
-struct OwnDigests {
-    metadata: Option<Digest>,
-    all: Option<Digest>,
-}
-
-/// What a dependent reads of a unit and of all below.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Reads {
-    /// Its metadata, and the metadata below.
-    Metadata,
-    /// All of it, and the metadata below.
-    All,
-    /// All of it and all below.
-    AllBelow,
-}
-
-/// The ledger entry of the last invocation, if it is about this unit.
-#[derive(Debug)]
-pub struct Recorded {
-    entry: Entry,
-    read: Read,
+    files: UnitFiles,
+    /// The [package roots](UnitFiles::package_root) of procedural macros that it may expand.
+    macro_packages: BTreeSet<Option<PathBuf>>,
+    /// Completed when outputs of an earlier build were read, or will not be because they are rebuilt.
+    earlier_read: Once,
+    /// Of its own metadata, or of all its outputs if it has none.
+    metadata: OnceLock<Digest>,
+    /// Of all its own outputs.
+    all: OnceLock<Digest>,
+    linked: OnceLock<Digest>,
+    metadata_below: OnceLock<Digest>,
 }
 
 impl UnitOutputs {
-    /// A unit that an earlier build may have made.
-    pub fn new(description: UnitFiles) -> Arc<Self> {
+    /// Creates a unit that an earlier build may have made.
+    pub fn new(files: UnitFiles) -> Arc<Self> {
+        // It may expand those that libraries below re-export.
+        let macros = |Edge { outputs, .. }: &Edge| match outputs.files.kind {
+            UnitKind::ProcMacro => BTreeSet::from([outputs.files.package_root.clone()]),
+            UnitKind::Library => outputs.macro_packages.clone(),
+            UnitKind::Executable | UnitKind::BuildScriptRun => BTreeSet::new(),
+        };
         Arc::new(UnitOutputs {
-            macro_packages: macro_packages(&description),
-            is: description,
-            is_rebuilt: AtomicBool::new(false),
-            own: Mutex::default(),
-            reading: Mutex::default(),
-            digests: Default::default(),
+            macro_packages: files.edges.iter().flat_map(macros).collect(),
+            files,
+            earlier_read: Once::new(),
+            metadata: OnceLock::new(),
+            all: OnceLock::new(),
+            linked: OnceLock::new(),
+            metadata_below: OnceLock::new(),
         })
     }
 
-    /// Notes that it is rebuilt in this build, unless it is [settled](Self::settle). To be called before
-    /// any dependent is compared.
+    /// Returns the paths of its own outputs.
+    pub fn paths(&self) -> &[PathBuf] {
+        &self.files.outputs
+    }
+
+    /// Keeps dependents from reading outputs of an earlier build: this one will rebuild the unit or
+    /// [mark it fresh](Self::mark_fresh). To be called before any dependent is compared.
     pub fn expect_rebuild(&self) {
-        self.is_rebuilt.store(true, SeqCst);
+        self.earlier_read.call_once(|| {});
     }
 
     /// Reads the metadata, which is complete. To be called before any dependent starts.
     pub fn metadata_written(&self) {
-        if let Some(metadata) = self.is.metadata {
-            self.own().metadata = Digest::of_file(&self.is.outputs[metadata]).ok();
+        if let Some(at) = self.files.metadata
+            && let Ok(digest) = Digest::of_file(&self.files.outputs[at])
+        {
+            self.metadata.get_or_init(|| digest);
         }
     }
 
-    /// Digests the outputs, which are complete, writes the ledger entry, and makes the digests available
-    /// to dependents. Without `inputs` the unit is rebuilt whenever it is dirty.
-    ///
-    /// # Errors
-    ///
-    /// If something cannot be read or written. Then dependents count it as changed, and there is no
-    /// entry.
-    pub fn made(&self, fingerprint: u64, inputs: Option<&Inputs>) -> io::Result<()> {
-        let invoked = Stamp::of(&self.is.invoked)?.modified;
-        Entry::write(&self.is.invoked, || {
+    /// Digests the outputs, which are complete, for dependents and the ledger entry. Without `inputs` the
+    /// unit is rebuilt whenever it is dirty. After an error dependents are rebuilt, and there is no entry.
+    pub fn made(&self, fingerprint: u64, inputs: Option<&Inputs>) -> io::Result<Entry> {
+        let invoked = Stamp::of(&self.files.invoked)?.modified;
+        Entry::write(&self.files.invoked, || {
             let mut entry = self.entry_of_outputs()?;
             entry.fingerprint = fingerprint;
-            entry.read = inputs.and_then(|inputs| self.read(&entry.outputs, inputs, invoked));
+            if let Some(inputs) = inputs {
+                entry.compiled = self.compiled();
+                entry.linked = self.files.is_linked.then(|| self.linked()).flatten();
+                // A file that was changed after the start may not be what the compiler has read.
+                entry.inputs = self.inputs(inputs, &entry.outputs, invoked);
+            }
             if !self.publish(&entry) {
                 return Err(io::Error::other("announced metadata has changed"));
             }
             Ok(entry)
-        })?;
-        Ok(())
-    }
-
-    /// Returns an entry about the outputs as they are, whichever cargo has made them.
-    fn entry_of_outputs(&self) -> io::Result<Entry> {
-        let outputs = self.is.outputs.iter().map(|path| Output::of(path));
-        Ok(Entry {
-            compiler: self.is.compiler,
-            outputs: outputs.collect::<io::Result<_>>()?,
-            ..Entry::new(&self.is.invoked)
         })
     }
 
-    /// Makes the digests of an entry available to dependents. Returns false if other metadata was
-    /// available before.
-    fn publish(&self, entry: &Entry) -> bool {
-        let digests = entry.outputs.iter().map(|output| output.digest);
-        let all = match self.is.kind {
-            UnitKind::ProcMacro | UnitKind::BuildScriptRun => entry.invocation,
-            UnitKind::Library | UnitKind::Executable => Digest::chain("outputs", digests),
-        };
-        let metadata = match self.is.metadata.and_then(|at| entry.outputs.get(at)) {
-            Some(output) => output.digest,
-            None => all,
-        };
-        let mut own = self.own();
-        let is_as_announced = *own.metadata.get_or_insert(metadata) == metadata;
-        if is_as_announced {
-            own.all = Some(all);
-        }
-        is_as_announced
+    /// Returns the entry of the last invocation, if its inputs are known and it is about this compiler and
+    /// this fingerprint.
+    pub fn recorded(&self, fingerprint: u64) -> Option<Entry> {
+        let entry = Entry::read(&self.files.invoked)?;
+        let is_about = (entry.compiler, entry.fingerprint) == (self.files.compiler, fingerprint);
+        (is_about && entry.inputs.is_some()).then_some(entry)
     }
 
-    /// Returns the entry of the last invocation, if it is about outputs of this compiler that were given
-    /// the fingerprint `fingerprint`.
-    pub fn recorded(&self, fingerprint: u64) -> Option<Recorded> {
-        let entry = Entry::read(&self.is.invoked)?;
-        let is_about = entry.compiler == self.is.compiler
-            && entry.fingerprint == fingerprint
-            && entry.outputs.len() == self.is.outputs.len();
-        let read = entry.read.filter(|_| is_about)?;
-        Some(Recorded { entry, read })
-    }
-
-    /// Compares the inputs of the unit and its own outputs with the ledger entry. `is_all_ready` tells
-    /// that all outputs that it links are ready.
-    pub fn compare(&self, recorded: &Recorded, inputs: &Inputs, is_all_ready: bool) -> Verdict {
-        let Recorded { entry, read } = recorded;
+    /// Compares inputs and outputs with the ledger entry. `is_all_ready` if all that is linked is ready.
+    pub fn compare(&self, recorded: &Entry, inputs: &Inputs, is_all_ready: bool) -> Verdict {
         let is_same = |now: Option<Digest>, then: Option<Digest>| now.is_some() && now == then;
-        if self.compiled() != Some(read.compiled)
-            || !is_same(self.inputs(inputs, Time::MAX), read.inputs)
-            || self.reads_native(&entry.outputs, inputs)
-                && !is_same(inputs.native(Time::MAX), read.native)
-        {
+        let inputs = || self.inputs(inputs, &recorded.outputs, Time::MAX);
+        if !is_same(self.compiled(), recorded.compiled) || !is_same(inputs(), recorded.inputs) {
             return Verdict::Changed;
         }
-        if self.is.is_linked {
-            if !is_all_ready {
-                return Verdict::SameMetadata;
-            }
-            if !is_same(self.linked(), read.linked) {
-                return Verdict::Changed;
-            }
+        if self.files.is_linked && !is_all_ready {
+            return Verdict::SameMetadata;
         }
-        let is_there = |(path, output): (&PathBuf, &Output)| {
-            let now = output.refreshed(path, entry.hashed_at);
-            now.is_ok_and(|now| now.digest == output.digest)
-        };
-        if std::iter::zip(&self.is.outputs, &entry.outputs).all(is_there) {
-            Verdict::Unchanged
-        } else {
-            Verdict::Changed
+        if self.files.is_linked && !is_same(self.linked(), recorded.linked) {
+            return Verdict::Changed;
+        }
+        match recorded.clone().refreshed(&self.files.outputs, true) {
+            Some(_) => Verdict::Unchanged,
+            None => Verdict::Changed,
         }
     }
 
-    /// Raises the time of an output so that nothing that the unit read is newer: that is all that the
-    /// released cargo looks at. Times in the future stay, and the unit dirty.
+    /// Raises the time of the newest output to that of the newest file that the unit read, because the
+    /// released cargo compares nothing else. Not to a time in the future: the unit stays dirty.
     ///
-    /// The metadata keeps its time if there is another output, so that units that read only metadata
-    /// need not be looked at.
+    /// The metadata keeps its time if there is another output, so units that read only metadata stay fresh.
     pub fn raise_modified(&self) {
-        let modified = |path: &Path| paths::mtime(path).ok();
-        let Some(newest) = self.is.outputs.iter().max_by_key(|path| modified(path)) else {
+        let modified = |path: &PathBuf| paths::mtime(path).ok();
+        let Some(newest) = self.files.outputs.iter().max_by_key(|it| modified(it)) else {
             return;
         };
-        let read = self.is.edges.iter().flat_map(|edge| {
-            let below = &edge.outputs.is;
-            let metadata = below.metadata.filter(|_| edge.only_metadata);
-            let outputs = below.outputs.iter().enumerate();
-            outputs.filter(move |(at, _)| metadata.is_none_or(|it| it == *at))
+        let read = self.files.edges.iter().flat_map(|edge| {
+            let dep = &edge.outputs.files;
+            match dep.metadata {
+                Some(at) if edge.only_metadata => &dep.outputs[at..=at],
+                _ => &dep.outputs,
+            }
         });
-        let read = read.filter_map(|(_, path)| modified(path)).max();
-        if let (Some(own), Some(read)) = (modified(newest), read)
+        if let (Some(own), Some(read)) = (modified(newest), read.filter_map(modified).max())
             && own < read
             && read <= SystemTime::now().into()
         {
@@ -255,196 +196,115 @@ impl UnitOutputs {
         }
     }
 
-    /// Makes the digests of a unit available to dependents that was found [unchanged](Verdict::Unchanged), and writes its entry
-    /// for the next time. `fingerprint` was written, and times were raised.
-    ///
-    /// # Errors
-    ///
-    /// If something cannot be read or written. Then there is no entry about this fingerprint.
-    pub fn settle(&self, recorded: &Recorded, fingerprint: u64) -> io::Result<()> {
-        self.publish(&recorded.entry);
-        Entry::write(&self.is.invoked, || {
-            let mut entry = Entry {
-                fingerprint,
-                ..recorded.entry.clone()
-            };
-            for (path, output) in std::iter::zip(&self.is.outputs, &mut entry.outputs) {
+    /// Makes the digests of an [unchanged](Verdict::Unchanged) unit available to dependents, and writes its
+    /// entry for the next build, after `fingerprint` was written and times were raised. After an error there
+    /// is no entry about this fingerprint.
+    pub fn mark_fresh(&self, recorded: &Entry, fingerprint: u64) -> io::Result<Entry> {
+        self.publish(recorded);
+        Entry::write(&self.files.invoked, || {
+            let mut entry = recorded.clone();
+            entry.fingerprint = fingerprint;
+            for (path, output) in std::iter::zip(&self.files.outputs, &mut entry.outputs) {
                 output.stamp = Stamp::of(path)?;
             }
             Ok(entry)
-        })?;
-        Ok(())
+        })
     }
 
-    /// What the unit reads, now that everything below it is ready. Files that were changed after its
-    /// compiler was `invoked` may not be what it has read.
-    fn read(&self, outputs: &[Output], inputs: &Inputs, invoked: Time) -> Option<Read> {
-        let linked = if self.is.is_linked {
-            Some(self.linked()?)
+    /// Returns an entry about the outputs as they are, whichever cargo has made them.
+    fn entry_of_outputs(&self) -> io::Result<Entry> {
+        let files = &self.files;
+        Entry::new(&files.invoked, files.compiler, &files.outputs)
+    }
+
+    /// Makes the digests of an entry available to dependents. Returns false if others have been.
+    fn publish(&self, entry: &Entry) -> bool {
+        let digests: Vec<_> = entry.outputs.iter().map(|output| output.digest).collect();
+        let metadata = self.files.metadata.and_then(|at| digests.get(at).copied());
+        let all = match self.files.kind {
+            UnitKind::ProcMacro | UnitKind::BuildScriptRun => entry.invocation,
+            UnitKind::Library | UnitKind::Executable => Digest::of_value(&digests),
+        };
+        let metadata = metadata.unwrap_or(all);
+        *self.metadata.get_or_init(|| metadata) == metadata && *self.all.get_or_init(|| all) == all
+    }
+
+    /// Returns what rustc reads of dependencies when it compiles.
+    fn compiled(&self) -> Option<Digest> {
+        self.sum(&OnceLock::new(), |edge| {
+            let has_metadata = edge.outputs.files.metadata.is_some();
+            let only_metadata = edge.only_metadata || self.files.is_linked && has_metadata;
+            edge.outputs.shown(only_metadata, Self::metadata_below)
+        })
+    }
+
+    /// Returns what the linker reads of dependencies.
+    fn linked(&self) -> Option<Digest> {
+        self.sum(&self.linked, |edge| edge.outputs.shown(false, Self::linked))
+    }
+
+    /// Returns what rustc reads of dependencies when it compiles a dependent.
+    fn metadata_below(&self) -> Option<Digest> {
+        self.sum(&self.metadata_below, |edge| match edge.outputs.files.kind {
+            // A script's run shows in what its own package is compiled to.
+            UnitKind::BuildScriptRun => Some(edge.name),
+            _ => edge.outputs.shown(true, Self::metadata_below),
+        })
+    }
+
+    /// Returns what the unit reads beside dependencies. Macros may read any file of their packages or its own.
+    fn inputs(&self, inputs: &Inputs, outputs: &[Output], before: Time) -> Option<Digest> {
+        let packages = self.macro_packages.iter().chain([&self.files.package_root]);
+        let packages = (!self.macro_packages.is_empty()).then(|| packages.flatten());
+        let has_native_code = outputs.iter().any(|output| output.has_native_code);
+        inputs.digest(packages, self.files.is_linked || has_native_code, before)
+    }
+
+    /// Combines what dependencies show, whatever their order, and keeps the result in `known`.
+    fn sum(
+        &self,
+        known: &OnceLock<Digest>,
+        shown: impl Fn(&Edge) -> Option<Digest>,
+    ) -> Option<Digest> {
+        if let Some(digest) = known.get() {
+            return Some(*digest);
+        }
+        let links = self.files.edges.iter();
+        let links = links.map(|edge| Some((edge.name, shown(edge)?)));
+        let mut links = links.collect::<Option<Vec<_>>>()?;
+        links.sort_unstable_by_key(|(name, digest)| (*name.0.as_bytes(), *digest.0.as_bytes()));
+        Some(*known.get_or_init(|| Digest::of_value(&links)))
+    }
+
+    /// Returns what a dependent reads of the unit and, if it is a library, of what is `below`.
+    fn shown(&self, only_metadata: bool, below: fn(&Self) -> Option<Digest>) -> Option<Digest> {
+        let own = if only_metadata {
+            &self.metadata
+        } else {
+            &self.all
+        };
+        if own.get().is_none() {
+            self.earlier_read.call_once(|| self.read_earlier());
+        }
+        let own = own.get()?;
+        let below = if self.files.kind == UnitKind::Library {
+            Some(below(self)?)
         } else {
             None
         };
-        Some(Read {
-            compiled: self.compiled()?,
-            linked,
-            inputs: self.inputs(inputs, invoked),
-            native: if self.reads_native(outputs, inputs) {
-                inputs.native(invoked)
-            } else {
-                None
-            },
-        })
+        Some(Digest::of_value(&(own, below)))
     }
 
-    /// Whether the search path for native libraries was read when these outputs were made.
-    fn reads_native(&self, outputs: &[Output], inputs: &Inputs) -> bool {
-        let bundles = outputs.iter().any(|output| output.has_native_code);
-        self.is.is_linked || bundles || inputs.has_crate_dirs()
-    }
-
-    /// What rustc reads of dependencies when it compiles.
-    fn compiled(&self) -> Option<Digest> {
-        self.sum("compiled", |edge| {
-            let has_metadata = edge.outputs.is.metadata.is_some();
-            let only_metadata = edge.only_metadata || self.is.is_linked && has_metadata;
-            Some(if only_metadata {
-                Reads::Metadata
-            } else {
-                Reads::All
-            })
-        })
-    }
-
-    /// What the linker reads of dependencies.
-    fn linked(&self) -> Option<Digest> {
-        self.sum("linked", |_| Some(Reads::AllBelow))
-    }
-
-    /// What rustc and the macros that it expands read beside dependencies. Nothing tells what a macro
-    /// reads, so all files of the package and of the macro's count, and the environment.
-    fn inputs(&self, inputs: &Inputs, before: Time) -> Option<Digest> {
-        let packages = self.macro_packages.as_ref();
-        let packages = packages.map(|packages| packages.iter().chain(&self.is.package_root));
-        inputs.compiled(packages, before)
-    }
-
-    /// What dependencies show, whatever their order; those that are not read are `None`.
-    fn sum(&self, purpose: &str, reads: impl Fn(&Edge) -> Option<Reads>) -> Option<Digest> {
-        let mut digests = Vec::with_capacity(self.is.edges.len());
-        for edge in &self.is.edges {
-            if let Some(reads) = reads(edge) {
-                digests.push((edge.name, edge.outputs.digest_for(reads)?));
-            }
-        }
-        digests.sort_unstable();
-        let links = digests
-            .into_iter()
-            .flat_map(|(name, digests)| [name, digests]);
-        Some(Digest::chain(purpose, links))
-    }
-
-    /// Returns the digest of what a dependent reads of it. `None` if that is not known.
-    fn digest_for(&self, reads: Reads) -> Option<Digest> {
-        let place = &self.digests[reads as usize];
-        if let Some(digests) = place.get() {
-            return Some(*digests);
-        }
-        let own = self.own_outputs(reads)?;
-        let below = match (self.is.kind, reads) {
-            (UnitKind::Executable | UnitKind::ProcMacro | UnitKind::BuildScriptRun, _) => None,
-            (UnitKind::Library, Reads::AllBelow) => Some(self.linked()?),
-            (UnitKind::Library, Reads::Metadata | Reads::All) => Some(
-                // A script's run shows in what its own package is compiled to.
-                self.sum("metadata", |edge| {
-                    (edge.outputs.is.kind != UnitKind::BuildScriptRun).then_some(Reads::Metadata)
-                })?,
-            ),
-        };
-        let digests = Digest::chain("shown", [own].into_iter().chain(below));
-        Some(*place.get_or_init(|| digests))
-    }
-
-    fn own_outputs(&self, reads: Reads) -> Option<Digest> {
-        let known = |own: MutexGuard<'_, OwnDigests>| match reads {
-            Reads::Metadata => own.metadata,
-            Reads::All | Reads::AllBelow => own.all,
-        };
-        let own = known(self.own());
-        own.or_else(|| {
-            self.read_earlier_outputs();
-            known(self.own())
-        })
-    }
-
-    /// Digests outputs of an earlier build. If no entry is about them, one is written, so that they need
-    /// not be read the next time.
-    fn read_earlier_outputs(&self) {
-        if self.is_rebuilt.load(SeqCst) {
-            return;
-        }
-        let _guard = self.reading.lock().unwrap_or_else(PoisonError::into_inner);
-        if self.own().all.is_some() {
-            return;
-        }
-        let entry = match self.earlier_entry() {
-            Some(entry) => Some(entry),
-            None => self.write_unknown().ok(),
-        };
+    /// Digests outputs of an earlier build. Writes an entry if there is none, so that they need not be read
+    /// the next time.
+    fn read_earlier(&self) {
+        let invoked = &self.files.invoked;
+        let is_program = self.files.kind != UnitKind::Library;
+        let entry = Entry::read(invoked)
+            .and_then(|it| it.refreshed(&self.files.outputs, is_program))
+            .or_else(|| Entry::write(invoked, || self.entry_of_outputs()).ok());
         if let Some(entry) = entry {
             self.publish(&entry);
         }
     }
-
-    /// The entry of outputs that an earlier build has made, as they are now. `None` if there is none,
-    /// or a program is not the one that was made.
-    fn earlier_entry(&self) -> Option<Entry> {
-        let mut entry = Entry::read(&self.is.invoked)?;
-        if entry.outputs.len() != self.is.outputs.len() {
-            return None;
-        }
-        for (path, output) in std::iter::zip(&self.is.outputs, &mut entry.outputs) {
-            let now = output.refreshed(path, entry.hashed_at).ok()?;
-            if self.is.kind != UnitKind::Library && now.digest != output.digest {
-                return None;
-            }
-            *output = now;
-        }
-        Some(entry)
-    }
-
-    fn write_unknown(&self) -> io::Result<Entry> {
-        Entry::write(&self.is.invoked, || self.entry_of_outputs())
-    }
-
-    fn own(&self) -> MutexGuard<'_, OwnDigests> {
-        self.own.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// Returns the paths of the unit's own outputs.
-    pub fn paths(&self) -> &[PathBuf] {
-        &self.is.outputs
-    }
-}
-
-/// The packages of all procedural macros that a unit may expand: its own dependencies, and those that
-/// libraries below re-export.
-fn macro_packages(unit: &UnitFiles) -> Option<Vec<PathBuf>> {
-    let mut packages = Vec::new();
-    let mut has_macros = false;
-    for Edge { outputs, .. } in &unit.edges {
-        match (outputs.is.kind, &outputs.macro_packages) {
-            (UnitKind::ProcMacro, _) => {
-                has_macros = true;
-                packages.extend(outputs.is.package_root.clone());
-            }
-            (UnitKind::Library, Some(below)) => {
-                has_macros = true;
-                packages.extend(below.iter().cloned());
-            }
-            _ => {}
-        }
-    }
-    packages.sort_unstable();
-    packages.dedup();
-    has_macros.then_some(packages)
 }

@@ -11,8 +11,7 @@ use cargo_util::paths;
 use proptest::prelude::*;
 use tempfile::TempDir;
 
-use super::ledger::Entry;
-use super::{Digest, Edge, Inputs, Recorded, UnitFiles, UnitKind, UnitOutputs, Verdict};
+use super::{Digest, Edge, Entry, Inputs, UnitFiles, UnitKind, UnitOutputs, Verdict};
 
 const FINGERPRINT: u64 = 7;
 
@@ -212,12 +211,12 @@ impl World {
         products
     }
 
-    fn make_all(&self) -> Recorded {
+    fn make_all(&self) -> Entry {
         let made = self.make(0..self.graph.0.len());
         made.last().unwrap().recorded(FINGERPRINT).unwrap()
     }
 
-    fn verdicts(&self, products: &[Arc<UnitOutputs>], recorded: &Recorded) -> [Verdict; 2] {
+    fn verdicts(&self, products: &[Arc<UnitOutputs>], recorded: &Entry) -> [Verdict; 2] {
         let last = products.last().unwrap();
         [false, true].map(|is_all_ready| last.compare(recorded, &Inputs::default(), is_all_ready))
     }
@@ -298,7 +297,7 @@ proptest! {
 }
 
 /// A library below a library, both made.
-fn two() -> (World, Recorded) {
+fn two() -> (World, Entry) {
     let world = World::new(Graph(vec![
         (Unit::Library, vec![]),
         (Unit::Library, vec![0]),
@@ -307,7 +306,7 @@ fn two() -> (World, Recorded) {
     (world, known)
 }
 
-fn compare(outputs: &UnitOutputs, recorded: &Recorded) -> Verdict {
+fn compare(outputs: &UnitOutputs, recorded: &Entry) -> Verdict {
     outputs.compare(recorded, &Inputs::default(), true)
 }
 
@@ -322,7 +321,7 @@ fn running_unit_shows_nothing() {
 }
 
 #[test]
-fn metadata_must_not_change_after_its_announcement() {
+fn announced_metadata_must_not_change() {
     let (world, _) = two();
     let products = world.products(|_| {});
     products[0].expect_rebuild();
@@ -338,7 +337,7 @@ fn metadata_must_not_change_after_its_announcement() {
 }
 
 #[test]
-fn entry_is_about_one_invocation_fingerprint_and_compiler() {
+fn entry_is_about_one_invocation() {
     let (world, _) = two();
     let last = || world.products(|_| {}).pop().unwrap();
     assert!(last().recorded(FINGERPRINT).is_some());
@@ -355,7 +354,7 @@ fn entry_is_about_one_invocation_fingerprint_and_compiler() {
 }
 
 #[test]
-fn outputs_must_be_as_they_were_made() {
+fn changed_outputs_are_noticed() {
     let (world, known) = two();
     let verdict = || compare(&world.products(|_| {})[1], &known);
     assert_eq!(verdict(), Verdict::Unchanged);
@@ -368,18 +367,18 @@ fn outputs_must_be_as_they_were_made() {
 }
 
 #[test]
-fn settled_unit_has_the_new_fingerprint() {
+fn fresh_unit_has_the_new_fingerprint() {
     let (world, known) = two();
     let outputs = world.products(|_| {}).pop().unwrap();
     outputs.expect_rebuild();
-    outputs.settle(&known, FINGERPRINT + 1).unwrap();
+    outputs.mark_fresh(&known, FINGERPRINT + 1).unwrap();
     assert!(outputs.recorded(FINGERPRINT).is_none());
     let known = outputs.recorded(FINGERPRINT + 1).unwrap();
     assert_eq!(compare(&outputs, &known), Verdict::Unchanged);
 }
 
 #[test]
-fn settled_macro_is_the_same_program() {
+fn fresh_macro_is_the_same_program() {
     let world = World::new(Graph(vec![
         (Unit::Library, vec![]),
         (Unit::Macro, vec![0]),
@@ -389,7 +388,7 @@ fn settled_macro_is_the_same_program() {
     let products = world.make(0..1);
     let macro_known = products[1].recorded(FINGERPRINT).unwrap();
     assert_eq!(compare(&products[1], &macro_known), Verdict::Unchanged);
-    products[1].settle(&macro_known, FINGERPRINT).unwrap();
+    products[1].mark_fresh(&macro_known, FINGERPRINT).unwrap();
     assert_eq!(compare(&products[2], &known), Verdict::Unchanged);
     world.make_one(&world.products(|_| {})[1], 1);
     assert_eq!(
@@ -410,7 +409,7 @@ fn replaced_macro_is_another_program() {
 }
 
 #[test]
-fn times_are_raised_to_no_time_in_the_future() {
+fn times_stay_out_of_the_future() {
     let (world, _) = two();
     let set = |unit, file, seconds: i64| {
         let offset = Duration::from_secs(seconds.unsigned_abs());

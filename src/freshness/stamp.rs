@@ -1,9 +1,8 @@
 //! File stamps: whether a file is still the one that was read, without reading it.
 //!
-//! A file keeps its stamp until it is written to or replaced. A change within one tick of the file
-//! system's clock, a few milliseconds or even seconds, can leave the stamp as it was. As in git's
-//! index, a stamp therefore proves something only if it is older than the moment at which the file
-//! was read.
+//! A change within one tick of the file system's clock, a few milliseconds or even seconds, can leave the
+//! stamp as it was. As in git's index, a stamp therefore proves something only if it is older than the
+//! moment at which the file was read.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::OsString;
@@ -13,43 +12,37 @@ use std::path::{Path, PathBuf};
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use serde::{Deserialize, Serialize};
-use walkdir::WalkDir;
+use walkdir::{DirEntry, WalkDir};
 
 use super::Digest;
 
-/// How many files of a package are looked at, each time that a crate of it is compiled that can expand
-/// procedural macros.
-const MOST_FILES: usize = 10_000;
+/// The limit of files in a package: a compilation that can expand procedural macros looks at all of them.
+const MAX_FILES: usize = 10_000;
 
 /// Nanoseconds since 1970.
 pub type Time = i64;
 
-/// The size, the times and the identity of a file.
+/// The size, the times and the identity of a file. No device: its number can change when the system boots.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct Stamp {
     /// Bytes.
     pub size: u64,
-    /// When the content was changed, or what a program has set that to.
+    /// The time of the content, which programs can set.
     pub modified: Time,
-    /// When anything about the file was changed, which no program can set. The same as `modified`
-    /// where the system does not have it.
+    /// The time of the last change to the file, which no program can set. `modified` where the system
+    /// does not have it.
     pub changed: Time,
-    /// The inode. Zero where the system does not have it. Numbers of devices change from one boot to the
-    /// next on some file systems.
+    /// Zero where the system does not have it.
     pub inode: u64,
 }
 
 impl Stamp {
-    /// Follows symbolic links.
-    ///
-    /// # Errors
-    ///
-    /// If there is no such file.
+    /// Returns the stamp of a file, following symbolic links.
     pub fn of(path: &Path) -> io::Result<Self> {
         fs::metadata(path).map(|metadata| Stamp::from(&metadata))
     }
 
-    /// The later of the two times.
+    /// Returns the later of the two times.
     pub fn last(self) -> Time {
         self.modified.max(self.changed)
     }
@@ -76,95 +69,68 @@ impl From<&Metadata> for Stamp {
     }
 }
 
-/// Files and their stamps, gathered one by one. A file that is missing counts, too.
-#[derive(Debug, Default)]
-pub struct Stamps(BTreeMap<PathBuf, Option<Stamp>>);
+/// Files and their stamps. A file that is missing counts, too.
+pub type Stamps = BTreeMap<PathBuf, Option<Stamp>>;
 
-impl Stamps {
-    /// Adds a file, following symbolic links.
-    pub fn add(&mut self, path: PathBuf) {
+/// Returns the stamps of these files, following symbolic links.
+pub fn of_files(paths: impl IntoIterator<Item = PathBuf>) -> Stamps {
+    let with_stamp = |path: PathBuf| {
         let stamp = Stamp::of(&path).ok();
-        self.0.insert(path, stamp);
-    }
+        (path, stamp)
+    };
+    paths.into_iter().map(with_stamp).collect()
+}
 
-    /// Adds what is directly in a directory.
-    pub fn add_entries(&mut self, dir: &Path) {
-        let Ok(entries) = fs::read_dir(dir) else {
-            self.0.insert(dir.to_owned(), None);
-            return;
-        };
-        for entry in entries.flatten() {
-            self.add(entry.path());
-        }
-    }
-
-    /// Adds all files of a package, without packages below and build directories. Follows symbolic links.
-    /// Returns whether that was possible: a package can have too many files.
-    pub fn add_package(&mut self, root: &Path) -> bool {
-        let files = WalkDir::new(root)
-            .follow_links(true)
-            .into_iter()
-            .filter_entry(|entry| {
-                let is_dir = entry.file_type().is_dir();
-                let holds = |name| is_dir && entry.path().join(name).exists();
-                entry.depth() == 0
-                    || !(entry.file_name() == ".git"
-                        || holds("Cargo.toml")
-                        || holds("CACHEDIR.TAG"))
-            });
-        for (number, entry) in files.enumerate() {
-            if number == MOST_FILES {
-                return false;
-            }
-            match entry {
-                // Its times change when files come and go that do not count.
-                Ok(entry) if entry.file_type().is_dir() => {
-                    self.0.insert(entry.into_path(), None);
-                }
-                Ok(entry) => self.add(entry.into_path()),
-                // A link that leads nowhere or in a circle, or a file that a macro cannot read either.
-                Err(e) => match e.path() {
-                    Some(path) => drop(self.0.insert(path.to_owned(), None)),
-                    None => return false,
-                },
-            }
-        }
-        true
-    }
-
-    /// When the last change happened.
-    pub fn last(&self) -> Time {
-        let stamps = self.0.values().flatten();
-        stamps.copied().map(Stamp::last).max().unwrap_or(Time::MIN)
-    }
-
-    /// Combines all names and stamps.
-    pub fn digest(&self) -> Digest {
-        Digest::of_value(&self.0)
+/// Returns the stamps of what is directly in a directory.
+pub fn of_entries(dir: &Path) -> Stamps {
+    match fs::read_dir(dir) {
+        Ok(entries) => of_files(entries.flatten().map(|entry| entry.path())),
+        // Missing, or a file, which may be an input by itself.
+        Err(_) => of_files([dir.to_owned()]),
     }
 }
 
-/// A digest of the environment that procedural macros and linkers can read: that of this process, and variables
-/// that are `set` beside it. What differs between two commands of one shell is left out, as are the
-/// variables that configure Cargo.
-pub fn environment(set: &BTreeMap<String, OsString>) -> Digest {
-    let is_left_out = |name: &OsString| {
-        let name = name.to_string_lossy();
-        name.starts_with("CARGO")
-            || [
-                "_",
-                "OLDPWD",
-                "PWD",
-                "SHLVL",
-                "MAKEFLAGS",
-                "MFLAGS",
-                "RUST_RECURSION_COUNT",
-            ]
-            .contains(&&*name)
+/// Returns the stamps of all files of a package, without packages below and build directories. Follows
+/// symbolic links. `None` if the package has too many files.
+pub fn of_package(root: &Path) -> Option<Stamps> {
+    let counts = |entry: &DirEntry| {
+        let holds = |name| entry.file_type().is_dir() && entry.path().join(name).exists();
+        entry.depth() == 0
+            || !(entry.file_name() == ".git" || holds("Cargo.toml") || holds("CACHEDIR.TAG"))
     };
-    let variables: BTreeSet<_> = std::env::vars_os()
-        .filter(|(name, _)| !is_left_out(name))
-        .collect();
+    let mut stamps = Stamps::new();
+    let files = WalkDir::new(root).follow_links(true);
+    for entry in files.into_iter().filter_entry(counts) {
+        if stamps.len() == MAX_FILES {
+            return None;
+        }
+        let (path, stamp) = match &entry {
+            // Its times change when files come and go that do not count.
+            Ok(entry) if entry.file_type().is_dir() => (entry.path(), None),
+            Ok(entry) => (entry.path(), Stamp::of(entry.path()).ok()),
+            // A link that leads nowhere or in a circle, or a file that a macro cannot read either.
+            Err(e) => (e.path()?, None),
+        };
+        stamps.insert(path.to_owned(), stamp);
+    }
+    Some(stamps)
+}
+
+/// Combines all names and stamps. `None` if a file was changed at `before` or later.
+pub fn digest(stamps: &Stamps, before: Time) -> Option<Digest> {
+    let are_older = stamps.values().flatten().all(|it| it.last() < before);
+    are_older.then(|| Digest::of_value(stamps))
+}
+
+/// Returns a digest of the environment that procedural macros and linkers can read: that of this process,
+/// and variables that are `set` beside it. Variables that configure Cargo or differ between two commands of
+/// one shell do not count.
+pub fn environment(set: &BTreeMap<String, OsString>) -> Digest {
+    let counts = |(name, _): &(OsString, OsString)| match &*name.to_string_lossy() {
+        "_" | "OLDPWD" | "PWD" | "SHLVL" | "MAKEFLAGS" | "MFLAGS" | "RUST_RECURSION_COUNT" => false,
+        name => !name.starts_with("CARGO"),
+    };
+    let variables: BTreeSet<_> = std::env::vars_os().filter(counts).collect();
     Digest::of_value(&(variables, set))
 }
 
@@ -183,9 +149,7 @@ mod tests {
     use std::fs::{create_dir, remove_file, rename, write};
 
     fn package(dir: &Path) -> Digest {
-        let mut stamps = Stamps::default();
-        assert!(stamps.add_package(dir));
-        stamps.digest()
+        digest(&of_package(dir).unwrap(), Time::MAX).unwrap()
     }
 
     #[test]
@@ -209,7 +173,7 @@ mod tests {
     }
 
     #[test]
-    fn packages_below_and_build_directories_do_not_count() {
+    fn nested_packages_and_builds_are_ignored() {
         let dir = tempfile::tempdir().unwrap();
         let at = |name: &str| dir.path().join(name);
         write(at("Cargo.toml"), "").unwrap();
@@ -228,15 +192,15 @@ mod tests {
     #[test]
     fn too_many_files() {
         let dir = tempfile::tempdir().unwrap();
-        for number in 0..MOST_FILES {
+        for number in 0..MAX_FILES {
             write(dir.path().join(number.to_string()), "").unwrap();
         }
-        assert!(!Stamps::default().add_package(dir.path()));
+        assert_eq!(of_package(dir.path()), None);
     }
 
     #[cfg(unix)]
     #[test]
-    fn dead_and_circular_links_count_as_missing() {
+    fn broken_links_count_as_missing() {
         use std::os::unix::fs::symlink;
         let dir = tempfile::tempdir().unwrap();
         let before = package(dir.path());
@@ -249,13 +213,8 @@ mod tests {
     fn missing_files_count() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("file");
-        let of = |stamps: &dyn Fn(&mut Stamps)| {
-            let mut all = Stamps::default();
-            stamps(&mut all);
-            all.digest()
-        };
-        let as_file = || of(&|it| it.add(path.clone()));
-        let as_entry = || of(&|it| it.add_entries(dir.path()));
+        let as_file = || digest(&of_files([path.clone()]), Time::MAX);
+        let as_entry = || digest(&of_entries(dir.path()), Time::MAX);
         let before = (as_file(), as_entry());
         write(&path, "").unwrap();
         assert_ne!(as_file(), before.0);
@@ -279,7 +238,7 @@ mod tests {
 
     #[cfg(unix)]
     #[test]
-    fn same_size_and_time_is_another_stamp() {
+    fn replaced_file_has_another_stamp() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("file");
         write(&path, "one").unwrap();

@@ -3,11 +3,10 @@
 //! Each running job has a [`JobChannel`] to the [`Mailbox`] of the queue's thread, for two kinds of
 //! messages:
 //!
-//! * **Signals** ([`push`](JobChannel::push), and each [`Event`]). The queue can act on them, so sending
-//!   one never blocks the job, and the queue receives them ahead of any other job's output.
-//! * **Output** ([`push_bounded`](JobChannel::push_bounded)): lines for the terminal. A job that has
-//!   [`bound`](Mailbox::new) of them unread blocks until one is taken, which bounds memory and holds up no
-//!   other job.
+//! * **Signals** ([`push`](JobChannel::push), and each [`Event`]), on which the queue can act. Sending one
+//!   never blocks, and the queue receives them ahead of any other job's output.
+//! * **Output** ([`push_bounded`](JobChannel::push_bounded)), lines for the terminal. A job that has
+//!   [`bound`](Mailbox::new) of them unread blocks until one is taken.
 //!
 //! ```text
 //!   job 1   ▸ out  out  out  out  out  out … (blocks)      received in this order:
@@ -18,14 +17,8 @@
 //!
 //! The messages of one job stay in order: a signal takes along the output before it, so a warning comes
 //! before the line that names the job which started because of it. All else is received in the order of
-//! arrival.
-//!
-//! # What a channel guarantees
-//!
-//! The queue receives [`Event::Finished`] of each channel exactly once and last, also when the job panics
-//! or is dropped before it ran; and [`Event::Metadata`] at most once.
-//!
-//! # Blocking
+//! arrival. The queue receives [`Event::Finished`] of each channel exactly once and last, also when the job
+//! panics or is dropped before it ran; and [`Event::Metadata`] at most once.
 //!
 //! Only [`push_bounded`](JobChannel::push_bounded), [`run_compiler`](JobChannel::run_compiler) and
 //! [`Mailbox::pop_urgent`] block. A job that runs on the thread of the queue must not call the first two.
@@ -80,7 +73,7 @@ pub struct Lane<M> {
     sender: Arc<Mutex<Option<Sender<Message<M>>>>>,
 }
 
-/// A job's end of its channel. See the [module's documentation](self).
+/// A job's end of its channel.
 pub struct JobChannel<M> {
     lane: Lane<M>,
     /// Has an item for each message of output that is unread.
@@ -294,11 +287,7 @@ impl<M> JobChannel<M> {
 }
 
 impl<M: Send + 'static> JobChannel<M> {
-    /// [Runs](link_gate::run) `rustc`, the compiler of the job.
-    ///
-    /// # Errors
-    ///
-    /// Those of [`link_gate::run`].
+    /// [Runs](link_gate::run) `rustc`, the compiler of the job, with the errors of that.
     pub fn run_compiler(
         &self,
         rustc: &ProcessBuilder,

@@ -59,11 +59,6 @@ struct Socket {
 impl Held {
     /// Prepares for a compiler, which has to inherit the descriptor. When its shim has come, it is parked,
     /// at most once and from another thread.
-    ///
-    /// # Errors
-    ///
-    /// If `linker` does not name a file; if the files that the shim needs cannot be made; if there is no
-    /// descriptor or thread left.
     pub(super) fn new(early: &EarlyStart, parking: Parking) -> io::Result<(Held, OwnedFd)> {
         let HeldLinker { name, linker } = &early.linker;
         let file_name = (Path::new(linker).file_name())

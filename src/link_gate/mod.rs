@@ -1,9 +1,9 @@
 //! Lets a compiler start before its rlibs are ready, and holds it just before its linker.
 //!
-//! rustc compiles a crate that links (a binary, a test, a procedural macro, a build script, a `cdylib`) as
-//! it does any crate: it reads the metadata of the dependencies and nothing else of them. Only the linker,
-//! at the very end, reads their code. So cargo may start such a compiler as soon as all metadata is
-//! written, provided that rustc finds an rlib where it looks for one, and that its linker waits:
+//! When rustc compiles a crate that links (a binary, a test, a procedural macro, a build script, a
+//! `cdylib`), it reads only the metadata of dependencies. Only the linker, at the very end, reads their code.
+//! So cargo may start such a compiler as soon as all metadata is written, provided that rustc finds an rlib
+//! where it looks for one, and that its linker waits:
 //!
 //! ```text
 //!            -C linker=<gate>/3f…/cc                        ┌──────────── cargo ─────────────┐
@@ -42,16 +42,14 @@
 //!
 //! # What is left on disk
 //!
-//! A compiler has a directory with the symlink and a file that tells the shim the real linker and the
-//! number of the descriptor. It is removed when the compiler ends, the directory of all with the [`Gate`],
-//! a hollow rlib when the real one replaces it, or with the gate if its compiler fails. If cargo is killed,
-//! they stay. The next [`Gate::open`] removes the directory; a hollow rlib belongs to a unit whose
-//! fingerprint was emptied before it was started, so it is rebuilt.
+//! Nothing, unless cargo is killed: then the directory of the gate stays, which the next [`Gate::open`]
+//! removes, and hollow rlibs. These belong to units whose fingerprints were emptied before they were
+//! started, so they are rebuilt.
 //!
 //! # What rustc reads of an rlib
 //!
-//! In `compiler/rustc_metadata` the member `lib.rmeta`, which it maps and keeps mapped: so a hollow
-//! rlib may be replaced, but never be written to. After that, and before the linker runs, in
+//! In `compiler/rustc_metadata` the member `lib.rmeta`, which it keeps mapped: so a hollow rlib may be
+//! replaced, but never be written to. After that, and before the linker, in
 //! `compiler/rustc_codegen_ssa/src/back`:
 //!
 //! | what | when | what becomes of it |

@@ -1,6 +1,5 @@
-//! How long units took to compile in earlier builds, kept in one file for all projects of a user.
-//!
-//! Costs are hints: they decide the order of a build and nothing else. So the file is simple:
+//! How long units took to compile in earlier builds, kept in one file for all projects of a user. Costs
+//! decide the order of a build and nothing else, so the file is simple:
 //!
 //! ```text
 //!   "cargo build costs, version 1\n"   BLAKE3 of the records   record   record   …
@@ -9,14 +8,12 @@
 //!                                                 └──── Measured, in µs ──┘
 //! ```
 //!
-//! A build that has something to compile reads it once. At its end, the build reads it again and
-//! replaces it, by renaming a temporary file, with one that begins with the units it has measured. A full
-//! file drops its last units, which were measured longest ago. Of two builds that end at the same moment,
-//! one may lose what it has measured, but every reader gets a complete file.
+//! A build that has something to compile reads it, and at its end renames a new one over it, which begins
+//! with the units that it has measured. A full file drops those that were measured longest ago. Of two builds
+//! that end at the same moment, one may lose what it has measured, but every reader gets a complete file.
 //!
 //! A missing or empty file holds no costs. Reading one that is damaged or of another format is an error,
-//! and recording replaces it. No call waits for another process or for the disk: the checksum finds what a
-//! power failure leaves behind.
+//! and recording replaces it. Nothing waits for another process or the disk.
 
 use std::collections::HashMap;
 use std::hash::Hash;

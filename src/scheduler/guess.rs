@@ -1,12 +1,10 @@
 //! What a unit probably costs that was never built.
 //!
-//! The figures come from recorded builds of some hundred crates. The cost of a crate grows with the square
-//! root of its source, roughly: larger crates have more that nobody uses. Nine in ten libraries are within a
-//! factor of three of their frontend, and of six of their codegen. Build scripts that compile a large library
-//! in C matter most: often they take longer than any crate. Seven of ten such are within a factor of four;
-//! the others find the library on the system, or have much source for other systems.
-//!
-//! The build itself [corrects](super::estimate::Correction) how far guesses are off as a whole.
+//! The figures come from recorded builds of some hundred crates. The cost of a crate grows roughly with the
+//! square root of its source. For nine in ten libraries the frontend is within a factor of three, the codegen
+//! of six. Build scripts that compile a large library in C matter most: seven in ten are within a factor of
+//! four; the others find the library on the system, or have much source for other systems. The build itself
+//! [corrects](super::estimate::Correction) how far guesses are off as a whole.
 
 use std::ffi::OsStr;
 use std::fs;
@@ -79,8 +77,8 @@ pub fn source_size(root: &Path) -> u64 {
 /// Returns the size, in bytes, of all C, C++, Objective-C and assembly in the package with this root, which
 /// may be much more than its build script compiles.
 ///
-/// Packages within the package, a directory `target`, hidden directories and files that cannot be read count
-/// 0. Blocks as long as it takes to list the directories.
+/// Packages within it, a directory `target`, hidden directories and files that cannot be read count 0. Blocks
+/// as long as it takes to list the directories.
 pub fn native_source_size(package: &Path) -> u64 {
     const NATIVE: [&str; 8] = ["asm", "c", "cc", "cpp", "cxx", "m", "mm", "s"];
     let is_own = |dir: &Path| {

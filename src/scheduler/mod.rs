@@ -21,11 +21,6 @@
 //! it ([`EarlyStarts`]): it compiles, parks before its linker, and gets its permit once all outputs are ready
 //! and a slot is free. Otherwise it starts when all outputs are ready.
 //!
-//! # Pauses
-//!
-//! A job that has written its metadata holds up only links. If a job of higher priority has no slot, the
-//! compiler is [paused](Scheduler::pause_codegen). [`pauses`] has the rule.
-//!
 //! # Early cutoff
 //!
 //! A job that is dirty only because a dependency is rebuilt is *conditional*. Its inputs are
@@ -37,10 +32,11 @@
 //! [`Artifact::All`] satisfies edges on the metadata as well. So a compiler that never announces its metadata
 //! (a check, an old wrapper, a fresh job) holds up its dependents until it ends, and cannot strand them.
 //!
-//! # Priorities
+//! # Priorities and pauses
 //!
 //! The priority of a job is the longest path from it to the end of the build, by costs that were measured in
-//! earlier builds ([`costs`]) or are guessed ([`guess`]). Afterwards, [`limit`] tells the best possible time.
+//! earlier builds ([`costs`]) or are guessed ([`guess`]). If a job of higher priority has no slot, a compiler
+//! that has written its metadata is [paused](Scheduler::pause_codegen), by the rule of [`pauses`].
 
 mod clock;
 pub mod costs;
@@ -392,14 +388,9 @@ impl<U: Clone + Eq + Hash, J> Scheduler<U, J> {
         let ended = self.nodes[id].observe(transition);
         if let Some(trace) = &mut self.settings.trace {
             let node = &self.nodes[id];
+            let (unit, kind) = (&node.unit, node.kind);
             let needs = || self.graph.needs.of(id).collect();
-            trace.observe(
-                transition,
-                &node.unit,
-                node.kind,
-                node.is_conditional,
-                needs,
-            );
+            trace.observe(transition, unit, kind, node.is_conditional, needs);
         }
         if let Some((phase, took)) = ended {
             self.learn(id, phase, took);
@@ -417,11 +408,8 @@ impl<U: Clone + Eq + Hash, J> Scheduler<U, J> {
         }
     }
 
-    /// Records what the jobs have taken, for later builds. Blocks while the file is read and written.
-    ///
-    /// # Errors
-    ///
-    /// If the file cannot be written, unless an error about it was returned before.
+    /// Records what the jobs have taken, for later builds. Blocks while the file is read and written. It is an
+    /// error if that fails, unless an error about the file was returned before.
     pub fn record_costs(&mut self) -> anyhow::Result<()> {
         let costs = self.settings.costs.as_ref();
         costs.map_or(Ok(()), |costs| costs.record(self))

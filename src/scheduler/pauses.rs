@@ -17,27 +17,7 @@
 //! among those that may be stopped: at least a sixth of what each of the places would hold if all codegen
 //! that is left were divided among them.
 //!
-//! # What else was tried
-//!
-//! Wall time to the limit, as a geometric mean and at worst, of recorded builds of five programs, dev and
-//! release, and two edits, with 2 to 32 jobs, as they are and with one codegen unit for each crate. As many
-//! compilers may be stopped as there are jobs, and four at least, except in the second line.
-//!
-//! | rule | mean | worst | one codegen unit | worst | |
-//! | --- | --- | --- | --- | --- | --- |
-//! | never | 1.025 | 1.270 | 1.030 | 1.283 | |
-//! | any of lower priority, without bound | 1.010 | 1.123 | 1.003 | 1.052 | up to 306 stopped, 42 GB |
-//! | any of lower priority | 1.022 | 1.264 | 1.021 | 1.152 | tiny codegens take the places |
-//! | codegens of at least 1/10 of a place's share | 1.018 | 1.220 | 1.015 | 1.164 | |
-//! | of at least 1/6 | 1.018 | 1.208 | 1.014 | 1.137 | |
-//! | of at least 1/2 | 1.021 | 1.270 | 1.019 | 1.153 | |
-//!
-//! Stopping compilers only while the waiting job bounds the build was no better than never. Continuing
-//! stopped compilers first made no difference, nor did stopping them in the middle of their codegen.
-//!
-//! The worst case is always four jobs, and an edit below many small crates that lead to a large one. Putting
-//! off all of their codegen comes within 5 % of the limit, with 55 compilers stopped and 9 GB. With four
-//! places, the best of 700,000 schedules that simulated annealing drew took 1.187.
+//! `tests/replay/RESULTS.md` compares it with others that were tried.
 
 use std::collections::HashMap;
 use std::path::PathBuf;

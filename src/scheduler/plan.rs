@@ -23,20 +23,15 @@ pub struct Plan<U, J> {
 
 impl<U, J> Default for Plan<U, J> {
     fn default() -> Self {
-        Plan::with_capacity(0)
+        Plan {
+            nodes: Vec::new(),
+            jobs: Vec::new(),
+            needs: Vec::new(),
+        }
     }
 }
 
 impl<U, J> Plan<U, J> {
-    /// Makes room for this many jobs.
-    pub fn with_capacity(jobs: usize) -> Self {
-        Plan {
-            nodes: Vec::with_capacity(jobs),
-            jobs: Vec::with_capacity(jobs),
-            needs: Vec::with_capacity(jobs),
-        }
-    }
-
     /// Adds the job of `unit` and what it needs, which may be added later. Where the same dependency is named
     /// twice, the greater [`Need`] counts.
     pub fn add(

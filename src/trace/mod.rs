@@ -11,13 +11,6 @@
 //! that parks or is paused leaves its slot for such a lane, and that for any free slot when it goes on, so
 //! it has several `unit` slices. The first has all fields, the last the outcome of the job.
 //!
-//! ```text
-//!   slot 1     [ serde_derive: compile ][ syn: codegen      ]
-//!   slot 2     [ syn: frontend ][ …    ]                     [ serde_derive: link ]
-//!   parked 1                            [ serde_derive      ]
-//!   paused 1             [ libc         ]
-//! ```
-//!
 //! | `cat` | `ph` | `name` | `args` |
 //! | --- | --- | --- | --- |
 //! | `unit` | `B` | package and version | `job`, `unit`, `package`, `version`, `target`, `kind`, `mode`, `waited_for` |
@@ -253,11 +246,7 @@ impl<U> Trace<U> {
         }
     }
 
-    /// Ends the trace.
-    ///
-    /// # Errors
-    ///
-    /// The first error in writing it. What was written until then stands.
+    /// Ends the trace. Returns the first error in writing it; what was written until then stands.
     pub fn finish(self) -> anyhow::Result<()> {
         let Output { path, error, .. } = self.output;
         error.map_or(Ok(()), |error| {
@@ -306,15 +295,8 @@ impl<U> Trace<U> {
             job.tid += 1;
         }
         if self.named_lanes.insert(job.tid) {
-            let name = format!("{name} {}", job.tid - first + 1);
-            self.append(
-                at,
-                "thread_name",
-                None,
-                'M',
-                job.tid,
-                json!({ "name": name }),
-            );
+            let args = json!({ "name": format!("{name} {}", job.tid - first + 1) });
+            self.append(at, "thread_name", None, 'M', job.tid, args);
         }
         self.emit(at, &job, &job.name, "unit", 'B');
         (job.description, job.waited_for) = (None, None);

@@ -20,7 +20,7 @@ impl Task for Job {}
 
 impl Queue for Ours {
     fn plan(graph: &Graph) -> Self {
-        let mut plan = Plan::with_capacity(graph.nodes.len());
+        let mut plan = Plan::default();
         let linker = HeldLinker {
             name: String::new(),
             linker: String::new(),

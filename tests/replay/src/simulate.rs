@@ -122,7 +122,7 @@ fn plan(
     estimate: impl Fn(&Unit) -> Estimate,
     clock: Clock,
 ) -> Result<Scheduler<usize, ()>> {
-    let mut plan = Plan::with_capacity(recording.units.len());
+    let mut plan = Plan::default();
     let edges = edges(recording, settings.pipelining);
     for place in order_of_adding(&recording.units) {
         plan.add(place, (), edges[place].iter().copied())

@@ -1,4 +1,4 @@
-//! Digests of libraries, without what is different each time that they are made.
+//! Digests of libraries, without what differs each time that they are made.
 //!
 //! rustc gives each object a name that no other invocation uses, the part before `.rcgu.o`:
 //!
@@ -13,35 +13,33 @@
 //! ```
 //!
 //! (`OutputFilenames::temp_path_for_cgu` in `rustc_session`; since 1.89. `lib.rmeta-link` since 1.97,
-//! rust-lang/rust#154861: it lists the members that are objects of Rust.) Object files that incremental
-//! compilation has reused have the same content under another name. A linker that writes ELF reads the
-//! content alone, so such libraries count as the same. On Apple's systems the names get into what is
-//! linked, for debuggers; there, a library is a file like any other.
+//! rust-lang/rust#154861.) Object files that incremental compilation has reused have the same content
+//! under another name. A linker that writes ELF reads the content alone, so such libraries count as the
+//! same. On Apple's systems the names get into what is linked, for debuggers, so all bytes count there.
 
+use std::collections::BTreeSet;
 use std::fs::File;
-use std::io::{self, BufReader, Read, Seek, SeekFrom};
+use std::io::{self, Read, Seek, SeekFrom};
 use std::path::Path;
 
 use super::Digest;
+use crate::archive;
 
-const MAGIC: &[u8; 8] = b"!<arch>\n";
 const METADATA: &str = "lib.rmeta";
 const OBJECT_NAMES: &str = "lib.rmeta-link";
 const OBJECT: &str = ".rcgu.o";
 
-/// The digest of an output, and whether it is a library that has native code in it.
-///
-/// # Errors
-///
-/// If the file cannot be read.
+/// Returns the digest of an output, and whether it is a library that has native code in it.
 pub fn digest(path: &Path) -> io::Result<(Digest, bool)> {
-    let is_library = path.extension().is_some_and(|it| it == "rlib");
-    if !is_library {
+    if path.extension().is_none_or(|it| it != "rlib") {
         return Ok((Digest::of_file(path)?, false));
     }
-    match of_archive(path) {
-        // It is not as libraries are: then its bytes count, and anything may be in it.
-        Err(e) if e.kind() == io::ErrorKind::InvalidData => Ok((Digest::of_file(path)?, true)),
+    use io::ErrorKind::{InvalidData, UnexpectedEof};
+    match of_members(path) {
+        // Then its bytes count, and anything may be in it.
+        Err(e) if matches!(e.kind(), InvalidData | UnexpectedEof) => {
+            Ok((Digest::of_file(path)?, true))
+        }
         Ok((_, has_native_code)) if cfg!(target_vendor = "apple") => {
             Ok((Digest::of_file(path)?, has_native_code))
         }
@@ -49,112 +47,43 @@ pub fn digest(path: &Path) -> io::Result<(Digest, bool)> {
     }
 }
 
-/// The digest of the names and contents of all members, in order, and whether there are others than
-/// those that rustc makes itself.
-fn of_archive(path: &Path) -> io::Result<(Digest, bool)> {
+/// Returns the digest of all members, in order, and whether there are others than those that rustc makes.
+fn of_members(path: &Path) -> io::Result<(Digest, bool)> {
     let stem = path.file_stem().unwrap_or_default().to_string_lossy();
     let own_objects = format!("{}.", stem.strip_prefix("lib").unwrap_or(&stem));
-    let mut file = BufReader::new(File::open(path)?);
-    let mut magic = [0; MAGIC.len()];
-    read_exact(&mut file, &mut magic)?;
-    if &magic != MAGIC {
-        return Err(io::ErrorKind::InvalidData.into());
-    }
-    let len = file.get_ref().metadata()?.len();
-    let mut at = MAGIC.len() as u64;
-    let mut long_names = Vec::new();
+    let mut file = File::open(path)?;
     let mut object_names = Vec::new();
-    let mut invocations: Vec<String> = Vec::new();
+    let mut invocations = BTreeSet::new();
     let mut has_native_code = false;
-    let mut members = Vec::new();
-    while at < len {
-        let mut header = [0; 60];
-        read_exact(&mut file, &mut header)?;
-        let (name, size) = parse(&header).ok_or(io::ErrorKind::InvalidData)?;
-        let mut content = (&mut file).take(size);
-        match name {
-            // What archivers derive from the rest.
-            "/" | "/SYM64/" => {
-                io::copy(&mut content, &mut io::sink())?;
-            }
-            "//" => drop(content.read_to_end(&mut long_names)?),
-            _ => {
-                let name = full_name(name, &long_names).ok_or(io::ErrorKind::InvalidData)?;
-                if name == OBJECT_NAMES {
-                    content.read_to_end(&mut object_names)?;
-                } else {
-                    let name_digest = match split_object_name(name) {
-                        Some((unit, invocation)) => {
-                            if !invocations.iter().any(|it| it == invocation) {
-                                invocations.push(invocation.to_owned());
-                            }
-                            Digest::of_value(&(unit, OBJECT))
-                        }
-                        None => Digest::of_value(name),
-                    };
-                    has_native_code |= !(name == METADATA
-                        || name.starts_with(&own_objects) && name.ends_with(OBJECT));
-                    let mut hasher = blake3::Hasher::new();
-                    hasher.update_reader(&mut content)?;
-                    members.extend([name_digest, hasher.into()]);
-                }
-            }
+    let mut digests = Vec::new();
+    let members = archive::members(&mut file)?;
+    for (name, range) in members.iter().filter(|(name, _)| !name.starts_with('/')) {
+        file.seek(SeekFrom::Start(range.start))?;
+        let mut content = (&mut file).take(range.end - range.start);
+        if name == OBJECT_NAMES {
+            content.read_to_end(&mut object_names)?;
+        } else {
+            let name_parts = split_object_name(name);
+            invocations.extend(name_parts.map(|(_, invocation)| invocation));
+            let name_parts = name_parts.map_or((name.as_str(), ""), |(unit, _)| (unit, OBJECT));
+            digests.push((name_parts, Digest::of_reader(&mut content)?));
+            has_native_code |=
+                !(name == METADATA || name.starts_with(&own_objects) && name.ends_with(OBJECT));
         }
         if content.limit() > 0 {
-            return Err(io::ErrorKind::InvalidData.into());
+            return Err(io::ErrorKind::UnexpectedEof.into());
         }
-        // Members begin at even offsets.
-        at += header.len() as u64 + size + size % 2;
-        file.seek(SeekFrom::Start(at))?;
     }
-    members.push(object_names_digest(object_names, &invocations));
-    Ok((Digest::chain("archive", members), has_native_code))
-}
-
-/// The digest of a list of names without the invocations in them.
-fn object_names_digest(mut names: Vec<u8>, invocations: &[String]) -> Digest {
+    // Each byte as one character.
+    let mut object_names: String = object_names.into_iter().map(char::from).collect();
     for invocation in invocations {
-        let name = format!(".{invocation}{OBJECT}").into_bytes();
-        let mut at = 0;
-        while let Some(rest) = names.get_mut(at..at + name.len()) {
-            if rest == name {
-                rest[1..=invocation.len()].fill(0);
-            }
-            at += 1;
-        }
+        object_names = object_names.replace(&format!(".{invocation}{OBJECT}"), "\0");
     }
-    Digest::of_value(&names)
+    let digest = Digest::of_value(&(digests, object_names));
+    Ok((digest, has_native_code))
 }
 
-/// A file that ends too early is no archive.
-fn read_exact(file: &mut impl Read, buffer: &mut [u8]) -> io::Result<()> {
-    file.read_exact(buffer).map_err(|e| match e.kind() {
-        io::ErrorKind::UnexpectedEof => io::ErrorKind::InvalidData.into(),
-        _ => e,
-    })
-}
-
-/// The name and the size that are in the header of a member.
-fn parse(header: &[u8; 60]) -> Option<(&str, u64)> {
-    let name = str::from_utf8(&header[..16]).ok()?.trim_end();
-    let size = str::from_utf8(&header[48..58]).ok()?.trim_end();
-    header
-        .ends_with(b"`\n")
-        .then_some((name, size.parse().ok()?))
-}
-
-/// The whole name, where the header has `short/` or the offset of a longer name.
-fn full_name<'a>(name: &'a str, long_names: &'a [u8]) -> Option<&'a str> {
-    let Some(offset) = name.strip_prefix('/') else {
-        return name.strip_suffix('/');
-    };
-    let rest = long_names.get(offset.parse::<usize>().ok()?..)?;
-    let end = rest.iter().position(|&byte| byte == b'\n' || byte == 0)?;
-    let name = str::from_utf8(&rest[..end]).ok()?;
-    Some(name.strip_suffix('/').unwrap_or(name))
-}
-
-/// The name of an object without its end, and the invocation, where it has one.
+/// Splits the name of an object into the unit and the invocation.
 fn split_object_name(name: &str) -> Option<(&str, &str)> {
     let (unit, invocation) = name.strip_suffix(OBJECT)?.rsplit_once('.')?;
     unit.contains('.').then_some((unit, invocation))
@@ -163,6 +92,7 @@ fn split_object_name(name: &str) -> Option<(&str, &str)> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::archive::MAGIC;
 
     /// An archive as rustc writes it.
     fn archive(members: &[(&str, &str)]) -> Vec<u8> {
@@ -253,6 +183,8 @@ mod tests {
             &[("lib.rmeta", "meta"), ("x.1ov3ngu.rcgu.o", "code")],
             &[("lib.rmeta", "meta"), ("x.0yqsvle.rcgu.o", "code")],
             &[("lib.rmeta", "meta"), ("foo.o", "code")],
+            &[("/named as a table", "code")],
+            &[("/named as a table", "codf")],
             &[("lib.rmeta", "meta"), ("lib.rmeta-link", "x")],
             &[
                 ("lib.rmeta", "meta"),
@@ -282,7 +214,7 @@ mod tests {
 
     #[test]
     fn other_files_count_byte_for_byte() {
-        let good = archive(&[("lib.rmeta", "meta"), (&object("one", "1ov3ngu"), "code")]);
+        let good = archive(&[("lib.rmeta", "meta"), (&object("one", "1ov3ngu"), "odd")]);
         for len in 0..good.len() {
             // Cut before a member is one without it.
             let is_other = digest(&good[..len]) != digest(&good);
