@@ -125,7 +125,7 @@ enum Command {
 
 fn main() -> ExitCode {
     // While a build is recorded, this is in the place of rustc and the linker.
-    let outcome = ::replay::stand_in::run().unwrap_or_else(|| execute(Cli::parse()));
+    let outcome = ::replay::wrapper::run().unwrap_or_else(|| execute(Cli::parse()));
     match outcome {
         Ok(code) => code,
         Err(error) => {

@@ -10,7 +10,7 @@ use std::process::Command;
 
 use ::replay::BuildTrace;
 use ::replay::recording::{Recording, Unit, native_source_size};
-use ::replay::stand_in::{Compiled, LINKED, RECORDER, RECORDS, install};
+use ::replay::wrapper::{Compiled, LINKED, RECORDER, RECORDS, install};
 use anyhow::{Context, Result, bail};
 use fs_err as fs;
 use serde::Deserialize;

@@ -9,7 +9,7 @@
 //! ```
 //!
 //! - [`recording`]: the units of a build, what each needs, and how long each phase of it took.
-//! - [`stand_in`]: what runs between cargo, rustc and the linker while a build is recorded.
+//! - [`wrapper`]: what runs between cargo, rustc and the linker while a build is recorded.
 //! - [`simulate`]: builds a recording.
 //! - [`limit`]: how soon the build could be done at all.
 //! - [`trace`]: reads what `build.trace` has written.
@@ -26,9 +26,9 @@ mod edges;
 pub mod limit;
 pub mod recording;
 pub mod simulate;
-pub mod stand_in;
 pub mod trace;
 pub mod usage;
+pub mod wrapper;
 
 pub use recording::Recording;
 pub use trace::BuildTrace;
