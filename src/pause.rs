@@ -34,8 +34,6 @@
 
 use std::fs;
 use std::io;
-#[cfg(unix)]
-use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 use std::process::Child;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -77,11 +75,8 @@ impl Handle {
     }
 
     /// Returns how many bytes would be free if the process were not there: its anonymous pages, in memory
-    /// or swapped out. `None` if there is none.
-    ///
-    /// Of what else is resident, rustc's libraries and the crates that it has mapped, nearly all is
-    /// shared with the next rustc. Linux counts them apart since 4.5, in `/proc/PID/status`
-    /// (proc_pid_status(5)).
+    /// or swapped out (proc_pid_status(5), Linux 4.5). What else is resident, rustc's libraries and the crates
+    /// that it has mapped, is shared with the next rustc. `None` if there is no process.
     pub fn memory(&self) -> Option<u64> {
         let status = self.read("status", |path| fs::read(path))?;
         // The name of the process, on the first line, may be anything.
@@ -91,8 +86,8 @@ impl Handle {
     /// Whether the process runs this executable now, as `/proc/PID/exe` has it (proc_pid_exe(5)), which
     /// is a shell for a script.
     pub fn runs(&self, executable: &Path) -> bool {
-        let running = self.read("exe", file_id);
-        running.is_some() && running == file_id(executable).ok()
+        let is_same = |path: &Path| same_file::is_same_file(path, executable);
+        self.read("exe", is_same).unwrap_or(false)
     }
 
     /// Reads a file that the kernel has about the process, while its id is its own.
@@ -150,17 +145,6 @@ fn signal(id: u32, is_stop: bool) -> bool {
 #[cfg(not(target_os = "linux"))]
 fn signal(_: u32, _: bool) -> bool {
     false
-}
-
-/// Tells a file from all others, by whatever name.
-#[cfg(unix)]
-fn file_id(path: &Path) -> io::Result<(u64, u64)> {
-    fs::metadata(path).map(|it| (it.dev(), it.ino()))
-}
-
-#[cfg(not(unix))]
-fn file_id(path: &Path) -> io::Result<std::path::PathBuf> {
-    fs::canonicalize(path)
 }
 
 fn anonymous(status: &str) -> Option<u64> {

@@ -30,11 +30,8 @@ pub struct Control {
 /// Runs `process` to its end under `control` and passes on the lines of its stdout and stderr.
 ///
 /// Lines and errors are those of [`exec_with_streaming`](ProcessBuilder::exec_with_streaming) without
-/// captured output. A process with too many arguments is left to that one, which passes them in a file,
-/// and is not paused.
-///
-/// Blocks until the process has ended and no other process has its stdout and stderr open, so also while
-/// it is paused. When this returns or panics in a callback, the process is not stopped.
+/// captured output. A process with too many arguments is left to that one, and is not paused. Blocks until the
+/// process has ended and no other process has its stdout and stderr open.
 ///
 /// # Errors
 ///

@@ -1,7 +1,9 @@
 //! What rustc and the linker read beside the outputs of dependencies.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::ffi::{OsStr, OsString};
+use std::fs::File;
+use std::io::Read as _;
 use std::path::{Path, PathBuf};
 
 use cargo_util::paths;
@@ -14,12 +16,16 @@ use super::stamp::{self, Time};
 pub struct Inputs {
     files: Vec<PathBuf>,
     linkers: Vec<PathBuf>,
-    /// Where rustc and the linker look for native libraries.
-    native_dirs: BTreeSet<PathBuf>,
+    /// Where rustc and the linker look for native libraries, in this order, and for which.
+    search_path: Vec<(String, PathBuf)>,
     /// Whether rustc may find Rust libraries in one of these directories.
     has_crate_dirs: bool,
-    /// Whether the linker is given files whose names are not known here.
-    has_unknown_files: bool,
+    /// Whether the linker may read files whose names are not known here.
+    linker_is_unknown: bool,
+    /// The same of the compiler.
+    compiler_is_unknown: bool,
+    /// Whether rustc has a wrapper, which may read the environment.
+    has_wrapper: bool,
     /// Set for the compiler beside the environment of this process.
     variables: BTreeMap<String, OsString>,
 }
@@ -38,16 +44,21 @@ impl Inputs {
         self.variables.insert(name.to_owned(), value.to_owned());
     }
 
-    /// Adds the compiler or a wrapper, a path or a name. An empty one is none.
-    pub fn add_compiler(&mut self, program: &Path, cwd: &Path) {
-        if !program.as_os_str().is_empty() {
-            self.files.push(executable(program, cwd));
-        }
+    /// Adds the wrappers of the compiler and then the compiler itself, as paths or names. An empty one is none.
+    /// A script may read any file, a wrapper the environment.
+    pub fn add_compilers(&mut self, programs: &[PathBuf], cwd: &Path) {
+        let programs = programs.iter().filter(|it| !it.as_os_str().is_empty());
+        let programs: Vec<PathBuf> = programs.map(|it| executable(it, cwd)).collect();
+        self.has_wrapper = programs.len() > 1;
+        self.compiler_is_unknown |= programs.iter().any(|it| begins_with(it, SCRIPT));
+        self.files.extend(programs);
     }
 
-    /// Adds the linker that is configured, a path or a name.
+    /// Adds the linker that is configured, a path or a name. A script may read any file.
     pub fn add_linker(&mut self, program: &Path, cwd: &Path) {
-        self.linkers.push(executable(program, cwd));
+        let program = executable(program, cwd);
+        self.linker_is_unknown |= begins_with(&program, SCRIPT);
+        self.linkers.push(program);
     }
 
     /// Adds the value of `-L`, `KIND=PATH` or `PATH`, relative to `cwd`. See `SearchPath` in rustc's
@@ -58,19 +69,19 @@ impl Inputs {
             .filter(|(kind, _)| kinds.contains(kind))
             .unwrap_or(("all", value));
         // A framework is a directory of its own.
-        self.has_unknown_files |= kind == "framework";
+        self.linker_is_unknown |= kind == "framework";
         self.has_crate_dirs |= !kinds[..2].contains(&kind);
-        self.native_dirs.insert(cwd.join(path));
+        self.search_path.push((kind.to_owned(), cwd.join(path)));
     }
 
     /// Adds the value of `-l`. A name stands for files in the search path.
     pub fn add_native_library(&mut self, value: &str) {
-        self.has_unknown_files |= value.contains(['/', '\\']);
+        self.linker_is_unknown |= value.contains(['/', '\\']);
     }
 
     /// Adds an argument of the linker, which may name a file or a script.
     pub fn add_linker_argument(&mut self, argument: &str) {
-        self.has_unknown_files |= !argument.starts_with("-fuse-ld=");
+        self.linker_is_unknown |= !argument.starts_with("-fuse-ld=");
     }
 
     /// Adds flags of rustc.
@@ -78,10 +89,11 @@ impl Inputs {
         let flags: Vec<_> = flags.into_iter().collect();
         let mut flags = flags.iter().map(AsRef::as_ref);
         for flag in flags.clone() {
-            // `--extern name=PATH`, `-Cprofile-use=PATH`, `@PATH` and whatever else there is.
-            let value = flag.rsplit(['=', '@']).next().unwrap_or(flag);
-            let path = cwd.join(value);
-            if value.contains(['/', '\\']) && path.is_file() {
+            // It may hold any flag.
+            self.compiler_is_unknown |= flag.starts_with('@');
+            // `--extern name=PATH`, `-Cprofile-use=PATH` and whatever else there is.
+            let path = cwd.join(flag.rsplit('=').next().unwrap_or(flag));
+            if path.is_file() {
                 self.files.push(path);
             }
         }
@@ -98,17 +110,17 @@ impl Inputs {
                 ("-L", _) => self.add_search_path(value, cwd),
                 ("-l", _) => self.add_native_library(value),
                 ("-C", Some(("link-arg", argument))) => self.add_linker_argument(argument),
-                ("-C", Some(("link-args", _))) => self.has_unknown_files = true,
+                ("-C", Some(("link-args", _))) => self.linker_is_unknown = true,
                 ("-C", Some(("linker", program))) => self.add_linker(program.as_ref(), cwd),
-                ("-Z", _) => self.has_unknown_files |= value.contains("link-arg"),
+                ("-Z", _) => self.linker_is_unknown |= value.contains("link-arg"),
                 _ => {}
             }
         }
     }
 
     /// Returns a digest of the files that rustc reads. With procedural macros also of those of `packages`,
-    /// with native libraries also of the linker and the files in the search path, and with either also of
-    /// the environment. `None` if not all files are known, or one was changed at `before` or later.
+    /// with native libraries also of the linker and the files in the search path, and with either or a wrapper
+    /// also of the environment. `None` if not all files are known, or one was changed at `before` or later.
     pub(super) fn digest<'a>(
         &self,
         packages: Option<impl IntoIterator<Item = &'a PathBuf>>,
@@ -116,24 +128,52 @@ impl Inputs {
         before: Time,
     ) -> Option<Digest> {
         let reads_native = reads_native || self.has_crate_dirs;
-        let environment =
-            (packages.is_some() || reads_native).then(|| stamp::environment(&self.variables));
+        if self.compiler_is_unknown || reads_native && self.linker_is_unknown {
+            return None;
+        }
+        let reads_environment = packages.is_some() || reads_native || self.has_wrapper;
+        let environment = reads_environment.then(|| stamp::environment(&self.variables));
         let mut stamps = stamp::of_files(self.files.iter().cloned());
         for root in packages.into_iter().flatten() {
             stamps.extend(stamp::of_package(root)?);
         }
-        if reads_native {
-            if self.has_unknown_files {
-                return None;
-            }
+        let search_path = reads_native.then_some(&self.search_path);
+        if let Some(search_path) = search_path {
             stamps.extend(stamp::of_files(self.linkers.iter().cloned()));
-            for dir in &self.native_dirs {
-                stamps.extend(stamp::of_entries(dir));
+            let dirs = search_path.iter().map(|(_, dir)| dir.clone());
+            for dir in dirs.chain(self.library_path()) {
+                let entries = stamp::of_entries(&dir);
+                // It has the names of objects that may be anywhere.
+                let is_thin = |path: &PathBuf| {
+                    path.extension().is_some_and(|it| it == "a") && begins_with(path, THIN_ARCHIVE)
+                };
+                if entries.keys().any(is_thin) {
+                    return None;
+                }
+                stamps.extend(entries);
             }
         }
         let files = stamp::digest(&stamps, before)?;
-        Some(Digest::of_value(&(files, environment)))
+        Some(Digest::of_value(&(files, search_path, environment)))
     }
+
+    /// Returns the directories in which compilers for C, as linkers, look for libraries.
+    fn library_path(&self) -> Vec<PathBuf> {
+        const NAME: &str = "LIBRARY_PATH";
+        let value = self.variables.get(NAME).cloned();
+        let values = value.into_iter().chain(std::env::var_os(NAME));
+        let split = |value: OsString| std::env::split_paths(&value).collect::<Vec<_>>();
+        values.flat_map(split).collect()
+    }
+}
+
+const SCRIPT: &[u8] = b"#!";
+const THIN_ARCHIVE: &[u8] = b"!<thin>\n";
+
+fn begins_with(path: &Path, begin: &[u8]) -> bool {
+    let mut bytes = vec![0; begin.len()];
+    let read = File::open(path).and_then(|mut file| file.read_exact(&mut bytes));
+    read.is_ok() && bytes == begin
 }
 
 /// Returns the path of a program. One that is not found counts as missing.
@@ -155,8 +195,8 @@ mod tests {
     }
 
     fn dirs(inputs: &Inputs) -> Vec<&str> {
-        let dirs = inputs.native_dirs.iter();
-        dirs.map(|dir| dir.to_str().unwrap()).collect()
+        let dirs = inputs.search_path.iter();
+        dirs.map(|(_, dir)| dir.to_str().unwrap()).collect()
     }
 
     #[test]
@@ -174,7 +214,7 @@ mod tests {
                 let inputs = flags(spelled);
                 assert_eq!(dirs(&inputs), [dir], "{spelled:?}");
                 assert_eq!(inputs.has_crate_dirs, has_crates, "{spelled:?}");
-                assert_eq!(inputs.has_unknown_files, is_unknown, "{spelled:?}");
+                assert_eq!(inputs.linker_is_unknown, is_unknown, "{spelled:?}");
             }
         }
     }
@@ -198,7 +238,7 @@ mod tests {
             (&["-C"], false),
         ] {
             assert_eq!(
-                self::flags(flags).has_unknown_files,
+                self::flags(flags).linker_is_unknown,
                 is_unknown,
                 "{flags:?}"
             );
@@ -211,11 +251,12 @@ mod tests {
         std::fs::create_dir(dir.path().join("dir")).unwrap();
         let file = dir.path().join("dir/file");
         std::fs::write(&file, "").unwrap();
+        std::fs::write(dir.path().join("file"), "").unwrap();
         let file = file.to_str().unwrap();
         for (flags, is_file) in [
             (&["--extern", &format!("name={file}")][..], true),
             (&[&format!("-Cprofile-use={file}")], true),
-            (&[&format!("@{file}")], true),
+            (&["--extern", "name=file"], true),
             (&["--cfg", "x=\"dir/file\""], false),
             (&["--remap-path-prefix=/=dir/"], false),
             (&["-Cprofile-use=dir/file"], true),
@@ -262,8 +303,7 @@ mod tests {
         let digests = |text: &str| {
             std::fs::write(&program, text).unwrap();
             let mut compiler = Inputs::default();
-            compiler.add_compiler(&program, dir.path());
-            compiler.add_compiler("".as_ref(), dir.path());
+            compiler.add_compilers(std::slice::from_ref(&program), dir.path());
             let mut linker = Inputs::default();
             linker.add_flags(["-Clinker=./program"], dir.path());
             (
@@ -278,6 +318,66 @@ mod tests {
     }
 
     #[test]
+    fn anything_may_be_read() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = |name: &str| dir.path().join(name);
+        std::fs::write(path("script"), "#!/bin/sh\n").unwrap();
+        std::fs::write(path("libfoo.a"), "!<thin>\n").unwrap();
+        std::fs::write(path("program"), "\x7fELF").unwrap();
+        let known = |add: &dyn Fn(&mut Inputs)| {
+            let mut inputs = Inputs::default();
+            add(&mut inputs);
+            [false, true]
+                .map(|reads_native| inputs.digest(NO_MACROS, reads_native, Time::MAX).is_some())
+        };
+        for (program, compiler, linker) in [
+            ("script", [false, false], [true, false]),
+            ("program", [true, true], [true, true]),
+        ] {
+            for compilers in [vec![path(program)], vec![path(program), path("program")]] {
+                let known = known(&|it| it.add_compilers(&compilers, dir.path()));
+                assert_eq!(known, compiler);
+            }
+            let known = known(&|it| it.add_linker(&path(program), dir.path()));
+            assert_eq!(known, linker);
+        }
+        let flags = known(&|it| it.add_flags(["@flags"], dir.path()));
+        assert_eq!(flags, [false, false]);
+        let thin = known(&|it| it.add_search_path("native=.", dir.path()));
+        assert_eq!(thin, [true, false]);
+    }
+
+    #[test]
+    fn order_of_search_path_counts() {
+        let digest = |dirs: [&str; 2]| {
+            let mut inputs = Inputs::default();
+            for dir in dirs {
+                inputs.add_search_path(dir, "/nowhere".as_ref());
+            }
+            inputs.digest(NO_MACROS, true, Time::MAX)
+        };
+        assert_ne!(
+            digest(["native=a", "native=b"]),
+            digest(["native=b", "native=a"])
+        );
+        assert_ne!(
+            digest(["native=a", "native=b"]),
+            digest(["native=a", "all=b"])
+        );
+    }
+
+    #[test]
+    fn libraries_in_library_path_count() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut inputs = Inputs::default();
+        inputs.add_variable("LIBRARY_PATH", dir.path().as_os_str());
+        let digest = || inputs.digest(NO_MACROS, true, Time::MAX);
+        let before = digest();
+        std::fs::write(dir.path().join("libfoo.so"), "").unwrap();
+        assert_ne!(digest(), before);
+    }
+
+    #[test]
     fn macros_read_variables() {
         let mut inputs = Inputs::default();
         let digests = |inputs: &Inputs| {
@@ -289,5 +389,10 @@ mod tests {
         let after = digests(&inputs);
         assert_ne!(after.0, before.0);
         assert_eq!(after.1, before.1);
+        let compilers = ["", "wrapper", "rustc"].map(PathBuf::from);
+        inputs.add_compilers(&compilers, Path::new("/nowhere"));
+        let with_wrapper = digests(&inputs).1;
+        inputs.add_variable("OTHER", "value".as_ref());
+        assert_ne!(digests(&inputs).1, with_wrapper);
     }
 }

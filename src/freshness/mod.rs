@@ -31,10 +31,10 @@
 //! What is read beside libraries ([`Inputs`]) has to be untouched, which [stamps](stamp) prove:
 //!
 //! * The files of dep-info, as well as by Cargo's own rule; those that flags name; rustc itself and its
-//!   wrappers.
-//! * For a unit that links, or a library that native code was bundled into: a configured linker, the
-//!   environment, and the files in the directories where build scripts and flags have native libraries
-//!   searched.
+//!   wrappers, which must not be scripts, as these may read anything. With a wrapper, the environment.
+//! * For a unit that links, or a library that native code was bundled into: a configured linker, no script
+//!   either; the environment; and the files in the directories where build scripts, flags and `LIBRARY_PATH`
+//!   have native libraries searched.
 //! * For a unit that can expand procedural macros: all files of its package and of the macros', and the
 //!   environment. Cargo has a build script that names no inputs depend on its package in the same way.
 //!

@@ -123,12 +123,20 @@ pub fn digest(stamps: &Stamps, before: Time) -> Option<Digest> {
 }
 
 /// Returns a digest of the environment that procedural macros and linkers can read: that of this process,
-/// and variables that are `set` beside it. Variables that configure Cargo or differ between two commands of
-/// one shell do not count.
+/// and variables that are `set` beside it. Variables that differ between two commands of one shell do not
+/// count, nor do those with which users configure Cargo's output and its builds.
 pub fn environment(set: &BTreeMap<String, OsString>) -> Digest {
     let counts = |(name, _): &(OsString, OsString)| match &*name.to_string_lossy() {
-        "_" | "OLDPWD" | "PWD" | "SHLVL" | "MAKEFLAGS" | "MFLAGS" | "RUST_RECURSION_COUNT" => false,
-        name => !name.starts_with("CARGO"),
+        "_"
+        | "OLDPWD"
+        | "PWD"
+        | "SHLVL"
+        | "MAKEFLAGS"
+        | "MFLAGS"
+        | "RUST_RECURSION_COUNT"
+        | "CARGO_LOG"
+        | "CARGO_MAKEFLAGS" => false,
+        name => !name.starts_with("CARGO_BUILD_") && !name.starts_with("CARGO_TERM_"),
     };
     let variables: BTreeSet<_> = std::env::vars_os().filter(counts).collect();
     Digest::of_value(&(variables, set))

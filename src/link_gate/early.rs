@@ -63,9 +63,8 @@ impl EarlyStarts {
     /// Whether one more job may start early while `early` jobs have and do not link yet.
     ///
     /// They must be fewer than two for each job slot, there must be file descriptors for a full set of
-    /// jobs beside it, and a quarter of all memory must be available: of the machine's, as
-    /// `/proc/meminfo` has it, and of what each control group of this process may use. What is not known
-    /// does not count. Reads a handful of files of the kernel; it does not block.
+    /// jobs beside it, and a quarter of all memory must be available: of the machine's, and of what each control
+    /// group of this process may use. What is not known does not count.
     pub fn allow(&self, early: usize) -> bool {
         early < self.jobs.saturating_mul(EARLY_PER_JOB)
             && self.gate.as_ref().is_none_or(|gate| {

@@ -101,9 +101,8 @@ pub fn from_args(
 }
 
 /// Finds the executable file that rustc, in the directory `cwd`, would run as `linker`. A name without a
-/// slash is looked up in the directories of `path`, of which an empty one is `cwd`, as execvp(3) does.
-/// rustc looks in directories of its own before, where there are tools such as `rust-lld`; one that is
-/// only there is not found here.
+/// slash is looked up in the directories of `path`, of which an empty one is `cwd`, as execvp(3) does. A tool
+/// in rustc's own directories, such as `rust-lld`, is not found.
 ///
 /// # Errors
 ///

@@ -35,7 +35,7 @@
 //! the permit a shim does not wait.
 //!
 //! Other children of rustc inherit the socket, too, and may outlive it. So the end of a job is the end
-//! of its process, never that of the stream; then cargo closes the stream.
+//! of its process, never that of the stream.
 //!
 //! A wrapper that closes the descriptor, or passes the compiler to a daemon, cannot park. The shim finds
 //! no such socket and fails; the compiler runs again, and nothing else starts early in the build.
@@ -114,18 +114,16 @@ pub type Exec<'a> =
 ///
 /// With it, the compiler [parks](Parking) before its linker, which waits for a permit. The result stands
 /// only if the linker ran with a permit, or if the compiler failed for a reason that has nothing to do
-/// with the gate. In any other case the compiler runs again, without the gate, once there is a permit, and
-/// no line is passed on twice. Lines and errors name the real linker, and the command without the shim.
-/// Lines of stderr that may be about a failed link are held back, up to a megabyte, until it is known
-/// whether the run stands.
+/// with the gate. Otherwise the compiler runs again, without the gate, once there is a permit, and no line is
+/// passed on twice. Lines and errors name the real linker, and the command without the shim. Lines of stderr
+/// that may be about a failed link are held back, up to a megabyte, until it is known whether the run stands.
 ///
 /// Blocks as long as the compiler runs and there is no permit.
 ///
 /// # Errors
 ///
-/// If the permit is [`Permit::Abort`](crate::permit::Permit::Abort): nothing went wrong with the unit
-/// itself, so this is not to be reported as its error. Otherwise the error of `exec` in the run that
-/// stands, or of `on_stdout` and `on_stderr`.
+/// Those of `exec` in the run that stands, `on_stdout` and `on_stderr`. If the permit is
+/// [`Permit::Abort`](crate::permit::Permit::Abort), one that is not to be reported.
 pub fn run(
     rustc: &ProcessBuilder,
     early: Option<(EarlyStart, Parking)>,

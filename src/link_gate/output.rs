@@ -5,20 +5,30 @@ use std::collections::HashMap;
 use std::ffi::OsStr;
 use std::hash::BuildHasher;
 
+use serde::Deserialize;
+use serde::de::IgnoredAny;
 use serde_json::Value;
+
+/// A diagnostic of rustc. What is in its spans may be nested too deeply for a [`Value`].
+#[derive(Deserialize)]
+struct Diagnostic<'a> {
+    /// Absent before rust-lang/rust#115691 (2023).
+    #[serde(borrow, rename = "$message_type")]
+    message_type: Option<Cow<'a, str>>,
+    #[serde(borrow)]
+    level: Cow<'a, str>,
+    code: Option<IgnoredAny>,
+    spans: Vec<IgnoredAny>,
+}
 
 /// Whether a line that is an error of rustc's is about the source: it points at it, or has a code that
 /// explains it. That the linker has failed does neither, and neither does that there were other errors.
 /// `None` if the line is no error.
 pub(super) fn is_source_error(line: &str) -> Option<bool> {
-    let diagnostic: Value = serde_json::from_str(line).ok()?;
-    // There is none before rust-lang/rust#115691 (2023).
-    let message_type = diagnostic["$message_type"].as_str();
-    if diagnostic["level"] != "error" || message_type.is_some_and(|it| it != "diagnostic") {
-        return None;
-    }
-    let spans = diagnostic["spans"].as_array()?;
-    Some(!spans.is_empty() || !diagnostic["code"].is_null())
+    let diagnostic: Diagnostic<'_> = serde_json::from_str(line).ok()?;
+    let is_other = (diagnostic.message_type).is_some_and(|it| it != "diagnostic");
+    let is_error = diagnostic.level == "error" && !is_other;
+    is_error.then_some(!diagnostic.spans.is_empty() || diagnostic.code.is_some())
 }
 
 /// The names of the shim in what rustc prints, and what to print instead.
@@ -83,6 +93,8 @@ mod tests {
 
     #[test]
     fn errors_that_may_be_about_the_link() {
+        let [open, close] = [r#"{"span":"#, "}"].map(|it| it.repeat(200));
+        let nested = format!(r#"{{"level":"error","spans":[{open}0{close}]}}"#);
         for (line, expected) in [
             (
                 r#"{"$message_type":"diagnostic","message":"linking with `cc` failed","code":null,"level":"error","spans":[],"children":[],"rendered":"…"}"#,
@@ -114,6 +126,7 @@ mod tests {
                 None,
             ),
             (r#"{"level":"error"}"#, None),
+            (&nested, Some(true)),
             ("error: linking failed", None),
             ("", None),
         ] {

@@ -125,11 +125,10 @@ fn execute(linker: &str, args: Vec<OsString>) -> Result<Infallible, Box<dyn Erro
 /// unpacked and that is not there, or an rlib without the objects that LTO has used up, which a wrapper
 /// has asked for.
 ///
-/// rustc unpacks them to its temporary directory and names them by absolute path, as an argument or
-/// as part of one that begins with `-Wl,`; a command line that is too long it writes to a file (see
-/// `extract_bundled_libs`, `link_staticlib_by_path` and `exec_linker` in rustc's
-/// `compiler/rustc_codegen_ssa/src/back`). A wrong yes costs a run of rustc, a wrong no the
-/// linker's error.
+/// rustc unpacks them to its temporary directory and names them by absolute path, as an argument or part of
+/// one that begins with `-Wl,`, or in a response file (see `extract_bundled_libs`, `link_staticlib_by_path` and
+/// `exec_linker` in rustc's `compiler/rustc_codegen_ssa/src/back`). A wrong yes costs a run of rustc, a wrong
+/// no the linker's error.
 fn lacks_input(args: &[OsString]) -> bool {
     let expand = |arg: &OsString| match arg.as_bytes().strip_prefix(b"@") {
         Some(path) => response_file(&fs::read(OsStr::from_bytes(path)).unwrap_or_default()),

@@ -182,9 +182,8 @@ impl<U> Trace<U> {
     /// Begins a trace. Replaces a file at `path` and makes the directories above it. `describe` names a
     /// unit. `None` if `path` is `/dev/null`.
     ///
-    /// Leaves the file alone while another cargo writes to it; then [`finish`](Trace::finish) returns an
-    /// error. A build script that runs cargo passes its environment on, and must neither destroy the trace
-    /// of its own build nor fail over it.
+    /// Leaves the file alone while another cargo writes to it, as the cargo does that runs a build script that
+    /// runs this one; then [`finish`](Trace::finish) returns an error.
     ///
     /// # Errors
     ///

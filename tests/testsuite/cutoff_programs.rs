@@ -30,6 +30,7 @@ fn workspace(members: &[&str]) -> ProjectBuilder {
 fn build(p: &Project, execs: fn(&Project, &str) -> Execs, variable: &str) {
     execs(p, "build --workspace")
         .env("VARIABLE", variable)
+        .env("CARGO_VARIABLE", variable)
         .run();
 }
 
@@ -66,6 +67,7 @@ fn check_with(what: &str, p: &Project, shows: bool, variable: &str, edit: impl F
     for execs in [Project::incremental, Project::released] {
         execs(p, "build --workspace -v")
             .env("VARIABLE", variable)
+            .env("CARGO_VARIABLE", variable)
             .with_stderr_does_not_contain("[DIRTY][..]")
             .run();
     }
@@ -223,6 +225,19 @@ fn library_found_through_another_package() {
     check("bundled above", &p, true, |p| {
         p.change_file("script/code.c", "int code(void) { return 2; }\n");
     });
+    let script = r#"for name in read("input").split_whitespace() {
+            let dir = format!("{}/{name}", out());
+            std::fs::create_dir_all(&dir).unwrap();
+            std::fs::write("code.c", format!("int code(void) {{ return {name}; }}")).unwrap();
+            library(&dir, "code");
+            println!("cargo::rustc-link-search=native={dir}");
+        }
+        println!("cargo::rerun-if-changed=input");"#;
+    p.change_file("script/build.rs", &build_script(script));
+    p.change_file("script/input", "3 4");
+    check("in another order", &p, true, |p| {
+        p.change_file("script/input", "4 3");
+    });
 }
 
 #[cargo_test]
@@ -356,6 +371,11 @@ fn undeclared_inputs_of_macros() {
         touch_low(p);
     });
     check_with("a variable", &p, true, "2", touch_low);
+    p.change_file(
+        "script/src/lib.rs",
+        &lib.replace("(VARIABLE)", "(CARGO_VARIABLE)"),
+    );
+    check_with("a variable named like Cargo's", &p, true, "2", touch_low);
     let configured = "pub fn text() -> String { macros::variable!(CONFIGURED).to_owned() }";
     p.change_file("script/src/lib.rs", configured);
     check("a configured variable", &p, true, |p| {
@@ -459,10 +479,12 @@ fn wrapper_and_linker_are_edited() {
         .bin("app", ON_LOW, main)
         .file("code.c", "int code(void) { return 1; }\n")
         .file("other.c", "int code(void) { return 2; }\n")
-        .executable("wrapper", "#!/bin/sh\nexec \"$@\" --cfg original\n")
+        .file("flags", "--cfg original")
+        .file("linked", "code.c")
+        .executable("wrapper", "#!/bin/sh\nexec \"$@\" $(cat flags)\n")
         .executable(
             "linker",
-            "#!/bin/sh\nexec cc \"${LINKED:-code.c}\" \"$@\"\n",
+            "#!/bin/sh\nexec cc \"${LINKED:-$(cat linked)}\" \"$@\"\n",
         )
         .file(
             ".cargo/config.toml",
@@ -474,8 +496,12 @@ fn wrapper_and_linker_are_edited() {
         fs::write(p.root().join(name), text).unwrap();
         touch_low(&p);
     };
-    check("linker", &p, true, |_| edit("linker", "code.c", "other.c"));
-    edit("linker", "other.c", "code.c");
+    check("what the linker reads", &p, true, |_| {
+        edit("linked", "code.c", "other.c");
+    });
+    check("linker", &p, true, |_| {
+        edit("linker", "$(cat linked)", "code.c")
+    });
     check("its environment", &p, true, |p| {
         build(p, Project::incremental, "1");
         let linked = "env.LINKED = 'other.c'\n";
@@ -485,9 +511,55 @@ fn wrapper_and_linker_are_edited() {
         );
         touch_low(p);
     });
-    check("wrapper", &p, true, |_| {
-        edit("wrapper", "original", "edited")
+    check("what the wrapper reads", &p, true, |_| {
+        edit("flags", "original", "edited");
     });
+    check("wrapper", &p, true, |_| {
+        edit("wrapper", "$(cat flags)", "--cfg original")
+    });
+}
+
+/// What a flag, a variable or an archive names is an input, too.
+#[cargo_test]
+fn files_that_flags_name() {
+    let main = r#"extern "C" { fn code() -> i32; }
+        fn main() { println!("{} {} {}", foo::FOO, unsafe { code() }, low::low()) }"#;
+    for (flags, archive) in [
+        ("'-Lnative=libs', '-lstatic=code'", "rcT"),
+        ("'-lcode'", "rc"),
+    ] {
+        let config = format!(
+            "env.LIBRARY_PATH = {{ value = 'libs', relative = true }}\n\
+             build.rustflags = ['--extern', 'foo=libfoo.rlib', {flags}]\n"
+        );
+        let p = workspace(&["app"])
+            .bin("app", ON_LOW, main)
+            .file(".cargo/config.toml", &config)
+            .file("foo.rs", "pub const FOO: u32 = 1;\n")
+            .file("code.c", "int code(void) { return 1; }\n")
+            .file("libs/other", "")
+            .build();
+        let make_crate = |p: &Project| run_in(&p.root(), &["rustc", "--crate-type=rlib", "foo.rs"]);
+        let make_library = |p: &Project| {
+            run_in(&p.root(), &["cc", "-c", "code.c", "-o", "code.o"]);
+            // A thin archive only names the object.
+            if archive == "rc" || !p.root().join("libs/libcode.a").exists() {
+                run_in(&p.root(), &["ar", archive, "libs/libcode.a", "code.o"]);
+            }
+        };
+        make_crate(&p);
+        make_library(&p);
+        check("a library", &p, true, |p| {
+            p.change_file("code.c", "int code(void) { return 2; }\n");
+            make_library(p);
+            touch_low(p);
+        });
+        check("a crate", &p, true, |p| {
+            p.change_file("foo.rs", "pub const FOO: u32 = 2;\n");
+            make_crate(p);
+            touch_low(p);
+        });
+    }
 }
 
 /// A program on `low`.
