@@ -94,10 +94,8 @@ impl Graph {
     }
 }
 
-/// The edges at one end of all jobs: the job at the other end of each, and the need.
-///
-/// They are in one list, one job's after the other's, and small: in a large build, going through them takes
-/// as long as reading them from memory.
+/// The edges at one end of all jobs: the job at the other end of each, and the need. They are in one list,
+/// and small: in a large build, going through them takes as long as reading them from memory.
 #[derive(Clone, Debug, Default)]
 pub struct Edges {
     all: Vec<(u32, Need)>,

@@ -1,9 +1,7 @@
 //! How much memory there is for this process, and how much of it is available.
 //!
 //! Several things bound it at once: the machine, and each control group that the process is in, directly
-//! or through one above. Linux tells all of them; on other systems nothing is known.
-//!
-//! All reads are of a handful of files that the kernel makes up; they do not block.
+//! or through one above. Linux tells all of them, in files that do not block; other systems tell nothing.
 
 use std::fmt;
 use std::io;

@@ -23,8 +23,7 @@
 //!
 //! For the last one each compiler has asked, before it was executed, to be sent SIGCONT when the thread
 //! of its job ends (`PR_SET_PDEATHSIG`; it survives execve(2) unless the program is set-user-ID). The
-//! rule for orphaned process groups (POSIX, `_exit`) is not enough: it depends on who started cargo. A
-//! process that is stopped also keeps SIGINT and SIGTERM for later.
+//! rule for orphaned process groups (POSIX, `_exit`) is not enough: it depends on who started cargo.
 //!
 //! Ctrl-Z stops all processes of cargo's group, and `fg` continues all of them, paused ones included.
 //! Such a compiler just runs early; continuing it once more does no harm.

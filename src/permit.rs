@@ -1,9 +1,8 @@
 //! The permit of a job that is parked.
 //!
-//! A job that has done all it can without the outputs that it links parks through a [`Parking`], from any
-//! thread; the [link gate](crate::link_gate) does that when a compiler calls its linker. The queue receives
-//! a [`PermitSender`] and sends [`Link`](Permit::Link) once all outputs are ready and there is a slot. A
-//! sender that is dropped, for whatever reason, sends [`Abort`](Permit::Abort), so no job waits for ever.
+//! The [link gate](crate::link_gate) parks a job through a [`Parking`], from any thread, when a compiler calls
+//! its linker. The queue receives a [`PermitSender`] and sends [`Link`](Permit::Link) once all outputs are
+//! ready and there is a slot. A sender that is dropped sends [`Abort`](Permit::Abort), so no job waits for ever.
 
 use std::fmt;
 use std::sync::{Arc, mpsc};

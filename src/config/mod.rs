@@ -11,10 +11,8 @@ pub use pause_memory::PauseMemory;
 use crate::graph::Need;
 
 /// How early a job may start, the value of Cargo's `build.pipelining`: the name of a mode, or a boolean as
-/// the key once took, `true` for the default and `false` for [`Off`](Self::Off).
-///
-/// The mode changes when jobs start, never what they are: the compiler's arguments are the same in every
-/// mode, so switching it rebuilds nothing.
+/// the key once took, `true` for the default and `false` for [`Off`](Self::Off). Compilers have the same
+/// arguments in every mode, so switching it rebuilds nothing.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub enum Pipelining {
     /// Every job waits until all its dependencies are finished, as before Cargo 1.38.

@@ -160,10 +160,9 @@ impl Inputs {
     /// Returns the directories in which compilers for C, as linkers, look for libraries.
     fn library_path(&self) -> Vec<PathBuf> {
         const NAME: &str = "LIBRARY_PATH";
-        let value = self.variables.get(NAME).cloned();
-        let values = value.into_iter().chain(std::env::var_os(NAME));
-        let split = |value: OsString| std::env::split_paths(&value).collect::<Vec<_>>();
-        values.flat_map(split).collect()
+        let values = [self.variables.get(NAME).cloned(), std::env::var_os(NAME)];
+        let split = |value| std::env::split_paths(&value).collect::<Vec<_>>();
+        values.into_iter().flatten().flat_map(split).collect()
     }
 }
 

@@ -173,9 +173,8 @@ impl UnitOutputs {
     }
 
     /// Raises the time of the newest output to that of the newest file that the unit read, because the
-    /// released cargo compares nothing else. Not to a time in the future: the unit stays dirty.
-    ///
-    /// The metadata keeps its time if there is another output, so units that read only metadata stay fresh.
+    /// released cargo compares nothing else. Not to a time in the future: the unit stays dirty. The metadata
+    /// keeps its time if there is another output, so units that read only metadata stay fresh.
     pub fn raise_modified(&self) {
         let modified = |path: &PathBuf| paths::mtime(path).ok();
         let Some(newest) = self.files.outputs.iter().max_by_key(|it| modified(it)) else {

@@ -13,9 +13,9 @@
 //! ```
 //!
 //! (`OutputFilenames::temp_path_for_cgu` in `rustc_session`; since 1.89. `lib.rmeta-link` since 1.97,
-//! rust-lang/rust#154861.) Object files that incremental compilation has reused have the same content
-//! under another name. A linker that writes ELF reads the content alone, so such libraries count as the
-//! same. On Apple's systems the names get into what is linked, for debuggers, so all bytes count there.
+//! rust-lang/rust#154861.) A linker that writes ELF reads only the contents of objects, so libraries that
+//! differ in this name count as the same. On Apple's systems the names get into what is linked, for debuggers,
+//! so all bytes count there.
 
 use std::collections::BTreeSet;
 use std::fs::File;

@@ -231,11 +231,8 @@ impl<M> JobChannel<M> {
     }
 
     /// Puts a hollow rlib in the place of the one that the job makes, until it ends, if dependents may start
-    /// on it. `rmeta` is the metadata. To be called before [`metadata_written`](Self::metadata_written).
-    ///
-    /// # Errors
-    ///
-    /// Those of [`Hollow::write`]. Then dependents have to wait for the end of the job.
+    /// on it. `rmeta` is the metadata. To be called before [`metadata_written`](Self::metadata_written). After
+    /// an error, of [`Hollow::write`], dependents have to wait for the end of the job.
     pub fn write_hollow_rlib(&self, rmeta: &Path) -> io::Result<()> {
         if let Some(gate) = &self.compiler.borrow().gate {
             let hollow = Hollow::write(rmeta, &rmeta.with_extension("rlib"), gate.dir())?;

@@ -1,7 +1,6 @@
 //! Which jobs of a build may start early.
 //!
-//! A compiler that waits at its linker holds no slot and takes no time, but it has everything in memory
-//! that it has learned about its crate, and pipes to cargo. So their number is bounded, and no more are
+//! A compiler that waits at its linker holds memory and pipes. So their number is bounded, and no more are
 //! started while memory or file descriptors are short.
 
 use std::path::PathBuf;

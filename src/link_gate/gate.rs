@@ -25,8 +25,7 @@ impl Gate {
     ///
     /// # Errors
     ///
-    /// If `shim` is not the absolute path of a file; if the directory cannot be replaced; always, where
-    /// a file that is in use cannot be replaced.
+    /// If `shim` is not the absolute path of a file; if the directory cannot be replaced; always on Windows.
     pub fn open(dir: PathBuf, shim: PathBuf) -> io::Result<Gate> {
         if cfg!(not(unix)) {
             return Err(io::ErrorKind::Unsupported.into());

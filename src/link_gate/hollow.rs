@@ -23,10 +23,9 @@ const MARK: &str = "hollow";
 pub struct Hollow(Option<PathBuf>);
 
 impl Hollow {
-    /// Puts a hollow rlib with the metadata of the file `rmeta` at `rlib`, all of it at once. A file that
-    /// is there stays: it is taken for the real one, which rustc has been fast to write, so the caller
-    /// removes an older one *before* it starts rustc, as cargo does. `scratch` is a directory on the same
-    /// file system; nothing stays in it.
+    /// Puts a hollow rlib with the metadata of the file `rmeta` at `rlib`, all of it at once. A file that is
+    /// there is taken for the real one and stays, so the caller removes an older one *before* it starts rustc,
+    /// as cargo does. `scratch` is a directory on the same file system; nothing stays in it.
     ///
     /// # Errors
     ///

@@ -106,9 +106,9 @@ fn become_linker(
     Err(error)
 }
 
-/// Becomes the linker. Like rustc when it runs one, and unlike execvp(3), which is
-/// [`exec`](std::os::unix::process::CommandExt::exec) of the standard library, this does not have a shell
-/// execute what the system cannot.
+/// Becomes the linker. Like rustc when it runs one, and unlike std's
+/// [`exec`](std::os::unix::process::CommandExt::exec), this does not have a shell execute what the system
+/// cannot.
 fn execute(linker: &str, args: Vec<OsString>) -> Result<Infallible, Box<dyn Error>> {
     let dirs = env::var_os("PATH");
     let path = find(linker.as_ref(), Path::new("."), dirs.as_deref())?;

@@ -13,13 +13,7 @@
 //! The greatest of these bounds is the limit: of the whole build, its longest path or its work divided among
 //! the slots; where it is narrow, another. For example, everything waits for the metadata of one library.
 //!
-//! On a path, each phase begins as soon as what it reads is ready:
-//!
-//! ```text
-//!   a  [ frontend |   codegen    ]
-//!   b             [ frontend | codegen ]
-//!   bin                      [ codegen ]      [ link ]   the last of a, b and its own codegen
-//! ```
+//! On a path, each phase begins as soon as what it reads is ready.
 
 use std::iter;
 

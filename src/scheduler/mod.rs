@@ -13,24 +13,20 @@
 //! ```
 //!
 //! The caller drives it in one loop: it carries out the actions that [`next`](Scheduler::next) returns until
-//! there is none, then waits for an event.
+//! there is none, then waits for an event. A compiler that never announces its metadata (a check, an old
+//! wrapper) produces it by ending.
 //!
 //! # Early starts
 //!
 //! A job whose missing outputs are all [`AllToLink`](Need::AllToLink) can start *early*, if there is room for
 //! it ([`EarlyStarts`]): it compiles, parks before its linker, and gets its permit once all outputs are ready
-//! and a slot is free. Otherwise it starts when all outputs are ready.
+//! and a slot is free.
 //!
 //! # Early cutoff
 //!
 //! A job that is dirty only because a dependency is rebuilt is *conditional*. Its inputs are
 //! [compared](Scheduler::next_to_compare) when they are ready, without a slot: first what it compiles
 //! against, then, if that came out the same, what it links.
-//!
-//! # Jobs without metadata
-//!
-//! [`Artifact::All`] satisfies edges on the metadata as well. So a compiler that never announces its metadata
-//! (a check, an old wrapper, a fresh job) holds up its dependents until it ends, and cannot strand them.
 //!
 //! # Priorities and pauses
 //!
@@ -268,10 +264,9 @@ impl<U: Clone + Eq + Hash, J> Scheduler<U, J> {
         }
     }
 
-    /// The job, started early, has compiled and waits for `permit`. It is aborted if an output that it
-    /// links will never be ready, or if the build stops.
-    ///
-    /// A job whose compiler has ended without linking parks again. If it had a permit, it gets one at once.
+    /// The job, started early, has compiled and waits for `permit`. It is aborted if an output that it links
+    /// will never be ready, or if the build stops. A job whose compiler has ended without linking parks again;
+    /// if it had a permit, it gets one at once.
     pub fn parked(&mut self, unit: &U, permit: PermitSender) {
         let id = self.ids[unit];
         match self.nodes[id].state {
@@ -292,9 +287,8 @@ impl<U: Clone + Eq + Hash, J> Scheduler<U, J> {
         }
     }
 
-    /// The job has ended with an error. Its dependents that wait for an output that it has not produced, to
-    /// start or parked to link, fail with it, and so on. Dependents that run go on, and fail if they
-    /// [park](Self::parked).
+    /// The job has ended with an error. Dependents that wait for an output that it has not produced fail with
+    /// it, and so on. Dependents that run go on, and fail if they [park](Self::parked).
     pub fn failed(&mut self, unit: &U) {
         let id = self.ids[unit];
         let produced = self.nodes[id].state.produced();

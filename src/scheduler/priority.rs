@@ -2,7 +2,7 @@
 //!
 //! The critical path through what is left of a build decides when it ends. So the priority of a phase is
 //! the length of the longest path from its beginning to the end of the build, if nothing on that path
-//! ever waits for a slot. [`limit`](super::limit) has a drawing of paths.
+//! ever waits for a slot.
 
 use super::estimate::{Phases, Work};
 use crate::graph::{Graph, Need};

@@ -22,9 +22,8 @@
 //!
 //! `job` numbers the jobs of one build in the order in which they start, `unit` in the order of the
 //! build's plan. `waited_for` lists the units whose `metadata` was enough, those that had to be finished
-//! before the job linked (`all_to_link`; before it started, if it never parked), and those that had to be
-//! finished before it started (`all`). Each `unit` slice holds its phases, one after the other without a
-//! gap. What still ran when cargo was killed has a `B` and no `E`.
+//! before the job linked (`all_to_link`; before it started, if it never parked), and before it started (`all`).
+//! Each `unit` slice holds its phases without a gap. What ran when cargo was killed has a `B` and no `E`.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
@@ -126,10 +125,8 @@ impl FromIterator<(usize, Need)> for WaitedFor {
     }
 }
 
-/// The trace of one build: an observer of the transitions of its jobs.
-///
-/// Once the file cannot be written, nothing more is, and [`finish`](Trace::finish) returns the error: no
-/// build fails over its trace.
+/// The trace of one build: an observer of the transitions of its jobs. After an error in writing it nothing
+/// more is written, and [`finish`](Trace::finish) returns the error.
 #[derive(Debug)]
 pub struct Trace<U> {
     describe: fn(&U) -> Description,
@@ -183,11 +180,8 @@ impl<U> Trace<U> {
     /// unit. `None` if `path` is `/dev/null`.
     ///
     /// Leaves the file alone while another cargo writes to it, as the cargo does that runs a build script that
-    /// runs this one; then [`finish`](Trace::finish) returns an error.
-    ///
-    /// # Errors
-    ///
-    /// If the file cannot be made, or is not a regular file. The error names the file and `build.trace`.
+    /// runs this one; then [`finish`](Trace::finish) returns an error. It is an error, which names the file and
+    /// `build.trace`, if the file cannot be made or is not a regular file.
     pub fn create(path: &Path, describe: fn(&U) -> Description) -> anyhow::Result<Option<Self>> {
         if cfg!(unix) && path == Path::new("/dev/null") {
             return Ok(None);
