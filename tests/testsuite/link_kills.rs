@@ -11,7 +11,7 @@ use crate::support::gated::{
     GatedExt, MAIN, NONE, assert_tidy, bin_on_slow, gates, hollow_rlibs, reset, wrapper,
 };
 use crate::support::running::{
-    Process, Running, await_no_process, process_in, processes_in, wait_until,
+    Process, Running, await_no_process, for_each_kill, process_in, processes_in, wait_until,
 };
 use crate::support::{BuilderExt, ProjectExt, replacement};
 
@@ -46,16 +46,7 @@ fn killed(is_for_group: bool, signal: Signal) {
 
 #[cargo_test]
 fn killed_builds_leave_no_linker() {
-    for (is_for_group, signal) in [
-        (false, Signal::KILL),
-        (true, Signal::INT),
-        (false, Signal::INT),
-        (false, Signal::TERM),
-        (true, Signal::HUP),
-    ] {
-        eprintln!("{signal:?}, to the group: {is_for_group}");
-        killed(is_for_group, signal);
-    }
+    for_each_kill(killed);
 }
 
 #[cargo_test]

@@ -11,7 +11,7 @@ use rustix::process::Signal;
 use crate::support::control_group::ControlGroup;
 use crate::support::gated::assert_tidy;
 use crate::support::pausing::{Build, run_foo, set_doors, slow_busy_and_urgent};
-use crate::support::running::{await_no_process, process_in, wait_until};
+use crate::support::running::{await_no_process, for_each_kill, process_in, wait_until};
 use crate::support::{BuildTrace, ProjectExt, replacement};
 
 const NONE: [&str; 0] = [];
@@ -61,17 +61,7 @@ fn killed(is_for_group: bool, signal: Signal) {
 
 #[cargo_test]
 fn killed_builds_leave_nothing_stopped() {
-    for (is_for_group, signal) in [
-        (false, Signal::KILL),
-        (true, Signal::INT),
-        (false, Signal::INT),
-        (false, Signal::TERM),
-        (true, Signal::TERM),
-        (true, Signal::HUP),
-    ] {
-        eprintln!("{signal:?}, to the group: {is_for_group}");
-        killed(is_for_group, signal);
-    }
+    for_each_kill(killed);
 }
 
 #[cargo_test]

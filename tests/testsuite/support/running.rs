@@ -31,6 +31,21 @@ fn wait_within(deadline: Duration, what: &str, mut holds: impl FnMut() -> bool) 
     }
 }
 
+/// Tries all ways in which a build is killed: whether by a signal to its process group, and by which.
+pub fn for_each_kill(killed: impl Fn(bool, Signal)) {
+    for (is_for_group, signal) in [
+        (false, Signal::KILL),
+        (true, Signal::INT),
+        (false, Signal::INT),
+        (false, Signal::TERM),
+        (true, Signal::TERM),
+        (true, Signal::HUP),
+    ] {
+        eprintln!("{signal:?}, to the group: {is_for_group}");
+        killed(is_for_group, signal);
+    }
+}
+
 /// A cargo that runs, in a process group of its own. Dropping it kills the group.
 pub struct Running {
     child: Child,
