@@ -18,6 +18,11 @@ impl Digest {
         Digest::of_reader(File::open(path)?)
     }
 
+    /// Returns the hash.
+    pub fn as_bytes(&self) -> &[u8; 32] {
+        self.0.as_bytes()
+    }
+
     pub(super) fn of_reader(reader: impl io::Read) -> io::Result<Self> {
         let mut hasher = blake3::Hasher::new();
         Ok(Digest(hasher.update_reader(reader)?.finalize()))

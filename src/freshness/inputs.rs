@@ -9,15 +9,20 @@ use std::path::{Path, PathBuf};
 use cargo_util::paths;
 
 use super::Digest;
-use super::stamp::{self, Time};
+use super::content::Reader;
+use super::stamp::{self, Stamps, Time};
+use super::untracked::Untracked;
 
 /// The inputs of one compiler, as its dep-info, its flags and the build scripts below it name them.
 #[derive(Clone, Debug, Default)]
 pub struct Inputs {
     files: Vec<PathBuf>,
+    compilers: Vec<PathBuf>,
+    /// Named by flags.
+    flag_files: Vec<PathBuf>,
     linkers: Vec<PathBuf>,
-    /// Where rustc and the linker look for native libraries, in this order, and for which.
-    search_path: Vec<(String, PathBuf)>,
+    /// Where rustc and the linker look for native libraries, in this order.
+    search_path: Vec<SearchDir>,
     /// Whether rustc may find Rust libraries in one of these directories.
     has_crate_dirs: bool,
     /// Whether the linker may read files whose names are not known here.
@@ -30,8 +35,16 @@ pub struct Inputs {
     variables: BTreeMap<String, OsString>,
 }
 
+#[derive(Clone, Debug, Hash)]
+struct SearchDir {
+    kind: String,
+    path: PathBuf,
+    /// The output directory of a build script.
+    is_generated: bool,
+}
+
 impl Inputs {
-    /// Creates inputs from the files that dep-info lists.
+    /// Creates inputs from the files that dep-info lists without a [record](super::Record).
     pub fn new(files: impl IntoIterator<Item = PathBuf>) -> Self {
         Inputs {
             files: files.into_iter().collect(),
@@ -51,7 +64,7 @@ impl Inputs {
         let programs: Vec<PathBuf> = programs.map(|it| executable(it, cwd)).collect();
         self.has_wrapper = programs.len() > 1;
         self.compiler_is_unknown |= programs.iter().any(|it| begins_with(it, SCRIPT));
-        self.files.extend(programs);
+        self.compilers.extend(programs);
     }
 
     /// Adds the linker that is configured, a path or a name. A script may read any file.
@@ -62,8 +75,9 @@ impl Inputs {
     }
 
     /// Adds the value of `-L`, `KIND=PATH` or `PATH`, relative to `cwd`. See `SearchPath` in rustc's
-    /// `compiler/rustc_session/src/search_paths.rs`.
-    pub fn add_search_path(&mut self, value: &str, cwd: &Path) {
+    /// `compiler/rustc_session/src/search_paths.rs`. `is_generated` if a build script writes to it and nothing
+    /// else does.
+    pub fn add_search_path(&mut self, value: &str, cwd: &Path, is_generated: bool) {
         let kinds = ["native", "framework", "dependency", "crate", "all"];
         let (kind, path) = (value.split_once('='))
             .filter(|(kind, _)| kinds.contains(kind))
@@ -71,7 +85,11 @@ impl Inputs {
         // A framework is a directory of its own.
         self.linker_is_unknown |= kind == "framework";
         self.has_crate_dirs |= !kinds[..2].contains(&kind);
-        self.search_path.push((kind.to_owned(), cwd.join(path)));
+        self.search_path.push(SearchDir {
+            kind: kind.to_owned(),
+            path: cwd.join(path),
+            is_generated,
+        });
     }
 
     /// Adds the value of `-l`. A name stands for files in the search path.
@@ -94,7 +112,7 @@ impl Inputs {
             // `--extern name=PATH`, `-Cprofile-use=PATH` and whatever else there is.
             let path = cwd.join(flag.rsplit('=').next().unwrap_or(flag));
             if path.is_file() {
-                self.files.push(path);
+                self.flag_files.push(path);
             }
         }
         while let Some(flag) = flags.next() {
@@ -106,55 +124,85 @@ impl Inputs {
                 ("-L" | "-l" | "-C" | "-Z", "") => flags.next().unwrap_or_default(),
                 _ => value,
             };
-            match (name, value.split_once('=')) {
-                ("-L", _) => self.add_search_path(value, cwd),
+            let (option, argument) = match value.split_once('=') {
+                // rustc takes both.
+                Some((option, argument)) => (option.replace('_', "-"), argument),
+                None => (String::new(), ""),
+            };
+            match (name, option.as_str()) {
+                ("-L", _) => self.add_search_path(value, cwd, false),
                 ("-l", _) => self.add_native_library(value),
-                ("-C", Some(("link-arg", argument))) => self.add_linker_argument(argument),
-                ("-C", Some(("link-args", _))) => self.linker_is_unknown = true,
-                ("-C", Some(("linker", program))) => self.add_linker(program.as_ref(), cwd),
-                ("-Z", _) => self.linker_is_unknown |= value.contains("link-arg"),
+                ("-C", "link-arg") => self.add_linker_argument(argument),
+                ("-C", "link-args") => self.linker_is_unknown = true,
+                ("-C", "linker") => self.add_linker(argument.as_ref(), cwd),
+                ("-Z", option) => self.linker_is_unknown |= option.contains("link-arg"),
                 _ => {}
             }
         }
     }
 
-    /// Returns a digest of the files that rustc reads. With procedural macros also of those of `packages`,
-    /// with native libraries also of the linker and the files in the search path, and with either or a wrapper
-    /// also of the environment. `None` if not all files are known, or one was changed at `before` or later.
-    pub(super) fn digest<'a>(
+    /// Returns a digest of the stamps of what rustc reads. If it links or `reads_native` libraries also of
+    /// the linker and the files in the search path, and with a wrapper, these, or procedural macros also of the
+    /// environment. `None` if not all files are known, or one was changed at `before` or later.
+    pub(super) fn digest(
         &self,
-        packages: Option<impl IntoIterator<Item = &'a PathBuf>>,
+        expands_macros: bool,
         reads_native: bool,
         before: Time,
     ) -> Option<Digest> {
         let reads_native = reads_native || self.has_crate_dirs;
-        if self.compiler_is_unknown || reads_native && self.linker_is_unknown {
+        if self.is_unknown(reads_native) {
             return None;
         }
-        let reads_environment = packages.is_some() || reads_native || self.has_wrapper;
+        let reads_environment = expands_macros || reads_native || self.has_wrapper;
         let environment = reads_environment.then(|| stamp::environment(&self.variables));
-        let mut stamps = stamp::of_files(self.files.iter().cloned());
-        for root in packages.into_iter().flatten() {
-            stamps.extend(stamp::of_package(root)?);
-        }
+        let mut stamps = stamp::of_files(
+            (self
+                .files
+                .iter()
+                .chain(&self.compilers)
+                .chain(&self.flag_files))
+            .cloned(),
+        );
         let search_path = reads_native.then_some(&self.search_path);
         if let Some(search_path) = search_path {
             stamps.extend(stamp::of_files(self.linkers.iter().cloned()));
-            let dirs = search_path.iter().map(|(_, dir)| dir.clone());
+            let dirs = search_path.iter().map(|dir| dir.path.clone());
             for dir in dirs.chain(self.library_path()) {
-                let entries = stamp::of_entries(&dir);
-                // It has the names of objects that may be anywhere.
-                let is_thin = |path: &PathBuf| {
-                    path.extension().is_some_and(|it| it == "a") && begins_with(path, THIN_ARCHIVE)
-                };
-                if entries.keys().any(is_thin) {
-                    return None;
-                }
-                stamps.extend(entries);
+                stamps.extend(native_libraries(&dir)?);
             }
         }
         let files = stamp::digest(&stamps, before)?;
         Some(Digest::of_value(&(files, search_path, environment)))
+    }
+
+    /// Records what Cargo does not track. `packages` if macros are expanded.
+    pub(super) fn untracked(
+        &self,
+        packages: Vec<PathBuf>,
+        reads_native: bool,
+        compiler: &Reader,
+    ) -> Option<Untracked> {
+        let reads_native = reads_native || self.has_crate_dirs;
+        if self.is_unknown(reads_native) {
+            return None;
+        }
+        let mut paths = self.flag_files.clone();
+        let mut programs = self.compilers.clone();
+        if reads_native {
+            programs.extend(self.linkers.iter().cloned());
+            let dirs = self.search_path.iter().filter(|dir| !dir.is_generated);
+            let dirs = dirs.map(|dir| dir.path.clone());
+            for dir in dirs.chain(self.library_path()) {
+                native_libraries(&dir)?;
+                paths.push(dir);
+            }
+        }
+        Untracked::of(paths, packages, programs, compiler)
+    }
+
+    fn is_unknown(&self, reads_native: bool) -> bool {
+        self.compiler_is_unknown || reads_native && self.linker_is_unknown
     }
 
     /// Returns the directories in which compilers for C, as linkers, look for libraries.
@@ -166,8 +214,21 @@ impl Inputs {
     }
 }
 
+/// Returns the stamps of what is in a search path. `None` if there is an archive with the names of objects, or a
+/// script of the linker in place of a library: these may be anywhere.
+fn native_libraries(dir: &Path) -> Option<Stamps> {
+    let entries = stamp::of_entries(dir);
+    let names_others = |path: &PathBuf| match path.extension().and_then(OsStr::to_str) {
+        Some("a") => begins_with(path, THIN_ARCHIVE),
+        Some("so") => path.is_file() && !begins_with(path, ELF),
+        _ => false,
+    };
+    (!entries.keys().any(names_others)).then_some(entries)
+}
+
 const SCRIPT: &[u8] = b"#!";
 const THIN_ARCHIVE: &[u8] = b"!<thin>\n";
+const ELF: &[u8] = b"\x7fELF";
 
 fn begins_with(path: &Path, begin: &[u8]) -> bool {
     let mut bytes = vec![0; begin.len()];
@@ -185,8 +246,6 @@ fn executable(program: &Path, cwd: &Path) -> PathBuf {
 mod tests {
     use super::*;
 
-    const NO_MACROS: Option<[&PathBuf; 0]> = None;
-
     fn flags(flags: &[&str]) -> Inputs {
         let mut inputs = Inputs::default();
         inputs.add_flags(flags, Path::new("/cwd"));
@@ -195,7 +254,7 @@ mod tests {
 
     fn dirs(inputs: &Inputs) -> Vec<&str> {
         let dirs = inputs.search_path.iter();
-        dirs.map(|(_, dir)| dir.to_str().unwrap()).collect()
+        dirs.map(|dir| dir.path.to_str().unwrap()).collect()
     }
 
     #[test]
@@ -229,6 +288,8 @@ mod tests {
             (&["-Zpre-link-args=x"], true),
             (&["-Z", "pre-link-arg=x"], true),
             (&["-C", "link-arg=-fuse-ld=lld"], false),
+            (&["-Clink_args=-Tmemory.x"], true),
+            (&["-Zpre_link_args=x"], true),
             (&["-C", "linker=clang"], false),
             (
                 &["-lz", "-C", "target-cpu=native", "--cfg", "x", "-"],
@@ -262,7 +323,7 @@ mod tests {
         ] {
             let mut inputs = Inputs::default();
             inputs.add_flags(flags, dir.path());
-            assert_eq!(inputs.files.len(), usize::from(is_file), "{flags:?}");
+            assert_eq!(inputs.flag_files.len(), usize::from(is_file), "{flags:?}");
         }
     }
 
@@ -273,13 +334,13 @@ mod tests {
         std::fs::write(&path, "").unwrap();
         let written = super::super::stamp::Stamp::of(&path).unwrap().last();
         let mut inputs = Inputs::new([path]);
-        inputs.add_search_path("native=.", dir.path());
+        inputs.add_search_path("native=.", dir.path(), false);
         for (before, is_known) in [(written - 1, false), (written, false), (written + 1, true)] {
-            assert_eq!(inputs.digest(NO_MACROS, true, before).is_some(), is_known);
-            assert_eq!(inputs.digest(NO_MACROS, false, before).is_some(), is_known);
+            assert_eq!(inputs.digest(false, true, before).is_some(), is_known);
+            assert_eq!(inputs.digest(false, false, before).is_some(), is_known);
         }
         inputs.add_linker_argument("-Tmemory.x");
-        assert_eq!(inputs.digest(NO_MACROS, true, Time::MAX), None);
+        assert_eq!(inputs.digest(false, true, Time::MAX), None);
     }
 
     #[test]
@@ -289,8 +350,8 @@ mod tests {
         let digest = |text: &str| {
             std::fs::write(&file, text).unwrap();
             let mut inputs = Inputs::new([file.clone()]);
-            inputs.add_search_path("libfoo.rlib", dir.path());
-            inputs.digest(NO_MACROS, true, Time::MAX)
+            inputs.add_search_path("libfoo.rlib", dir.path(), false);
+            inputs.digest(false, true, Time::MAX)
         };
         assert_ne!(digest("one"), digest("other"));
     }
@@ -306,8 +367,8 @@ mod tests {
             let mut linker = Inputs::default();
             linker.add_flags(["-Clinker=./program"], dir.path());
             (
-                compiler.digest(NO_MACROS, false, Time::MAX),
-                linker.digest(NO_MACROS, true, Time::MAX),
+                compiler.digest(false, false, Time::MAX),
+                linker.digest(false, true, Time::MAX),
             )
         };
         let before = digests("one");
@@ -327,7 +388,7 @@ mod tests {
             let mut inputs = Inputs::default();
             add(&mut inputs);
             [false, true]
-                .map(|reads_native| inputs.digest(NO_MACROS, reads_native, Time::MAX).is_some())
+                .map(|reads_native| inputs.digest(false, reads_native, Time::MAX).is_some())
         };
         for (program, compiler, linker) in [
             ("script", [false, false], [true, false]),
@@ -342,7 +403,7 @@ mod tests {
         }
         let flags = known(&|it| it.add_flags(["@flags"], dir.path()));
         assert_eq!(flags, [false, false]);
-        let thin = known(&|it| it.add_search_path("native=.", dir.path()));
+        let thin = known(&|it| it.add_search_path("native=.", dir.path(), false));
         assert_eq!(thin, [true, false]);
     }
 
@@ -351,9 +412,9 @@ mod tests {
         let digest = |dirs: [&str; 2]| {
             let mut inputs = Inputs::default();
             for dir in dirs {
-                inputs.add_search_path(dir, "/nowhere".as_ref());
+                inputs.add_search_path(dir, "/nowhere".as_ref(), false);
             }
-            inputs.digest(NO_MACROS, true, Time::MAX)
+            inputs.digest(false, true, Time::MAX)
         };
         assert_ne!(
             digest(["native=a", "native=b"]),
@@ -370,7 +431,7 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let mut inputs = Inputs::default();
         inputs.add_variable("LIBRARY_PATH", dir.path().as_os_str());
-        let digest = || inputs.digest(NO_MACROS, true, Time::MAX);
+        let digest = || inputs.digest(false, true, Time::MAX);
         let before = digest();
         std::fs::write(dir.path().join("libfoo.so"), "").unwrap();
         assert_ne!(digest(), before);
@@ -380,8 +441,8 @@ mod tests {
     fn macros_read_variables() {
         let mut inputs = Inputs::default();
         let digests = |inputs: &Inputs| {
-            let with_macros = inputs.digest(Some([]), false, Time::MAX);
-            (with_macros, inputs.digest(NO_MACROS, false, Time::MAX))
+            let with_macros = inputs.digest(true, false, Time::MAX);
+            (with_macros, inputs.digest(false, false, Time::MAX))
         };
         let before = digests(&inputs);
         inputs.add_variable("NAME", "value".as_ref());

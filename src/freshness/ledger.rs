@@ -13,17 +13,19 @@
 //! A file that differs from this in any way holds no entry.
 
 use std::fs;
-use std::io::{self, Write};
+use std::io;
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
 use super::stamp::{Stamp, Time};
-use super::{Digest, rlib};
+use super::untracked::Untracked;
+use super::watched::Watched;
+use super::{Digest, content, rlib};
 
 /// What `cargo_util::paths::set_invocation_time` writes.
 const HEADER: &str = "This file has an mtime of when this was started.";
-const VERSION: u32 = 3;
+const VERSION: u32 = 4;
 
 /// What is recorded about one unit. What is not known for sure is `None`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -39,8 +41,14 @@ pub struct Entry {
     pub compiled: Option<Digest>,
     /// What the linker read of dependencies. `None` also if the unit is not linked.
     pub linked: Option<Digest>,
-    /// Stamps of all other files that were read.
+    /// Stamps of all other files that were read, but for packages of procedural macros and what expands them.
     pub inputs: Option<Digest>,
+    /// Stamps of these packages.
+    pub packages: Option<Digest>,
+    /// The content of files that Cargo does not track. `None` if it is not known.
+    pub untracked: Option<Untracked>,
+    /// What the build script watches. `None` if it is not known, or if nothing has run.
+    pub watched: Option<Watched>,
     /// The outputs, in Cargo's order.
     pub outputs: Vec<Output>,
     /// The time of the file system's clock before the outputs were hashed.
@@ -71,8 +79,14 @@ impl Output {
 }
 
 impl Entry {
-    /// Creates an entry about a new invocation, whose timestamp is at `path`, from the outputs as they are.
-    pub(super) fn new(path: &Path, compiler: u64, outputs: &[PathBuf]) -> io::Result<Self> {
+    /// Creates an entry about a new invocation, whose timestamp is at `path`, from the outputs as they are. `hashed_at` is
+    /// a time of the file system's clock from before the call.
+    pub(super) fn new(
+        path: &Path,
+        compiler: u64,
+        outputs: &[PathBuf],
+        hashed_at: Time,
+    ) -> io::Result<Self> {
         let now = std::time::SystemTime::now();
         let outputs = outputs.iter().map(|path| Output::of(path));
         Ok(Entry {
@@ -82,8 +96,11 @@ impl Entry {
             compiled: None,
             linked: None,
             inputs: None,
+            packages: None,
+            untracked: None,
+            watched: None,
             outputs: outputs.collect::<io::Result<_>>()?,
-            hashed_at: Time::MIN,
+            hashed_at,
         })
     }
 
@@ -92,44 +109,54 @@ impl Entry {
         Entry::parse(&fs::read_to_string(path).ok()?)
     }
 
-    /// Returns the entry with its outputs as they are now. Reads a file unless its stamp proves that it is
-    /// the same. `None` if one cannot be read or is not the same although it has to be.
-    pub(super) fn refreshed(mut self, paths: &[PathBuf], must_be_same: bool) -> Option<Self> {
+    /// Returns whether the stamps of the outputs prove that they are as recorded.
+    pub(super) fn is_current(&self, paths: &[PathBuf]) -> bool {
+        paths.len() == self.outputs.len()
+            && std::iter::zip(paths, &self.outputs).all(|it| self.is_proven(it))
+    }
+
+    fn is_proven(&self, (path, output): (&PathBuf, &Output)) -> bool {
+        output.stamp.last() < self.hashed_at && Stamp::of(path).ok() == Some(output.stamp)
+    }
+
+    /// Returns the entry with its outputs as they are at `now`, a time of the file system's clock from before
+    /// the call. Reads a file unless its stamp proves that it is the same. `None` if one cannot be read or is
+    /// not the same although it has to be.
+    pub(super) fn refreshed(
+        &self,
+        paths: &[PathBuf],
+        must_be_same: bool,
+        now: Time,
+    ) -> Option<Self> {
         if paths.len() != self.outputs.len() {
             return None;
         }
-        for (path, output) in std::iter::zip(paths, &mut self.outputs) {
-            let is_proof = output.stamp.last() < self.hashed_at;
-            if !is_proof || Stamp::of(path).ok()? != output.stamp {
+        let mut entry = self.clone();
+        for (path, output) in std::iter::zip(paths, &mut entry.outputs) {
+            if !self.is_proven((path, output)) {
                 let then = std::mem::replace(output, Output::of(path).ok()?);
                 if must_be_same && output.digest != then.digest {
                     return None;
                 }
             }
         }
-        Some(self)
+        entry.hashed_at = now;
+        Some(entry)
     }
 
-    /// Writes the entry that `fill` returns to the timestamp at `path`, which keeps its time. `fill` has to
-    /// hash the outputs: [`hashed_at`](Self::hashed_at) is the time just before it.
+    /// Writes the entry that `fill` returns to the timestamp at `path`, which keeps its time. `fill` gets the
+    /// time of the file system's clock.
     ///
     /// # Errors
     ///
     /// What `fill` fails with, or if the file cannot be replaced. Then it stays as it is.
-    pub fn write(path: &Path, fill: impl FnOnce() -> io::Result<Self>) -> io::Result<Self> {
-        let replaced = fs::metadata(path)?;
-        let dir = path.parent().unwrap_or(Path::new(""));
-        let mut file = tempfile::NamedTempFile::with_prefix_in("invoked.timestamp.", dir)?;
-        let now = Stamp::from(&file.as_file().metadata()?).last();
-        let entry = Entry {
-            hashed_at: now,
-            ..fill()?
-        };
-        file.write_all(entry.to_text()?.as_bytes())?;
-        file.as_file().set_permissions(replaced.permissions())?;
-        file.as_file().set_modified(replaced.modified()?)?;
-        file.persist(path)?;
-        Ok(entry)
+    pub fn write(path: &Path, fill: impl FnOnce(Time) -> io::Result<Self>) -> io::Result<Self> {
+        let mut written = None;
+        content::replace(path, |now| {
+            let entry = written.insert(fill(now)?);
+            Ok(entry.to_text()?.into_bytes())
+        })?;
+        written.ok_or_else(|| io::ErrorKind::Other.into())
     }
 
     fn to_text(&self) -> io::Result<String> {
@@ -169,7 +196,7 @@ mod tests {
             linked: Some(Digest::of_value("linked")),
             inputs: Some(Digest::of_value("inputs")),
             outputs: vec![output("rmeta"), output("rlib")],
-            ..Entry::new(Path::new("invoked.timestamp"), u64::MAX, &[]).unwrap()
+            ..Entry::new(Path::new("invoked.timestamp"), u64::MAX, &[], 0).unwrap()
         }
     }
 
@@ -179,12 +206,12 @@ mod tests {
         let invoked = cargo_util::paths::set_invocation_time(dir.path()).unwrap();
         let path = dir.path().join("invoked.timestamp");
         assert_eq!(Entry::read(&path), None);
-        let written = Entry::write(&path, || Ok(entry())).unwrap();
+        let written = Entry::write(&path, |_| Ok(entry())).unwrap();
         assert_eq!(Entry::read(&path), Some(written));
         assert_eq!(cargo_util::paths::mtime(&path).unwrap(), invoked);
         assert_eq!(fs::read_dir(&dir).unwrap().count(), 1);
 
-        assert!(Entry::write(&path, || Err(io::ErrorKind::Other.into())).is_err());
+        assert!(Entry::write(&path, |_| Err(io::ErrorKind::Other.into())).is_err());
         assert_eq!(fs::read_dir(&dir).unwrap().count(), 1);
         cargo_util::paths::set_invocation_time(dir.path()).unwrap();
         assert_eq!(Entry::read(&path), None, "a new invocation");

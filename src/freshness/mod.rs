@@ -1,4 +1,5 @@
-//! Early cutoff: whether a unit whose dependencies were rebuilt has to be rebuilt itself.
+//! What is up to date: whether source files have the same [content], and early cutoff, whether a unit whose
+//! dependencies were rebuilt has to be rebuilt itself.
 //!
 //! A unit that was built leaves a [ledger entry](ledger) behind: digests of its outputs and of all
 //! inputs. When a dependency is rebuilt, they are computed again. If they are the same, the unit is fresh.
@@ -28,15 +29,16 @@
 //! As in a Merkle tree, the digest of a unit combines those of its own outputs and of its dependencies.
 //! A macro, and the run of a build script, has its [invocation](ledger::Entry::invocation) in place of outputs.
 //!
-//! What is read beside libraries ([`Inputs`]) has to be untouched, which [stamps](stamp) prove:
+//! What is read beside libraries ([`Inputs`]) has to be untouched, which [stamps](stamp) prove, or the same:
 //!
-//! * The files of dep-info, as well as by Cargo's own rule; those that flags name; rustc itself and its
-//!   wrappers, which must not be scripts, as these may read anything. With a wrapper, the environment.
+//! * The files of dep-info: by content, or where that is not recorded untouched, as well as by Cargo's own rule.
+//! * Files that flags name; rustc itself and its wrappers, which must not be scripts, as these may read
+//!   anything. With a wrapper, the environment.
 //! * For a unit that links, or a library that native code was bundled into: a configured linker, no script
 //!   either; the environment; and the files in the directories where build scripts, flags and `LIBRARY_PATH`
 //!   have native libraries searched.
-//! * For a unit that can expand procedural macros: all files of its package and of the macros', and the
-//!   environment. Cargo has a build script that names no inputs depend on its package in the same way.
+//! * For a unit that can expand procedural macros: all files of its package and of the macros', which may also
+//!   be touched and have the same content, and the environment. Cargo has a build script that names no inputs depend on its package in the same way.
 //!
 //! The rest of the toolchain and the system's libraries count as part of the compiler, as in Cargo.
 //!
@@ -46,17 +48,22 @@
 //! it is missing or damaged, or a file cannot be read or was touched after the compiler had started, the
 //! unit is rebuilt.
 
+pub mod content;
 pub mod digest;
 pub mod inputs;
 pub mod ledger;
 pub mod outputs;
 mod rlib;
 pub mod stamp;
+pub mod untracked;
+pub mod watched;
 
+pub use content::{Change, Check, Files, Reader, Record, Touched};
 pub use digest::Digest;
 pub use inputs::Inputs;
 pub use ledger::Entry;
 pub use outputs::{Edge, UnitFiles, UnitKind, UnitOutputs, Verdict};
+pub use watched::{Watched, WatchedCheck};
 
 #[cfg(test)]
 mod properties;

@@ -1,17 +1,21 @@
 //! The outputs of one unit, and whether it has to be rebuilt.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashSet};
 use std::io;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Once, OnceLock};
+use std::thread;
 use std::time::SystemTime;
 
 use cargo_util::paths;
 
 use super::Digest;
+use super::content::{Files, Reader};
 use super::inputs::Inputs;
 use super::ledger::{Entry, Output};
-use super::stamp::{Stamp, Time};
+use super::stamp::{self, Stamp, Stamps, Time};
+use super::watched::Watched;
 
 /// A unit and its files, as known before the build.
 #[derive(Debug)]
@@ -73,7 +77,8 @@ pub enum Verdict {
 #[derive(Debug)]
 pub struct UnitOutputs {
     files: UnitFiles,
-    /// The [package roots](UnitFiles::package_root) of procedural macros that it may expand.
+    /// The [package roots](UnitFiles::package_root) of procedural macros that it may expand, and of what is below
+    /// them.
     macro_packages: BTreeSet<Option<PathBuf>>,
     /// Completed when outputs of an earlier build were read, or will not be because they are rebuilt.
     earlier_read: Once,
@@ -90,7 +95,7 @@ impl UnitOutputs {
     pub fn new(files: UnitFiles) -> Arc<Self> {
         // It may expand those that libraries below re-export.
         let macros = |Edge { outputs, .. }: &Edge| match outputs.files.kind {
-            UnitKind::ProcMacro => BTreeSet::from([outputs.files.package_root.clone()]),
+            UnitKind::ProcMacro => outputs.packages_from_here(),
             UnitKind::Library => outputs.macro_packages.clone(),
             UnitKind::Executable | UnitKind::BuildScriptRun => BTreeSet::new(),
         };
@@ -103,6 +108,20 @@ impl UnitOutputs {
             linked: OnceLock::new(),
             metadata_below: OnceLock::new(),
         })
+    }
+
+    /// Returns the package roots of the unit and of all below it.
+    fn packages_from_here(&self) -> BTreeSet<Option<PathBuf>> {
+        let mut roots = BTreeSet::new();
+        let mut seen = HashSet::new();
+        let mut units = vec![self];
+        while let Some(unit) = units.pop() {
+            if seen.insert(std::ptr::from_ref(unit)) {
+                roots.insert(unit.files.package_root.clone());
+                units.extend(unit.files.edges.iter().map(|edge| &*edge.outputs));
+            }
+        }
+        roots
     }
 
     /// Returns the paths of its own outputs.
@@ -126,17 +145,32 @@ impl UnitOutputs {
     }
 
     /// Digests the outputs, which are complete, for dependents and the ledger entry. Without `inputs` the
-    /// unit is rebuilt whenever it is dirty. After an error dependents are rebuilt, and there is no entry.
-    pub fn made(&self, fingerprint: u64, inputs: Option<&Inputs>) -> io::Result<Entry> {
-        let invoked = Stamp::of(&self.files.invoked)?.modified;
-        Entry::write(&self.files.invoked, || {
-            let mut entry = self.entry_of_outputs()?;
+    /// unit is rebuilt whenever it is dirty. `watched` is called for what a build script watches. After an
+    /// error dependents are rebuilt, and there is no entry.
+    pub fn made(
+        &self,
+        fingerprint: u64,
+        inputs: Option<&Inputs>,
+        watched: impl FnOnce(&Reader) -> Option<Watched>,
+    ) -> io::Result<Entry> {
+        let started = Stamp::of(&self.files.invoked)?.modified;
+        Entry::write(&self.files.invoked, |now| {
+            let mut entry = self.entry_of_outputs(now)?;
             entry.fingerprint = fingerprint;
+            let reader = Reader {
+                is_compiler: self.files.kind != UnitKind::BuildScriptRun,
+                started,
+                now,
+            };
+            entry.watched = watched(&reader);
             if let Some(inputs) = inputs {
                 entry.compiled = self.compiled();
                 entry.linked = self.files.is_linked.then(|| self.linked()).flatten();
                 // A file that was changed after the start may not be what the compiler has read.
-                entry.inputs = self.inputs(inputs, &entry.outputs, invoked);
+                entry.inputs = self.inputs(inputs, &entry.outputs, started);
+                entry.packages = self.packages_digest(started);
+                let reads_native = self.reads_native(&entry.outputs);
+                entry.untracked = inputs.untracked(self.packages(), reads_native, &reader);
             }
             if !self.publish(&entry) {
                 return Err(io::Error::other("announced metadata has changed"));
@@ -156,8 +190,13 @@ impl UnitOutputs {
     /// Compares inputs and outputs with the ledger entry. `is_all_ready` if all that is linked is ready.
     pub fn compare(&self, recorded: &Entry, inputs: &Inputs, is_all_ready: bool) -> Verdict {
         let is_same = |now: Option<Digest>, then: Option<Digest>| now.is_some() && now == then;
+        self.read_earlier_below();
         let inputs = || self.inputs(inputs, &recorded.outputs, Time::MAX);
-        if !is_same(self.compiled(), recorded.compiled) || !is_same(inputs(), recorded.inputs) {
+        if !is_same(self.compiled(), recorded.compiled)
+            || !is_same(inputs(), recorded.inputs)
+            || !(is_same(self.packages_digest(Time::MAX), recorded.packages)
+                || self.has_same_packages(recorded))
+        {
             return Verdict::Changed;
         }
         if self.files.is_linked && !is_all_ready {
@@ -166,7 +205,7 @@ impl UnitOutputs {
         if self.files.is_linked && !is_same(self.linked(), recorded.linked) {
             return Verdict::Changed;
         }
-        match recorded.clone().refreshed(&self.files.outputs, true) {
+        match recorded.refreshed(&self.files.outputs, true, recorded.hashed_at) {
             Some(_) => Verdict::Unchanged,
             None => Verdict::Changed,
         }
@@ -200,9 +239,10 @@ impl UnitOutputs {
     /// is no entry about this fingerprint.
     pub fn mark_fresh(&self, recorded: &Entry, fingerprint: u64) -> io::Result<Entry> {
         self.publish(recorded);
-        Entry::write(&self.files.invoked, || {
+        Entry::write(&self.files.invoked, |now| {
             let mut entry = recorded.clone();
             entry.fingerprint = fingerprint;
+            entry.hashed_at = now;
             for (path, output) in std::iter::zip(&self.files.outputs, &mut entry.outputs) {
                 output.stamp = Stamp::of(path)?;
             }
@@ -211,9 +251,9 @@ impl UnitOutputs {
     }
 
     /// Returns an entry about the outputs as they are, whichever cargo has made them.
-    fn entry_of_outputs(&self) -> io::Result<Entry> {
+    fn entry_of_outputs(&self, now: Time) -> io::Result<Entry> {
         let files = &self.files;
-        Entry::new(&files.invoked, files.compiler, &files.outputs)
+        Entry::new(&files.invoked, files.compiler, &files.outputs, now)
     }
 
     /// Makes the digests of an entry available to dependents. Returns false if others have been.
@@ -251,12 +291,40 @@ impl UnitOutputs {
         })
     }
 
-    /// Returns what the unit reads beside dependencies. Macros may read any file of their packages or its own.
+    /// Returns what the unit reads beside dependencies and [`packages`](Self::packages).
     fn inputs(&self, inputs: &Inputs, outputs: &[Output], before: Time) -> Option<Digest> {
+        let expands_macros = !self.macro_packages.is_empty();
+        inputs.digest(expands_macros, self.reads_native(outputs), before)
+    }
+
+    fn reads_native(&self, outputs: &[Output]) -> bool {
+        self.files.is_linked || outputs.iter().any(|output| output.has_native_code)
+    }
+
+    /// Returns the packages whose files macros that it expands may read: the macros' and its own.
+    fn packages(&self) -> Vec<PathBuf> {
+        if self.macro_packages.is_empty() {
+            return Vec::new();
+        }
         let packages = self.macro_packages.iter().chain([&self.files.package_root]);
-        let packages = (!self.macro_packages.is_empty()).then(|| packages.flatten());
-        let has_native_code = outputs.iter().any(|output| output.has_native_code);
-        inputs.digest(packages, self.files.is_linked || has_native_code, before)
+        packages.flatten().cloned().collect()
+    }
+
+    /// Returns a digest of their stamps. `None` if a file was changed at `before` or later.
+    fn packages_digest(&self, before: Time) -> Option<Digest> {
+        let mut stamps = Stamps::new();
+        for root in self.packages() {
+            stamps.extend(stamp::of_package(&root)?);
+        }
+        stamp::digest(&stamps, before)
+    }
+
+    /// Returns whether these files have the content that was recorded.
+    fn has_same_packages(&self, recorded: &Entry) -> bool {
+        let build_root = self.files.invoked.parent().unwrap_or(Path::new(""));
+        let files = &mut Files::new(build_root);
+        (recorded.untracked.as_ref())
+            .is_some_and(|it| it.packages == self.packages() && it.is_same(files))
     }
 
     /// Combines what dependencies show, whatever their order, and keeps the result in `known`.
@@ -294,16 +362,58 @@ impl UnitOutputs {
         Some(Digest::of_value(&(own, below)))
     }
 
-    /// Digests outputs of an earlier build. Writes an entry if there is none, so that they need not be read
-    /// the next time.
+    /// Digests outputs of an earlier build. Writes what was read, so that it need not be read the next time.
     fn read_earlier(&self) {
-        let invoked = &self.files.invoked;
-        let is_program = self.files.kind != UnitKind::Library;
-        let entry = Entry::read(invoked)
-            .and_then(|it| it.refreshed(&self.files.outputs, is_program))
-            .or_else(|| Entry::write(invoked, || self.entry_of_outputs()).ok());
+        let UnitFiles {
+            invoked, outputs, ..
+        } = &self.files;
+        let is_library = self.files.kind == UnitKind::Library;
+        let new = || Entry::write(invoked, |now| self.entry_of_outputs(now)).ok();
+        let entry = match Entry::read(invoked) {
+            Some(entry) if entry.is_current(outputs) => Some(entry),
+            Some(entry) => {
+                let same = |now| entry.refreshed(outputs, true, now);
+                let other = || entry.refreshed(outputs, false, entry.hashed_at);
+                Entry::write(invoked, |now| same(now).ok_or(io::ErrorKind::Other.into()))
+                    .ok()
+                    // A library that something else has changed is not what was compiled.
+                    .or_else(|| is_library.then(other).flatten())
+                    .or_else(new)
+            }
+            None => new(),
+        };
         if let Some(entry) = entry {
             self.publish(&entry);
         }
+    }
+
+    /// Reads outputs of an earlier build on all processors: many, after they were restored.
+    fn read_earlier_below(&self) {
+        let mut units: Vec<&Arc<Self>> = Vec::new();
+        let mut edges: Vec<&Edge> = self.files.edges.iter().collect();
+        let mut seen = HashSet::new();
+        while let Some(Edge { outputs, .. }) = edges.pop() {
+            if seen.insert(Arc::as_ptr(outputs)) && !outputs.earlier_read.is_completed() {
+                units.push(outputs);
+                if outputs.files.kind == UnitKind::Library {
+                    edges.extend(&outputs.files.edges);
+                }
+            }
+        }
+        if units.len() < 2 {
+            return;
+        }
+        let next = AtomicUsize::new(0);
+        let read = || {
+            while let Some(unit) = units.get(next.fetch_add(1, Ordering::Relaxed)) {
+                unit.earlier_read.call_once(|| unit.read_earlier());
+            }
+        };
+        let processors = thread::available_parallelism().map_or(1, Into::into);
+        thread::scope(|scope| {
+            for _ in 0..units.len().min(processors) {
+                scope.spawn(read);
+            }
+        });
     }
 }

@@ -196,7 +196,7 @@ impl World {
     fn make_one(&self, outputs: &UnitOutputs, unit: usize) {
         paths::set_invocation_time(&self.path(unit, "")).unwrap();
         let inputs = Inputs::default();
-        outputs.made(FINGERPRINT, Some(&inputs)).unwrap();
+        outputs.made(FINGERPRINT, Some(&inputs), |_| None).unwrap();
     }
 
     /// A build that makes `units`.
@@ -330,7 +330,7 @@ fn announced_metadata_must_not_change() {
     paths::set_invocation_time(&world.path(0, "")).unwrap();
     assert!(
         products[0]
-            .made(FINGERPRINT, Some(&Inputs::default()))
+            .made(FINGERPRINT, Some(&Inputs::default()), |_| None)
             .is_err()
     );
     assert!(Entry::read(&world.path(0, "invoked.timestamp")).is_none());
@@ -345,7 +345,7 @@ fn entry_is_about_one_invocation() {
     let path = world.path(1, "invoked.timestamp");
     let entry = Entry::read(&path).unwrap();
     let compiler = entry.compiler + 1;
-    Entry::write(&path, || Ok(Entry { compiler, ..entry })).unwrap();
+    Entry::write(&path, |_| Ok(Entry { compiler, ..entry })).unwrap();
     assert!(last().recorded(FINGERPRINT).is_none());
     world.make(1..2);
     assert!(last().recorded(FINGERPRINT).is_some());

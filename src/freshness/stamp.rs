@@ -23,7 +23,7 @@ const MAX_FILES: usize = 10_000;
 pub type Time = i64;
 
 /// The size, the times and the identity of a file. No device: its number can change when the system boots.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct Stamp {
     /// Bytes.
     pub size: u64,
@@ -95,8 +95,9 @@ pub fn of_entries(dir: &Path) -> Stamps {
 pub fn of_package(root: &Path) -> Option<Stamps> {
     let counts = |entry: &DirEntry| {
         let holds = |name| entry.file_type().is_dir() && entry.path().join(name).exists();
-        entry.depth() == 0
-            || !(entry.file_name() == ".git" || holds("Cargo.toml") || holds("CACHEDIR.TAG"))
+        // A build directory that existed before Cargo has no tag.
+        let is_build = || holds("CACHEDIR.TAG") || holds(".rustc_info.json");
+        entry.depth() == 0 || !(entry.file_name() == ".git" || holds("Cargo.toml") || is_build())
     };
     let mut stamps = Stamps::new();
     let files = WalkDir::new(root).follow_links(true);
@@ -142,7 +143,7 @@ pub fn environment(set: &BTreeMap<String, OsString>) -> Digest {
     Digest::of_value(&(variables, set))
 }
 
-fn nanoseconds(time: SystemTime) -> Time {
+pub(super) fn nanoseconds(time: SystemTime) -> Time {
     match time.duration_since(UNIX_EPOCH) {
         Ok(after) => after.as_nanos().try_into().unwrap_or(Time::MAX),
         Err(before) => (before.duration().as_nanos())

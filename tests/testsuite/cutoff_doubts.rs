@@ -40,7 +40,7 @@ fn entry(p: &Project, fingerprint: &str) -> PathBuf {
 fn change(path: &Path, change: impl FnOnce(&mut Entry)) {
     let mut entry = Entry::read(path).unwrap();
     change(&mut entry);
-    Entry::write(path, || Ok(entry)).unwrap();
+    Entry::write(path, |_| Ok(entry)).unwrap();
 }
 
 fn modified(path: &Path) -> std::time::SystemTime {

@@ -1,17 +1,22 @@
 //! Whatever happens to a workspace, its programs print what they print after the released cargo has built
-//! a copy of the same sources and target directory; and they are, byte for byte, those of a clean build.
+//! a copy of the same sources and target directory, in which files are as new as their content; and they are,
+//! byte for byte, those of a clean build. What was only touched is not built.
 //!
 //! `CUTOFF_SEED` and `CUTOFF_STEPS` set what happens, and for how long; see CONTRIBUTING.md.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::fs;
+use std::path::PathBuf;
 use std::time::{Duration, SystemTime};
 
-use cargo_test_support::Project;
 use cargo_test_support::prelude::*;
+use cargo_test_support::{Execs, Project};
+use cargo_util::paths;
 use fastrand::Rng;
 
-use crate::support::cutoff::{CutoffExt, copied, set_modified, touch};
+use crate::support::ProjectExt;
+use crate::support::cutoff::{CutoffExt, copied, made, set_modified, touch};
+use crate::support::gated::walk;
 use crate::support::programs::{PACKAGES, PROGRAMS, programs};
 use crate::support::running::await_no_process;
 
@@ -53,8 +58,26 @@ struct State {
     variable: u8,
 }
 
+/// Who builds in the target directory.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Phase {
+    /// The replacement. It notices all changes.
+    Alone,
+    /// Also the released cargo, which notices less, and leaves nothing to compare with.
+    InTurns,
+}
+
 struct World {
     p: Project,
+    phase: Phase,
+    /// When the content of a file has changed.
+    changed: HashMap<PathBuf, SystemTime>,
+    /// Whether a file may have a time in the future.
+    has_future: bool,
+    /// Whether a script, which may have read anything, ran a compiler.
+    has_unknown: bool,
+    /// Whether files were edited that nothing declares, and no compiler has read since.
+    has_undeclared: bool,
     /// The paths and templates of the files that are edited.
     files: Vec<(String, &'static str)>,
     state: State,
@@ -92,39 +115,106 @@ exec "$@"
             texts: vec![text; files.len()],
             variable: 0,
         };
-        World {
+        let mut world = World {
             p,
+            phase: Phase::Alone,
+            changed: HashMap::new(),
+            has_future: false,
+            has_unknown: false,
+            has_undeclared: false,
             files,
             earlier: vec![state.clone()],
             state,
             clean: HashMap::new(),
             is_tainted: false,
+        };
+        for path in world.sources() {
+            let modified = fs::metadata(&path).unwrap().modified().unwrap();
+            world.changed.insert(path, modified);
         }
+        world
+    }
+
+    fn sources(&self) -> Vec<PathBuf> {
+        let mut files = walk(&self.p.root());
+        let (build_dir, root) = (self.p.build_dir(), self.p.root());
+        files.retain(|path| path.is_file() && !path.starts_with(&build_dir));
+        files.retain(|path| path.parent() != Some(&root) || path.extension().is_some());
+        files
     }
 
     fn write(&mut self, at: usize) {
         let (path, template) = &self.files[at];
-        self.is_tainted |= path.starts_with("undeclared/list");
-        let path = self.p.root().join(path);
+        let is_undeclared = path.starts_with("undeclared/list");
+        let path = paths::normalize_path(&self.p.root().join(path));
         let Text { value, end } = self.state.texts[at];
         let end = match end {
-            End::Plain => "",
+            End::Plain | End::Missing => "",
             End::Comment => "// A comment.",
             End::Item => "pub fn more() {}",
-            End::Missing => return drop(fs::remove_file(path)),
         };
         let mut text = template.replace("{value}", &value.to_string());
         if !end.is_empty() {
             text += &format!("\n{end}\n");
         }
-        fs::write(path, text).unwrap();
+        let is_missing = self.state.texts[at].end == End::Missing;
+        let is_same = match fs::read_to_string(&path) {
+            Ok(before) => !is_missing && before == text,
+            Err(_) => is_missing,
+        };
+        if is_missing {
+            let _ = fs::remove_file(&path);
+        } else {
+            fs::write(&path, text).unwrap();
+        }
+        if is_same {
+            return self.touched();
+        }
+        self.is_tainted |= is_undeclared;
+        self.has_undeclared |= is_undeclared;
+        let now = SystemTime::now();
+        self.changed.insert(path.clone(), now);
+        // The released cargo does not notice that a file is gone where a build script names none.
+        let package = path.parent().unwrap().parent().unwrap();
+        if is_missing && package.ends_with("by-nothing") {
+            self.changed.insert(package.join("Cargo.toml"), now);
+        }
+    }
+
+    /// Compilers of touched files take up what nothing declares.
+    fn touched(&mut self) {
+        if std::mem::take(&mut self.has_undeclared) {
+            let path = self.p.root().join("undeclared/src/lib.rs");
+            touch(&path);
+            self.changed.insert(path, SystemTime::now());
+        }
+    }
+
+    /// Writes all files again, as they are.
+    fn check_out(&mut self, random: &mut Rng) {
+        let replaces = random.bool();
+        for path in self.sources() {
+            if !replaces {
+                touch(&path);
+                continue;
+            }
+            let dir = fs::File::open(path.parent().unwrap()).unwrap();
+            let modified = dir.metadata().unwrap().modified().unwrap();
+            let mut copy = path.clone();
+            copy.set_extension("copy");
+            fs::copy(&path, &copy).unwrap();
+            fs::rename(&copy, &path).unwrap();
+            dir.set_modified(modified).unwrap();
+        }
+        self.touched();
     }
 
     /// Another text for this file.
     fn edited(&self, at: usize, random: &mut Rng) -> Text {
         let (path, template) = &self.files[at];
         let mut text = self.state.texts[at];
-        let ends: &[End] = if path.ends_with("optional") {
+        let is_missed = self.phase == Phase::InTurns && path.starts_with("by-nothing");
+        let ends: &[End] = if path.ends_with("optional") && !is_missed {
             &[End::Plain, End::Missing]
         } else if path.ends_with("lib.rs") && !template.contains("proc_macro") {
             &[End::Plain, End::Comment, End::Item]
@@ -143,6 +233,9 @@ exec "$@"
 
     fn edit(&mut self, random: &mut Rng) -> String {
         let at = random.usize(..self.files.len());
+        if self.phase == Phase::InTurns && self.files[at].0.starts_with("undeclared/list") {
+            return String::new();
+        }
         self.state.texts[at] = match random.usize(..6) {
             0 => self.state.texts[at],
             1 => self.earlier[0].texts[at],
@@ -155,10 +248,10 @@ exec "$@"
         if file.exists() && is_one_in(random, 12) {
             let hour = Duration::from_secs(3600);
             let now = SystemTime::now();
-            let is_old = is_one_in(random, 2);
+            let is_old = self.phase == Phase::Alone && is_one_in(random, 2);
             let time = if is_old { now - hour } else { now + hour };
             set_modified(&file, time);
-            self.is_tainted |= is_old;
+            self.has_future |= !is_old;
             done += &format!(", an hour old: {is_old}");
         }
         done
@@ -166,6 +259,9 @@ exec "$@"
 
     /// Everything is as it was once, as after a switch of the branch.
     fn switch(&mut self, random: &mut Rng) -> String {
+        if self.phase == Phase::InTurns {
+            return String::new();
+        }
         let target = pick(random, &self.earlier);
         let before = std::mem::replace(&mut self.state, target);
         for at in 0..self.files.len() {
@@ -193,11 +289,11 @@ exec "$@"
             }
             1 => {
                 let line = format!("clean -p {package}");
-                let is_released = random.bool();
+                let is_released = self.phase == Phase::InTurns;
                 let mut cargo = if is_released {
                     self.p.released(&line)
                 } else {
-                    self.p.incremental(&line)
+                    self.incremental(&line)
                 };
                 cargo.run();
                 format!("{line}, by the released cargo: {is_released}")
@@ -230,7 +326,7 @@ exec "$@"
         }
     }
 
-    fn build(&self, random: &mut Rng) -> String {
+    fn build(&mut self, random: &mut Rng) -> String {
         let name = PACKAGES[random.usize(..PACKAGES.len())].name;
         let line = match random.usize(..5) {
             0 => BUILD.to_owned(),
@@ -240,10 +336,10 @@ exec "$@"
             _ => format!("check -p {name}"),
         };
         let who = random.usize(..6);
-        let mut cargo = if who < 2 {
+        let mut cargo = if who < 2 && self.phase == Phase::InTurns {
             self.p.released(&line)
         } else {
-            self.p.incremental(&line)
+            self.incremental(&line)
         };
         cargo.env("VARIABLE", self.state.variable.to_string());
         match who {
@@ -255,6 +351,7 @@ exec "$@"
             cargo.run();
             return format!("{line} by {who}");
         }
+        self.has_unknown = true;
         let variable = pick(random, &["KILL_BEFORE", "KILL_AFTER"]);
         let name = name.replace('-', "_");
         cargo.env("RUSTC_WRAPPER", self.p.root().join("wrapper"));
@@ -264,6 +361,34 @@ exec "$@"
         // Compilers outlive a cargo that was killed.
         await_no_process(&self.p.root());
         format!("{line} by {who}, {variable} {name}")
+    }
+
+    fn incremental(&self, line: &str) -> Execs {
+        let mut cargo = self.p.incremental(line);
+        cargo.env("CARGO_BUILD_FINGERPRINT", "content");
+        cargo
+    }
+
+    /// Builds everything, and returns the units that were made.
+    fn build_all(&self) -> BTreeSet<String> {
+        self.incremental(BUILD)
+            .env("VARIABLE", self.state.variable.to_string())
+            .env("CARGO_BUILD_TRACE", "trace.json")
+            .run();
+        made(&self.p.trace())
+    }
+
+    /// After a check, whatever is only touched is fresh.
+    fn check_touched(&mut self, random: &mut Rng, history: &[String]) {
+        let is_known = !self.has_future && !self.has_undeclared && !self.has_unknown;
+        let is_fresh = self.phase == Phase::Alone && is_known;
+        self.check_out(random);
+        let made = self.build_all();
+        (self.has_future, self.has_unknown) = (false, false);
+        assert!(
+            !is_fresh || made.is_empty(),
+            "made {made:?}, after {history:#?}"
+        );
     }
 
     fn print(&self) -> Vec<String> {
@@ -283,10 +408,15 @@ exec "$@"
     fn check(&mut self, history: &[String], is_byte_for_byte: bool) {
         let variable = self.state.variable.to_string();
         let expected = copied(&self.p, |p| {
+            for (path, time) in &self.changed {
+                if path.exists() {
+                    set_modified(path, *time);
+                }
+            }
             p.released(BUILD).env("VARIABLE", &variable).run();
             self.print()
         });
-        self.p.incremental(BUILD).env("VARIABLE", &variable).run();
+        self.build_all();
         let printed = self.print();
         assert_eq!(printed, expected, "after {history:#?}");
         if !is_byte_for_byte || self.is_tainted {
@@ -308,10 +438,12 @@ exec "$@"
     }
 
     /// Makes files as old as they are, and builds from nothing the next time.
-    fn heal(&mut self) {
+    fn heal(&mut self, random: &mut Rng) {
         fs::remove_dir_all(self.p.build_dir()).unwrap();
         (0..self.files.len()).for_each(|at| self.write(at));
-        self.is_tainted = false;
+        (self.is_tainted, self.has_undeclared) = (false, false);
+        (self.has_future, self.has_unknown) = (false, false);
+        self.phase = pick(random, &[Phase::Alone, Phase::InTurns]);
     }
 }
 
@@ -346,8 +478,12 @@ fn random_histories() {
         history.push(format!("step {step}"));
         world.check(&history, step % 8 == 0);
         world.earlier.push(world.state.clone());
-        if world.is_tainted && is_one_in(random, 4) {
-            world.heal();
+        if is_one_in(random, 3) {
+            history.push("check out".to_owned());
+            world.check_touched(random, &history);
+        }
+        if is_one_in(random, if world.is_tainted { 4 } else { 20 }) {
+            world.heal(random);
             history.push("heal".to_owned());
         }
     }

@@ -9,6 +9,8 @@ mod support;
 
 mod channel;
 #[cfg(target_os = "linux")]
+mod content;
+#[cfg(target_os = "linux")]
 mod cutoff;
 #[cfg(target_os = "linux")]
 mod cutoff_doubts;

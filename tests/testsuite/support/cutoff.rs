@@ -83,10 +83,12 @@ const SYS_SCRIPT: &str = r#"
 "#;
 
 pub trait CutoffExt: ProjectExt {
-    /// `cargo LINE` with the replacement, and incremental compilation, which tests of Cargo are without.
+    /// `cargo LINE` with the replacement, and incremental compilation, which tests of Cargo are without. What
+    /// was touched is dirty.
     fn incremental(&self, line: &str) -> Execs {
         let mut execs = self.cargo(line);
         execs.env("CARGO_INCREMENTAL", "1");
+        execs.env("CARGO_BUILD_FINGERPRINT", "mtime");
         execs
     }
 

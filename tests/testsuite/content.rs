@@ -1,0 +1,817 @@
+//! What is up to date is decided by content: what was only touched is fresh, and what was changed is not,
+//! whatever its times.
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::os::unix::fs::symlink;
+use std::path::Path;
+use std::process::Command;
+use std::time::{Duration, SystemTime};
+
+use cargo_test_support::prelude::*;
+use cargo_test_support::{Execs, Project, project, rustc_host, str};
+
+use crate::support::cutoff::{CutoffExt, copied, made, set, set_modified, touch};
+use crate::support::gated::walk;
+use crate::support::{BuilderExt, ExecsExt, ProjectExt, assert_everywhere, manifest, replacement};
+
+const BUILD: &str = "build --workspace";
+
+/// A program that prints what its dependencies have read: a build script from a directory, another one from
+/// wherever it likes, a procedural macro from a file that it names to nobody, and rustc from outside of the
+/// package and of the workspace.
+fn sources() -> Project {
+    let watching = r#"
+        use std::{env, fs};
+        fn main() {
+            println!("cargo::rerun-if-changed=list");
+            let mut files: Vec<_> = fs::read_dir("list").unwrap().map(|it| it.unwrap().path()).collect();
+            files.sort();
+            let list: Vec<_> = files.iter().map(|it| fs::read_to_string(it).unwrap()).collect();
+            let out = env::var("OUT_DIR").unwrap();
+            fs::write(out + "/list.rs", format!("pub const LIST: &str = {list:?}[0];", list = [list.concat()])).unwrap();
+        }
+    "#;
+    let silent = r#"
+        fn main() { println!("cargo::rustc-env=TEXT={}", std::fs::read_to_string("text").unwrap()); }
+    "#;
+    let derive = r#"
+        #[proc_macro]
+        pub fn untracked(_: proc_macro::TokenStream) -> proc_macro::TokenStream {
+            let path = std::env::var("CARGO_MANIFEST_DIR").unwrap() + "/untracked";
+            format!("{:?}", std::fs::read_to_string(path).unwrap()).parse().unwrap()
+        }
+    "#;
+    let main = r#"
+        fn main() {
+            let texts = [watching::LIST, silent::TEXT, expands::UNTRACKED, included::TEXT, outside::TEXT];
+            println!("{}", texts.join(" "));
+        }
+    "#;
+    let p = project()
+        .file(
+            "Cargo.toml",
+            "[workspace]\nmembers = ['watching', 'silent', 'derive', 'expands', 'included', 'app']\nresolver = '2'",
+        )
+        .lib("watching", "", "include!(concat!(env!(\"OUT_DIR\"), \"/list.rs\"));")
+        .file("watching/build.rs", watching)
+        .file("watching/list/one", "one")
+        .lib("silent", "", "pub const TEXT: &str = env!(\"TEXT\");")
+        .file("silent/build.rs", silent)
+        .file("silent/text", "text")
+        .lib("derive", "[lib]\nproc-macro = true", derive)
+        .lib(
+            "expands",
+            "[dependencies]\nderive.path = '../derive'",
+            "pub const UNTRACKED: &str = derive::untracked!();",
+        )
+        .file("expands/untracked", "untracked")
+        .lib("included", "", "pub const TEXT: &str = include_str!(\"../../included.txt\");")
+        .file("included.txt", "included")
+        .package(
+            "app",
+            "[dependencies]\nwatching.path = '../watching'\nsilent.path = '../silent'\nexpands.path = '../expands'
+             included.path = '../included'\noutside.path = '../../outside'",
+        )
+        .file("app/src/main.rs", main)
+        .file(".gitignore", "/target\n/Cargo.lock\n")
+        .build();
+    let _ = project()
+        .at("outside")
+        .file(
+            "Cargo.toml",
+            "[package]\nname = 'outside'\nversion = '0.1.0'\nedition = '2021'",
+        )
+        .file("src/lib.rs", "pub const TEXT: &str = \"outside\";")
+        .build();
+    p
+}
+
+/// Compiles as [`ProjectExt::cargo`] does.
+fn released(p: &Project, line: &str) -> Execs {
+    let mut cargo = p.released(line);
+    cargo.env("CARGO_INCREMENTAL", "0");
+    cargo
+}
+
+fn assert_fresh_to_released(p: &Project) {
+    released(p, "build --workspace -v")
+        .with_stderr_does_not_contain("[..]Running[..]")
+        .with_stderr_does_not_contain("[..]Dirty[..]")
+        .run();
+}
+
+/// The same, and built.
+fn built() -> Project {
+    let p = sources();
+    p.cargo(BUILD).run();
+    assert_eq!(printed(&p), "one text untracked included outside\n");
+    p
+}
+
+fn printed(p: &Project) -> String {
+    let output = p.process(p.bin("app")).run();
+    String::from_utf8(output.stdout).unwrap()
+}
+
+/// Builds. Returns the units that were made. The program prints what that of a clean build by the released
+/// cargo does, and then there is nothing left to do.
+#[track_caller]
+fn rebuilt(p: &Project) -> BTreeSet<String> {
+    let build = || {
+        p.cargo(BUILD).env("CARGO_BUILD_TRACE", "trace.json").run();
+        made(&p.trace())
+    };
+    let made = build();
+    let expected = copied(p, |p| {
+        fs::remove_dir_all(p.build_dir()).unwrap();
+        released(p, BUILD).run();
+        printed(p)
+    });
+    assert_eq!(printed(p), expected);
+    assert_eq!(build(), set(&[]));
+    made
+}
+
+/// Returns the files that are not in the target directory.
+fn source_files(p: &Project) -> Vec<std::path::PathBuf> {
+    let mut files = walk(&p.root());
+    files.retain(|path| !path.starts_with(p.build_dir()) && path.is_file());
+    files.extend([p.root().parent().unwrap().join("outside/src/lib.rs")]);
+    files
+}
+
+fn touch_all(p: &Project) {
+    source_files(p).iter().for_each(|path| touch(path));
+}
+
+/// Changes a file as programs do that restore times.
+fn change_with_old_time(p: &Project, path: &str, text: &str) {
+    let path = p.root().join(path);
+    fs::write(&path, text).unwrap();
+    set_modified(&path, SystemTime::now() - Duration::from_secs(3600));
+}
+
+fn run(program: &str, args: &[&str], dir: &Path) {
+    let mut command = Command::new(program);
+    command.args(args).current_dir(dir);
+    command.env("GIT_CONFIG_GLOBAL", "/dev/null");
+    let output = command.output().unwrap();
+    assert!(output.status.success(), "{program} {args:?}: {output:?}");
+}
+
+fn git(p: &Project, args: &[&str]) {
+    let user = ["-c", "user.name=n", "-c", "user.email=e@example.org"];
+    run("git", &[&user, args].concat(), &p.root());
+}
+
+#[cargo_test]
+fn touched_files_are_fresh() {
+    let p = built();
+    touch_all(&p);
+    p.cargo("build --workspace -v")
+        .with_stderr_data(
+            str![[r#"
+[FRESH] outside v0.1.0 ([ROOT]/outside)
+[FRESH] derive v0.1.0 ([ROOT]/foo/derive)
+[FRESH] expands v0.1.0 ([ROOT]/foo/expands)
+[FRESH] included v0.1.0 ([ROOT]/foo/included)
+[FRESH] silent v0.1.0 ([ROOT]/foo/silent)
+[FRESH] watching v0.1.0 ([ROOT]/foo/watching)
+[FRESH] app v0.1.0 ([ROOT]/foo/app)
+[FINISHED] `dev` profile [unoptimized + debuginfo] target(s) in [ELAPSED]s
+
+"#]]
+            .unordered(),
+        )
+        .run();
+}
+
+#[cargo_test]
+fn files_are_read_once() {
+    let p = built();
+    let read = || {
+        let output = p
+            .cargo(BUILD)
+            .env("CARGO_LOG", "cargo::compiler::fingerprint=debug")
+            .run();
+        let log = String::from_utf8(output.stderr).unwrap();
+        let lines = log
+            .lines()
+            .filter(|it| it.contains("which has not changed"));
+        lines.map(str::to_owned).collect::<Vec<_>>()
+    };
+    assert_eq!(read(), [""; 0]);
+    touch_all(&p);
+    let read_after_touch = read();
+    for file in [
+        "watching/list/one",
+        "silent/text",
+        "app/src/main.rs",
+        "included.txt",
+    ] {
+        let is_it = |line: &&String| line.contains(file) && line.contains("modification time");
+        assert_eq!(read_after_touch.iter().filter(is_it).count(), 1, "{file}");
+    }
+    assert_eq!(read(), [""; 0]);
+}
+
+/// As on a machine that tests every commit.
+#[cargo_test]
+fn fresh_checkout_with_restored_target() {
+    let p = sources();
+    git(&p, &["init", "-q"]);
+    git(&p, &["add", "."]);
+    git(&p, &["commit", "-q", "-m", "first"]);
+    p.cargo(BUILD).run();
+    let parent = p.root().parent().unwrap().to_owned();
+    run("tar", &["-cf", "../target.tar", "target"], &p.root());
+    fs::rename(p.root(), parent.join("origin")).unwrap();
+    let checkout = |tar_options: &[&str]| {
+        let _ = fs::remove_dir_all(p.root());
+        run("git", &["clone", "-q", "origin", "foo"], &parent);
+        fs::copy(
+            parent.join("origin/Cargo.lock"),
+            p.root().join("Cargo.lock"),
+        )
+        .unwrap();
+        run(
+            "tar",
+            &[tar_options, &["-xf", "../target.tar"]].concat(),
+            &p.root(),
+        );
+    };
+    checkout(&[]);
+    assert_eq!(rebuilt(&p), set(&[]));
+    checkout(&[]);
+    fs::write(p.root().join("included.txt"), "changed").unwrap();
+    assert_eq!(rebuilt(&p), set(&["included lib", "app bin"]));
+    assert_eq!(printed(&p), "one text untracked changed outside\n");
+
+    // A target directory that lost its times.
+    checkout(&["-m"]);
+    assert_eq!(printed(&p), "one text untracked included outside\n");
+    rebuilt(&p);
+}
+
+#[cargo_test]
+fn change_with_an_older_time() {
+    for (path, made) in [
+        ("app/src/main.rs", &["app bin"][..]),
+        ("included.txt", &["included lib", "app bin"]),
+        (
+            "watching/list/one",
+            &["watching run", "watching lib", "app bin"],
+        ),
+        ("silent/text", &["silent run", "silent lib", "app bin"]),
+        ("../outside/src/lib.rs", &["outside lib", "app bin"]),
+    ] {
+        let p = built();
+        let text = fs::read_to_string(p.root().join(path)).unwrap();
+        let changed = match text.split_once("pub const TEXT: &str = \"outside\"") {
+            Some(_) => "pub const TEXT: &str = \"outsidf\";".to_owned(),
+            None if path.ends_with(".rs") => text.replace("\" \"", "\"-\""),
+            None => "other".chars().chain(text.chars().skip(5)).collect(),
+        };
+        assert_ne!(text, changed);
+        change_with_old_time(&p, path, &changed);
+        // Which the released cargo does not notice, unless it is the newest file of a package.
+        copied(&p, |p| {
+            if path == "silent/text" {
+                return;
+            }
+            let before = printed(p);
+            released(p, BUILD).run();
+            assert_eq!(printed(p), before);
+        });
+        assert_eq!(rebuilt(&p), set(made), "{path}");
+    }
+}
+
+#[cargo_test]
+fn dirty_reason_names_the_file() {
+    let p = built();
+    let dirty = |line: &str, contains: &str| {
+        p.cargo(line).with_stderr_contains(contains).run();
+    };
+    change_with_old_time(&p, "included.txt", "includec");
+    dirty(
+        "build -p included -v",
+        "[DIRTY] included v0.1.0 ([ROOT]/foo/included): the file `[..]included.txt` has changed (checksum didn't match, [..] != [..])",
+    );
+    change_with_old_time(&p, "included.txt", "longer than before");
+    dirty(
+        "build -p included -v",
+        "[DIRTY] included v0.1.0 ([ROOT]/foo/included): file size changed (8 != 18) for `[..]included.txt`",
+    );
+    p.change_file("included.txt", "newer");
+    dirty(
+        "build -p included -v",
+        "[DIRTY] included v0.1.0 ([ROOT]/foo/included): the file `[..]included.txt` has changed ([TIME_DIFF_AFTER_LAST_BUILD])",
+    );
+    change_with_old_time(&p, "silent/text", "tex_");
+    dirty(
+        "build -p silent -v",
+        "[DIRTY] silent v0.1.0 ([ROOT]/foo/silent): the file `silent/text` has changed (checksum didn't match, [..] != [..])",
+    );
+    change_with_old_time(&p, "watching/list/two", "two");
+    dirty(
+        "build -p watching -v",
+        "[DIRTY] watching v0.1.0 ([ROOT]/foo/watching): the checksum for file `watching/list/two` is missing",
+    );
+    fs::remove_file(p.root().join("watching/list/two")).unwrap();
+    dirty(
+        "build -p watching -v",
+        "[DIRTY] watching v0.1.0 ([ROOT]/foo/watching): the file `watching/list/two` is missing",
+    );
+}
+
+#[cargo_test]
+fn branches() {
+    let p = sources();
+    git(&p, &["init", "-q", "-b", "main"]);
+    git(&p, &["add", "."]);
+    git(&p, &["commit", "-q", "-m", "first"]);
+    git(&p, &["checkout", "-q", "-b", "other"]);
+    p.change_file("included.txt", "other");
+    p.change_file("watching/list/two", " two");
+    git(&p, &["add", "."]);
+    git(&p, &["commit", "-q", "-m", "second"]);
+    p.cargo(BUILD).run();
+    git(&p, &["switch", "-q", "main"]);
+    git(&p, &["switch", "-q", "other"]);
+    assert_eq!(rebuilt(&p), set(&[]));
+    let differs = set(&["included lib", "watching run", "watching lib", "app bin"]);
+    for branch in ["main", "other"] {
+        git(&p, &["switch", "-q", branch]);
+        assert_eq!(rebuilt(&p), differs);
+    }
+}
+
+#[cargo_test]
+fn what_build_scripts_watch() {
+    let p = built();
+    let run = set(&["watching run"]);
+    let unless_unchanged = set(&["watching run", "watching lib", "app bin"]);
+    let path = |name: &str| p.root().join("watching").join(name);
+    let check = |what: &str, change: &dyn Fn(), expected: &BTreeSet<String>| {
+        change();
+        let made = rebuilt(&p);
+        assert_eq!(made.is_empty(), expected.is_empty(), "{what}: {made:?}");
+        assert!(made.is_superset(expected), "{what}: {made:?}");
+    };
+    check("touched", &|| touch(&path("list/one")), &set(&[]));
+    let write = |name: &str, text: &str| fs::write(path(name), text).unwrap();
+    let change_back = || {
+        write("list/one", "other");
+        write("list/one", "one");
+    };
+    check("changed and changed back", &change_back, &set(&[]));
+    check("gained", &|| write("list/two", "two"), &unless_unchanged);
+    check("gained an empty file", &|| write("list/none", ""), &run);
+    let rename = |from: &str, to: &str| fs::rename(path(from), path(to)).unwrap();
+    check(
+        "renamed",
+        &|| rename("list/two", "list/a"),
+        &unless_unchanged,
+    );
+    let remove = |name: &str| fs::remove_file(path(name)).unwrap();
+    check("lost", &|| remove("list/a"), &unless_unchanged);
+    let swap = || {
+        write("list/one", "ONE");
+        set_modified(&path("list/one"), SystemTime::UNIX_EPOCH);
+    };
+    check("older", &swap, &unless_unchanged);
+    let link = |to: &str| symlink(to, path("list/link")).unwrap();
+    write("first", "first");
+    write("second", "first");
+    check("gained a link", &|| link("../first"), &unless_unchanged);
+    let retarget = || {
+        remove("list/link");
+        link("../second");
+    };
+    check("link to another file", &retarget, &run);
+    check("behind a link", &|| write("second", "2"), &unless_unchanged);
+    check("not behind a link", &|| write("first", "1"), &set(&[]));
+}
+
+#[cargo_test]
+fn what_a_silent_build_script_watches() {
+    let p = built();
+    let run = set(&["silent run"]);
+    let path = |name: &str| p.root().join("silent").join(name);
+    for (what, change, is_run) in [
+        ("touched", &(|| touch(&path("text"))) as &dyn Fn(), false),
+        ("gained", &|| fs::write(path("more"), "").unwrap(), true),
+        ("lost", &|| fs::remove_file(path("more")).unwrap(), true),
+        (
+            "older",
+            &|| change_with_old_time(&p, "silent/text", "old"),
+            true,
+        ),
+    ] {
+        change();
+        assert_eq!(rebuilt(&p).is_superset(&run), is_run, "{what}");
+    }
+}
+
+/// The released cargo would compile `expands`, as everything else that was touched.
+#[cargo_test]
+fn untracked_files() {
+    let p = built();
+    p.change_file("expands/untracked", "other");
+    touch_all(&p);
+    assert_eq!(rebuilt(&p), set(&["expands lib", "app bin"]));
+}
+
+/// The released cargo would compile everything above what was touched, with what it does not track.
+#[cargo_test]
+fn untracked_files_above_touched_ones() {
+    let p = built();
+    p.change_file("expands/untracked", "other");
+    touch(&p.root().join("derive/src/lib.rs"));
+    assert_eq!(rebuilt(&p), set(&["expands lib", "app bin"]));
+
+    // Of a library below the macro.
+    p.change_file(
+        "derive/Cargo.toml",
+        &with_dependency("derive", "[lib]\nproc-macro = true\n"),
+    );
+    p.change_file("grammar/Cargo.toml", &manifest("grammar", ""));
+    p.change_file("grammar/rules", "one");
+    let rules = "pub fn rules(dir: &str) -> String { std::fs::read_to_string(dir.to_owned() + \"/../grammar/rules\").unwrap() }";
+    p.change_file("grammar/src/lib.rs", rules);
+    let derive = r#"
+        #[proc_macro]
+        pub fn untracked(_: proc_macro::TokenStream) -> proc_macro::TokenStream {
+            format!("{:?}", grammar::rules(&std::env::var("CARGO_MANIFEST_DIR").unwrap())).parse().unwrap()
+        }
+    "#;
+    p.change_file("derive/src/lib.rs", derive);
+    rebuilt(&p);
+    p.change_file("grammar/rules", "two");
+    touch(&p.root().join("expands/src/lib.rs"));
+    assert_eq!(rebuilt(&p), set(&["expands lib", "app bin"]));
+    assert_eq!(printed(&p), "one text two included outside\n");
+}
+
+fn with_dependency(name: &str, rest: &str) -> String {
+    manifest(
+        name,
+        &format!("{rest}[dependencies]\ngrammar.path = '../grammar'"),
+    )
+}
+
+/// A script that watches a header, which was touched, and a library that nothing declares.
+#[cargo_test]
+fn native_library_above_a_touched_header() {
+    let p = project()
+        .package("app", "")
+        .file("app/build.rs", NATIVE)
+        .file(
+            "app/src/main.rs",
+            "extern \"C\" { fn native() -> i32; } fn main() { println!(\"{}\", unsafe { native() }) }",
+        )
+        .file("app/native.h", "")
+        .file("Cargo.toml", "[workspace]\nmembers = ['app']\nresolver = '2'")
+        .build();
+    let library = |value: u8| {
+        p.change_file(
+            "libs/native.c",
+            &format!("int native(void) {{ return {value}; }}"),
+        );
+        let dir = p.root().join("libs");
+        run("cc", &["-c", "native.c"], &dir);
+        let _ = fs::remove_file(dir.join("libnative.a"));
+        run("ar", &["crs", "libnative.a", "native.o"], &dir);
+    };
+    library(1);
+    p.cargo(BUILD).run();
+    touch(&p.root().join("app/native.h"));
+    assert_eq!(rebuilt(&p), set(&[]));
+    library(2);
+    touch(&p.root().join("app/native.h"));
+    assert_eq!(rebuilt(&p), set(&["app bin"]));
+    assert_eq!(printed(&p), "2\n");
+}
+
+const NATIVE: &str = r#"
+    fn main() {
+        println!("cargo::rerun-if-changed=native.h");
+        println!("cargo::rustc-link-search=native={}/../libs", std::env::var("CARGO_MANIFEST_DIR").unwrap());
+        println!("cargo::rustc-link-lib=static=native");
+    }
+"#;
+
+/// A compiler, as a build script, is told paths.
+#[cargo_test]
+fn in_another_place() {
+    let p = project()
+        .package("app", "")
+        .file(
+            "app/src/main.rs",
+            "fn main() { println!(\"{}\", env!(\"CARGO_MANIFEST_DIR\")) }",
+        )
+        .file(
+            "Cargo.toml",
+            "[workspace]\nmembers = ['app']\nresolver = '2'",
+        )
+        .build();
+    p.cargo(BUILD).run();
+    let first = printed(&p);
+    let parent = p.root().parent().unwrap().to_owned();
+    fs::rename(p.root(), parent.join("bar")).unwrap();
+    touch(&parent.join("bar/app/src/main.rs"));
+    let mut cargo = p.process(replacement());
+    cargo.cwd(parent.join("bar")).arg("build").run();
+    let mut program = p.process(parent.join("bar/target/debug/app"));
+    let output = program.cwd(parent.join("bar")).run();
+    let second = String::from_utf8(output.stdout).unwrap();
+    assert_eq!(second, first.replace("/foo/", "/bar/"));
+}
+
+#[cargo_test]
+fn time_in_the_future() {
+    let p = built();
+    let path = p.root().join("expands/src/lib.rs");
+    set_modified(&path, SystemTime::now() + Duration::from_secs(3600));
+    p.cargo(BUILD).run();
+    p.change_file("expands/untracked", "other");
+    p.cargo(BUILD).run();
+    assert_eq!(printed(&p), "one text other included outside\n");
+}
+
+/// Its dependents have no ledger entry.
+#[cargo_test]
+fn overridden_build_script() {
+    let p = project()
+        .package("app", "[dependencies]\nsys.path = '../sys'")
+        .file(
+            "app/src/main.rs",
+            "fn main() { println!(\"{}\", include_str!(\"text\")) }",
+        )
+        .file("app/src/text", "text")
+        .lib("sys", "links = 'native'", "")
+        .file("sys/build.rs", "fn main() { panic!() }")
+        .file(
+            "Cargo.toml",
+            "[workspace]\nmembers = ['app', 'sys']\nresolver = '2'",
+        )
+        .build();
+    let config = format!("[target.{}.native]\nrustc-cfg = ['x']\n", rustc_host());
+    p.change_file(".cargo/config.toml", &config);
+    p.cargo(BUILD).run();
+    change_with_old_time(&p, "app/src/text", "tex_");
+    p.cargo(BUILD).run();
+    assert_eq!(printed(&p), "tex_\n");
+}
+
+#[cargo_test]
+fn untracked_files_of_the_linker() {
+    let p = sources();
+    let config = "[target.'cfg(all())']\nrustflags = ['-Clink-arg=native.o']\n";
+    let native = |text: &str| {
+        p.change_file("native.c", text);
+        run("cc", &["-c", "native.c", "-o", "app/native.o"], &p.root());
+        for dir in ["derive", "silent", "watching", "."] {
+            fs::copy(
+                p.root().join("app/native.o"),
+                p.root().join(dir).join("native.o"),
+            )
+            .unwrap();
+        }
+    };
+    native("int native(void) { return 1; }");
+    p.change_file(".cargo/config.toml", config);
+    p.cargo(BUILD).run();
+    native("int native(void) { return 2; }");
+    touch_all(&p);
+    assert!(rebuilt(&p).contains("app bin"));
+}
+
+type Damage<'a> = &'a dyn Fn(&mut Vec<u8>);
+
+#[cargo_test]
+fn records_in_doubt() {
+    let dep_info = |p: &Project| {
+        let found = p.in_target("dep-lib-included");
+        assert_eq!(found.len(), 1);
+        found[0].clone()
+    };
+    let damages: [(&str, Damage<'_>); 4] = [
+        ("empty", &|bytes| bytes.clear()),
+        ("cut", &|bytes| bytes.truncate(bytes.len() / 2)),
+        ("another digest", &|bytes| {
+            let at = bytes.len() - 100;
+            bytes[at] ^= 1;
+        }),
+        ("of another version", &|bytes| {
+            let at = bytes.len() - 1;
+            bytes[at] ^= 1;
+        }),
+    ];
+    for (what, damage) in damages {
+        let p = built();
+        let path = dep_info(&p);
+        let time = fs::metadata(&path).unwrap().modified().unwrap();
+        let mut bytes = fs::read(&path).unwrap();
+        damage(&mut bytes);
+        fs::write(&path, bytes).unwrap();
+        set_modified(&path, time);
+        touch_all(&p);
+        assert!(rebuilt(&p).contains("included lib"), "{what}");
+    }
+    let p = built();
+    for entry in p.in_target("invoked.timestamp") {
+        let time = fs::metadata(&entry).unwrap().modified().unwrap();
+        fs::write(&entry, "damaged").unwrap();
+        set_modified(&entry, time);
+    }
+    touch_all(&p);
+    let all = rebuilt(&p);
+    assert!(all.is_superset(&set(&["silent run", "watching run", "app bin"])));
+}
+
+/// The file has its old time and size again when the compiler or the build script ends.
+#[cargo_test]
+fn changed_while_it_is_read() {
+    let p = sources();
+    let wrapper = r#"#!/bin/sh
+        "$@" || exit
+        case "$*" in *"--crate-name included "*)
+            if [ -e change ]; then
+                rm change; touch -r included.txt time; printf changed1 > included.txt; touch -r time included.txt
+            fi
+        esac"#;
+    p.change_file("wrapper", wrapper);
+    run("chmod", &["+x", "wrapper"], &p.root());
+    p.change_file("change", "");
+    p.cargo(BUILD)
+        .env("RUSTC_WRAPPER", p.root().join("wrapper"))
+        .run();
+    assert_eq!(printed(&p), "one text untracked included outside\n");
+    assert!(rebuilt(&p).contains("included lib"));
+    assert_eq!(printed(&p), "one text untracked changed1 outside\n");
+
+    let script = p.root().join("silent/build.rs");
+    let text = fs::read_to_string(&script).unwrap();
+    let end = r#"
+        let set = |text| {
+            let time = std::fs::metadata("text").unwrap().modified().unwrap();
+            std::fs::write("text", text).unwrap();
+            std::fs::File::options().append(true).open("text").unwrap().set_modified(time).unwrap();
+        };
+        if std::fs::remove_file("../change").is_ok() { set("TEXT"); }
+    }"#;
+    fs::write(
+        &script,
+        text.trim_end().strip_suffix('}').unwrap().to_owned() + end,
+    )
+    .unwrap();
+    p.change_file("change", "");
+    p.cargo(BUILD).run();
+    assert_eq!(printed(&p), "one text untracked changed1 outside\n");
+    assert!(rebuilt(&p).contains("silent run"));
+    assert_eq!(printed(&p), "one TEXT untracked changed1 outside\n");
+}
+
+#[cargo_test]
+fn replaced_files() {
+    let p = built();
+    let path = p.root().join("included.txt");
+    let time = fs::metadata(&path).unwrap().modified().unwrap();
+    let other = p.root().join("other");
+    fs::write(&other, "INCLUDED").unwrap();
+    set_modified(&other, time);
+    fs::rename(&other, &path).unwrap();
+    assert_eq!(rebuilt(&p), set(&["included lib", "app bin"]));
+
+    // A directory that was replaced by one with older files.
+    let list = |name: &str| p.root().join("watching").join(name);
+    fs::create_dir(list("other")).unwrap();
+    fs::write(list("other/one"), "1ne").unwrap();
+    let time = fs::metadata(list("list/one")).unwrap().modified().unwrap();
+    set_modified(&list("other/one"), time);
+    fs::rename(list("list"), list("aside")).unwrap();
+    fs::rename(list("other"), list("list")).unwrap();
+    assert!(rebuilt(&p).contains("watching run"));
+
+    // What cannot be read.
+    fs::remove_file(&path).unwrap();
+    fs::create_dir(&path).unwrap();
+    p.cargo(BUILD)
+        .with_status(101)
+        .with_stderr_contains("[ERROR] couldn't read [..]included.txt[..]")
+        .run();
+}
+
+#[cargo_test]
+fn links_between_sources() {
+    let p = built();
+    let path = |name: &str| p.root().join("included").join(name);
+    fs::write(path("first.txt"), "first").unwrap();
+    fs::write(path("second.txt"), "second").unwrap();
+    symlink("first.txt", path("link.txt")).unwrap();
+    let text = "pub const TEXT: &str = include_str!(\"../link.txt\");";
+    fs::write(path("src/lib.rs"), text).unwrap();
+    assert!(rebuilt(&p).contains("included lib"));
+    fs::remove_file(path("link.txt")).unwrap();
+    symlink("second.txt", path("link.txt")).unwrap();
+    assert!(rebuilt(&p).contains("included lib"));
+    assert_eq!(printed(&p), "one text untracked second outside\n");
+}
+
+#[cargo_test]
+fn generated_sources() {
+    let p = sources();
+    let script = p.root().join("watching/build.rs");
+    let text = fs::read_to_string(&script).unwrap();
+    let outside = text.replace(
+        "let out = ",
+        "fs::create_dir_all(\"generated\").unwrap();\nlet out = \"generated\".to_owned(); let _ = ",
+    );
+    assert_ne!(text, outside);
+    fs::write(&script, outside).unwrap();
+    p.change_file("watching/src/lib.rs", "include!(\"../generated/list.rs\");");
+    p.cargo(BUILD).run();
+    assert_eq!(rebuilt(&p), set(&[]));
+    touch_all(&p);
+    assert_eq!(rebuilt(&p), set(&[]));
+    fs::write(&script, text).unwrap();
+    p.change_file(
+        "watching/src/lib.rs",
+        "include!(concat!(env!(\"OUT_DIR\"), \"/list.rs\"));",
+    );
+    rebuilt(&p);
+
+    // The program prints what is there, as it does after the released cargo.
+    let generated = p.in_target("list.rs");
+    change_with_old_time(
+        &p,
+        generated[0].to_str().unwrap(),
+        "pub const LIST: &str = \"1ne\";",
+    );
+    p.cargo(BUILD).run();
+    assert_eq!(printed(&p), "1ne text untracked included outside\n");
+}
+
+#[cargo_test]
+fn by_modification_time() {
+    let p = built();
+    let is_by_content = |configure: &dyn Fn(&mut Execs)| {
+        touch(&p.root().join("included.txt"));
+        let mut cargo = p.cargo(BUILD);
+        configure(&mut cargo);
+        cargo.env("CARGO_BUILD_TRACE", "trace.json").run();
+        made(&p.trace()).is_empty()
+    };
+    let key = ("build.fingerprint", "CARGO_BUILD_FINGERPRINT");
+    assert_everywhere(&p, key, ("mtime", false), is_by_content);
+    // Builds by time leave nothing to compare.
+    touch(&p.root().join("included.txt"));
+    assert_eq!(rebuilt(&p), set(&["included lib"]));
+    assert_everywhere(&p, key, ("content", true), is_by_content);
+
+    p.cargo(BUILD)
+        .env("CARGO_BUILD_FINGERPRINT", "hash")
+        .fails(str![[r#"
+[ERROR] error in environment variable `CARGO_BUILD_FINGERPRINT`: could not load config key `build.fingerprint`
+
+Caused by:
+  unknown variant `hash`, expected `content` or `mtime`
+
+"#]]);
+}
+
+#[cargo_test]
+fn without_early_cutoff() {
+    let p = sources();
+    let build = || {
+        let mut cargo = p.cargo(BUILD);
+        cargo.env("CARGO_BUILD_EARLY_CUTOFF", "false");
+        cargo.env("CARGO_BUILD_TRACE", "trace.json").run();
+        made(&p.trace())
+    };
+    build();
+    touch_all(&p);
+    assert_eq!(build(), set(&[]));
+    p.change_file("included.txt", "other");
+    assert_eq!(build(), set(&["included lib", "app bin"]));
+}
+
+#[cargo_test]
+fn in_turns_with_the_released_cargo() {
+    let p = built();
+    assert_fresh_to_released(&p);
+    p.change_file("watching/list/one", "other");
+    released(&p, BUILD).run();
+    assert_eq!(rebuilt(&p), set(&[]));
+    assert_fresh_to_released(&p);
+    // It has made what this would be compared with.
+    touch(&p.root().join("watching/list/one"));
+    assert!(rebuilt(&p).contains("watching run"));
+    touch_all(&p);
+    assert_eq!(rebuilt(&p), set(&[]));
+    released(&p, BUILD).run();
+    assert_eq!(rebuilt(&p), set(&[]));
+}
