@@ -28,8 +28,9 @@ A line counts only where all words of its CONDITION hold; `!` in front of a word
   off          pipelining is turned off (--mode off)
   link         what links starts on metadata, too (--mode link, the default)
   mode         a mode is asked for (--mode)
-  setting      a setting is read by all tests (--mode, --no-early-cutoff)
+  setting      a setting is read by all tests (--mode, --no-early-cutoff, --mtime)
   cutoff       early cutoff is not turned off (--no-early-cutoff)
+  content      source files are compared by content (not --mtime)
   rust-1.N     the compiler is of Rust 1.N or newer
 
 A test that is listed and passes, and a line that matches no test, fail the run.";

@@ -48,6 +48,9 @@ pub struct Args {
     /// Have no test use early cutoff
     #[arg(long, conflicts_with = "stock")]
     no_early_cutoff: bool,
+    /// Have every test compare source files by modification time
+    #[arg(long, conflicts_with = "stock")]
+    mtime: bool,
 }
 
 /// Runs the tests and judges the outcome.
@@ -73,8 +76,9 @@ pub fn run(project: &Project, args: &Args) -> Result<()> {
             "off" => args.mode == Some(Pipelining::Off),
             "link" => args.mode.unwrap_or_default() == Pipelining::Link,
             "mode" => args.mode.is_some(),
-            "setting" => args.mode.is_some() || args.no_early_cutoff,
+            "setting" => args.mode.is_some() || args.no_early_cutoff || args.mtime,
             "cutoff" => !args.no_early_cutoff,
+            "content" => !args.mtime,
             _ => match word.strip_prefix("rust-") {
                 Some(version) => toolchain::is_at_least(version)?,
                 None => return Ok(None),
@@ -231,6 +235,9 @@ fn write_settings(tests: &Path, args: &Args) -> Result<()> {
     }
     if args.no_early_cutoff {
         settings += "early-cutoff = false\n";
+    }
+    if args.mtime {
+        settings += "fingerprint = \"mtime\"\n";
     }
     // Some tests print which files they read.
     if !settings.is_empty() {
