@@ -17,9 +17,9 @@
 //!
 //! # What was touched
 //!
-//! Cargo compiles a unit whose sources are newer than its outputs, and all units above it, and so takes up what
-//! it does not track, too. A unit is fresh without that only if what is known to be [untracked](super::untracked)
-//! is as it was.
+//! Cargo compiles a unit whose sources are newer than its outputs, and all units above it, or runs their build
+//! scripts, and so takes up what it does not track, too. A unit is fresh without that only if what is known to be
+//! [untracked](super::untracked) is as it was.
 //!
 //! # Limits
 //!
@@ -37,6 +37,7 @@ use std::hash::{DefaultHasher, Hash, Hasher};
 use std::io::{self, Read as _, Write as _};
 use std::iter;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::SystemTime;
 
 use cargo_util::paths;
@@ -68,7 +69,7 @@ pub struct Content {
 
 impl Content {
     /// Hashes a file. `now` is a time of the file system's clock from before the call.
-    fn of(path: &Path, now: Time) -> io::Result<(Self, Stamp)> {
+    pub(super) fn of(path: &Path, now: Time) -> io::Result<(Self, Stamp)> {
         if !fs::metadata(path)?.is_file() {
             // To open a pipe or a device has effects.
             return Err(io::ErrorKind::InvalidInput.into());
@@ -196,10 +197,12 @@ pub enum Change {
 }
 
 /// Files and directories that are newer than what was made of them, but the same.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub struct Touched {
+    /// The path of the newest.
+    pub path: Arc<Path>,
     newest: Time,
-    /// Of their paths and stamps.
+    /// Of all paths and stamps.
     hash: u64,
 }
 
@@ -210,10 +213,10 @@ pub struct Files {
     index: PathBuf,
     // A path is hashed by its components, which takes longer than to look at the file.
     known: HashMap<OsString, (Stamp, Option<Content>)>,
-    /// The digest of what was touched when a unit was found fresh, by the path of its dep-info.
+    /// The digest of what was touched when a unit was found fresh, by the file with the time of when it was made.
     fresh: HashMap<OsString, Digest>,
     /// From before the first file was read.
-    read_after: OnceCell<Time>,
+    read_after: Option<Time>,
     /// Read when a stamp is not as recorded.
     read_earlier: OnceCell<HashMap<OsString, Content>>,
     has_read: bool,
@@ -231,7 +234,7 @@ impl Files {
             index: build_root.join(".source-files"),
             known: HashMap::new(),
             fresh: HashMap::new(),
-            read_after: OnceCell::new(),
+            read_after: None,
             read_earlier: OnceCell::new(),
             has_read: false,
             touched: Vec::new(),
@@ -252,6 +255,7 @@ impl Files {
         let mut hasher = DefaultHasher::new();
         (path.as_os_str(), stamp).hash(&mut hasher);
         self.touched.push(Touched {
+            path: path.into(),
             newest: stamp.modified,
             hash: hasher.finish(),
         });
@@ -259,18 +263,21 @@ impl Files {
 
     /// Returns what was touched of the unit and of its dependencies. `None` if nothing was.
     pub fn touched(&self) -> Option<Touched> {
-        let newest = self.touched.iter().map(|it| it.newest).max()?;
+        let Touched { path, newest, .. } = self.touched.iter().max_by_key(|it| it.newest)?;
         let mut hashes: Vec<_> = self.touched.iter().map(|it| it.hash).collect();
         hashes.sort_unstable();
         hashes.dedup();
         let mut hasher = DefaultHasher::new();
         hashes.hash(&mut hasher);
-        let hash = hasher.finish();
-        Some(Touched { newest, hash })
+        Some(Touched {
+            path: Arc::clone(path),
+            newest: *newest,
+            hash: hasher.finish(),
+        })
     }
 
     /// Returns the stamp of a file, following symbolic links.
-    pub(super) fn stamp(&mut self, path: &Path) -> io::Result<Stamp> {
+    pub fn stamp(&mut self, path: &Path) -> io::Result<Stamp> {
         if let Some((stamp, _)) = self.known.get(path.as_os_str()) {
             return Ok(*stamp);
         }
@@ -292,15 +299,15 @@ impl Files {
             return Ok((*content, false));
         }
         let clock = || clock(self.index.parent()?).ok();
-        let now = *(self.read_after).get_or_init(|| clock().unwrap_or(Time::MIN));
+        let now = *(self.read_after).get_or_insert_with(|| clock().unwrap_or(Time::MIN));
         let (content, stamp) = Content::of(path, now)?;
         self.known.insert(path.into(), (stamp, Some(content)));
         self.has_read = true;
         Ok((content, true))
     }
 
-    /// Compares a file with its record. Reads it if its stamp is another. If it is the same but newer than what
-    /// was made of it at `made`, it was touched.
+    /// Compares a file with its record. Reads it if its stamp is another. If it is the same but newer than
+    /// `made`, it was touched.
     pub fn check(&mut self, path: &Path, recorded: &Record, made: Time) -> Check {
         let Ok(stamp) = self.stamp(path) else {
             return Check::Changed(Change::Missing);
@@ -346,31 +353,34 @@ impl Files {
         })
     }
 
-    /// Returns whether the unit with this dep-info is fresh although files of it or of its dependencies may have
-    /// been touched since it was `made`: an earlier build has found that, or what Cargo does not track is as it
-    /// was.
-    pub fn is_fresh(
+    /// Returns what was touched of a unit or of its dependencies since it was made, which `made` has the time of:
+    /// its dep-info or the output of its build script. `None` if that makes no difference, as an earlier build has
+    /// found, or because what Cargo does not track is as it was.
+    pub fn find_touched(
         &mut self,
-        dep_info: &Path,
-        made: Time,
+        made: &Path,
         untracked: impl FnOnce() -> Option<Untracked>,
-    ) -> bool {
-        let Some(touched) = self.touched().filter(|it| it.newest > made) else {
-            return true;
-        };
-        let digest = Digest::of_value(&(Stamp::of(dep_info).ok(), touched.hash));
+    ) -> Option<Touched> {
+        let touched = self.touched()?;
+        let stamp = self.stamp(made).ok();
+        if stamp.is_some_and(|it| touched.newest <= it.modified) {
+            return None;
+        }
+        let digest = Digest::of_value(&(stamp, touched.hash));
         let earlier = self.read_earlier.get_or_init(|| read_index(&self.index));
         if earlier
-            .get(dep_info.as_os_str())
+            .get(made.as_os_str())
             .is_some_and(|it| it.digest == digest)
         {
-            return true;
+            return None;
         }
-        let is_fresh = untracked().is_some_and(|untracked| untracked.is_same(self));
-        if is_fresh && !self.has_future {
-            self.fresh.insert(dep_info.into(), digest);
+        if !untracked().is_some_and(|untracked| untracked.is_same(self)) {
+            return Some(touched);
         }
-        is_fresh
+        if !self.has_future {
+            self.fresh.insert(made.into(), digest);
+        }
+        None
     }
 
     /// Writes what was read to the index.

@@ -198,7 +198,7 @@ impl Inputs {
                 paths.push(dir);
             }
         }
-        Untracked::of(paths, packages, programs, compiler)
+        Untracked::of_compiler(paths, packages, programs, compiler)
     }
 
     fn is_unknown(&self, reads_native: bool) -> bool {

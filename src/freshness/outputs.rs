@@ -15,6 +15,7 @@ use super::content::{Files, Reader};
 use super::inputs::Inputs;
 use super::ledger::{Entry, Output};
 use super::stamp::{self, Stamp, Stamps, Time};
+use super::untracked::Untracked;
 use super::watched::Watched;
 
 /// A unit and its files, as known before the build.
@@ -112,16 +113,25 @@ impl UnitOutputs {
 
     /// Returns the package roots of the unit and of all below it.
     fn packages_from_here(&self) -> BTreeSet<Option<PathBuf>> {
-        let mut roots = BTreeSet::new();
+        let below = self.units_below(|_| true).into_iter();
+        let units = below.map(|unit| &**unit).chain([self]);
+        units.map(|unit| unit.files.package_root.clone()).collect()
+    }
+
+    /// Returns the direct dependencies, and all below those that `descends` is true for.
+    fn units_below(&self, descends: impl Fn(&Self) -> bool) -> Vec<&Arc<Self>> {
+        let mut units = Vec::new();
         let mut seen = HashSet::new();
-        let mut units = vec![self];
-        while let Some(unit) = units.pop() {
-            if seen.insert(std::ptr::from_ref(unit)) {
-                roots.insert(unit.files.package_root.clone());
-                units.extend(unit.files.edges.iter().map(|edge| &*edge.outputs));
+        let mut edges: Vec<&Edge> = self.files.edges.iter().collect();
+        while let Some(Edge { outputs, .. }) = edges.pop() {
+            if seen.insert(Arc::as_ptr(outputs)) {
+                units.push(outputs);
+                if descends(outputs) {
+                    edges.extend(&outputs.files.edges);
+                }
             }
         }
-        roots
+        units
     }
 
     /// Returns the paths of its own outputs.
@@ -171,6 +181,8 @@ impl UnitOutputs {
                 entry.packages = self.packages_digest(started);
                 let reads_native = self.reads_native(&entry.outputs);
                 entry.untracked = inputs.untracked(self.packages(), reads_native, &reader);
+            } else if !reader.is_compiler {
+                entry.untracked = Untracked::of_script(self.files.package_root.clone(), &reader);
             }
             if !self.publish(&entry) {
                 return Err(io::Error::other("announced metadata has changed"));
@@ -389,17 +401,8 @@ impl UnitOutputs {
 
     /// Reads outputs of an earlier build on all processors: many, after they were restored.
     fn read_earlier_below(&self) {
-        let mut units: Vec<&Arc<Self>> = Vec::new();
-        let mut edges: Vec<&Edge> = self.files.edges.iter().collect();
-        let mut seen = HashSet::new();
-        while let Some(Edge { outputs, .. }) = edges.pop() {
-            if seen.insert(Arc::as_ptr(outputs)) && !outputs.earlier_read.is_completed() {
-                units.push(outputs);
-                if outputs.files.kind == UnitKind::Library {
-                    edges.extend(&outputs.files.edges);
-                }
-            }
-        }
+        let mut units = self.units_below(|unit| unit.files.kind == UnitKind::Library);
+        units.retain(|unit| !unit.earlier_read.is_completed());
         if units.len() < 2 {
             return;
         }

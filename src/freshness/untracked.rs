@@ -1,4 +1,4 @@
-//! Files that a compiler may read and Cargo does not track.
+//! Files that a compiler or a build script may read and Cargo does not track.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -6,17 +6,18 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Serialize};
 
 use super::Digest;
-use super::content::{Files, Reader, Record};
+use super::content::{Content, Files, Reader, Record};
 use super::stamp::{self, Stamps};
 
 /// Above these nothing is recorded.
 const MAX_BYTES: u64 = 32 << 20;
 
 /// Files that a compiler may have read and Cargo does not track: what flags name, directories in which native
-/// libraries are searched, the packages of procedural macros and of what expands them; and its programs.
+/// libraries are searched, the packages of procedural macros and of what expands them; and its programs. For a
+/// build script, its package.
 ///
-/// Cargo compiles a unit if it or a dependency was touched, and that takes such files up. A unit that is not
-/// compiled because all of these are the same has to have the same untracked files, too.
+/// Cargo makes a unit if it or a dependency was touched, and that takes such files up. A unit that is not made
+/// because all of these are the same has to have the same untracked files, too.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Untracked {
     pub(super) paths: Vec<PathBuf>,
@@ -30,11 +31,33 @@ pub struct Untracked {
 impl Untracked {
     /// Records files, what is directly in directories, what is in `packages`, and `programs`. `None` if what
     /// `compiler` has read is not known, or if it is too much.
-    pub(super) fn of(
+    pub(super) fn of_compiler(
         paths: Vec<PathBuf>,
         packages: Vec<PathBuf>,
         programs: Vec<PathBuf>,
         compiler: &Reader,
+    ) -> Option<Self> {
+        Untracked::of(paths, packages, programs, |path| {
+            match Record::of(path, compiler).ok()?? {
+                Record::Read(content) => Some(content.digest),
+                Record::Changed => None,
+            }
+        })
+    }
+
+    /// Records the package of a build script as it is at its end, because the script may write to it.
+    pub(super) fn of_script(package: Option<PathBuf>, script: &Reader) -> Option<Self> {
+        let packages = package.into_iter().collect();
+        Untracked::of(Vec::new(), packages, Vec::new(), |path| {
+            Some(Content::of(path, script.now).ok()?.0.digest)
+        })
+    }
+
+    fn of(
+        paths: Vec<PathBuf>,
+        packages: Vec<PathBuf>,
+        programs: Vec<PathBuf>,
+        content: impl FnMut(&Path) -> Option<Digest>,
     ) -> Option<Self> {
         let mut untracked = Untracked {
             paths,
@@ -42,11 +65,7 @@ impl Untracked {
             programs,
             digest: Digest::of_value(&()),
         };
-        untracked.digest =
-            untracked.digest(|path| match Record::of(path, compiler).ok()?? {
-                Record::Read(content) => Some(content.digest),
-                Record::Changed => None,
-            })?;
+        untracked.digest = untracked.digest(content)?;
         Some(untracked)
     }
 

@@ -10,7 +10,7 @@ use walkdir::WalkDir;
 
 use super::Digest;
 use super::content::{Change, Check, Files, Reader, Record};
-use super::stamp::{Stamp, Time};
+use super::stamp::Time;
 
 /// Above these there is no record, and Cargo compares times.
 const MAX_ENTRIES: usize = 10_000;
@@ -24,22 +24,15 @@ pub struct Watched {
     /// Cargo's fingerprint of the package, if the script names nothing and so watches all of the package.
     pub package: Option<String>,
     /// In the order in which they are found.
-    entries: Vec<(PathBuf, Entry)>,
+    entries: Vec<(PathBuf, Entry<Record>)>,
 }
 
+/// What is watched, with `File` about each file.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-enum Entry {
-    File(Record),
+enum Entry<File> {
+    File(File),
     Directory,
     /// Followed by what is there.
-    Link(PathBuf),
-}
-
-/// An entry as it is found.
-#[derive(Debug, PartialEq, Eq)]
-enum Found {
-    File,
-    Directory,
     Link(PathBuf),
 }
 
@@ -67,7 +60,7 @@ impl Watched {
         for (path, found) in list(root, paths).ok()? {
             path.to_str()?;
             let entry = match found {
-                Found::File => {
+                Entry::File(()) => {
                     let path = root.join(&path);
                     bytes += path.metadata().ok()?.len();
                     if bytes > MAX_BYTES {
@@ -75,8 +68,8 @@ impl Watched {
                     }
                     Entry::File(Record::of(&path, script).ok()??)
                 }
-                Found::Directory => Entry::Directory,
-                Found::Link(to) => {
+                Entry::Directory => Entry::Directory,
+                Entry::Link(to) => {
                     to.to_str()?;
                     Entry::Link(to)
                 }
@@ -116,23 +109,29 @@ impl Watched {
                 break;
             }
             match (then, now) {
-                (Entry::File(record), Found::File) => match files.check(&full_path, record, made) {
-                    Check::SameStamp => {}
-                    Check::SameContent(why) => read(&full_path, why),
-                    Check::Changed(change) => return WatchedCheck::Changed(full_path, change),
-                },
-                (Entry::Directory, Found::Directory) => match Stamp::of(&full_path) {
+                (Entry::File(record), Entry::File(())) => {
+                    match files.check(&full_path, record, made) {
+                        Check::SameStamp => {}
+                        Check::SameContent(why) => read(&full_path, why),
+                        Check::Changed(change) => return WatchedCheck::Changed(full_path, change),
+                    }
+                }
+                (Entry::Directory, Entry::Directory) => match files.stamp(&full_path) {
                     Ok(stamp) if stamp.modified > made => files.touch(&full_path, stamp),
                     _ => {}
                 },
-                (Entry::Link(then), Found::Link(now)) if then == now => {}
-                (Entry::Link(then), Found::Link(now)) => {
+                (Entry::Link(then), Entry::Link(now)) if then == now => {}
+                (Entry::Link(then), Entry::Link(now)) => {
                     let (then, now) = (Digest::of_value(then), Digest::of_value(now));
                     return WatchedCheck::Changed(full_path, Change::Content { then, now });
                 }
                 // It is of another type.
                 _ => return WatchedCheck::Changed(full_path, Change::New),
             }
+        }
+        let is_same = |((path, _), (now_path, _)): (&(PathBuf, _), &(PathBuf, _))| path == now_path;
+        if self.entries.len() == found.len() && iter::zip(&self.entries, &found).all(is_same) {
+            return WatchedCheck::Same;
         }
         let recorded: BTreeSet<_> = self.entries.iter().map(|(path, _)| path).collect();
         let found: BTreeSet<_> = found.iter().map(|(path, _)| path).collect();
@@ -152,7 +151,7 @@ fn place(root: &Path, output: &Path) -> Digest {
 
 /// Returns the paths and all that is below them, following symbolic links. The error is what is missing or
 /// cannot be read.
-fn list(root: &Path, paths: &[PathBuf]) -> Result<Vec<(PathBuf, Found)>, PathBuf> {
+fn list(root: &Path, paths: &[PathBuf]) -> Result<Vec<(PathBuf, Entry<()>)>, PathBuf> {
     let mut all = Vec::new();
     for path in paths {
         let walk = WalkDir::new(root.join(path));
@@ -167,7 +166,7 @@ fn list(root: &Path, paths: &[PathBuf]) -> Result<Vec<(PathBuf, Found)>, PathBuf
                     // It leads nowhere or in a circle.
                     let to = full_path.read_link().map_err(|_| full_path.to_owned())?;
                     let key = full_path.strip_prefix(root).unwrap_or(full_path);
-                    all.push((key.to_owned(), Found::Link(to)));
+                    all.push((key.to_owned(), Entry::Link(to)));
                     continue;
                 }
             };
@@ -180,13 +179,13 @@ fn list(root: &Path, paths: &[PathBuf]) -> Result<Vec<(PathBuf, Found)>, PathBuf
                 let to = full_path.read_link();
                 all.push((
                     key.clone(),
-                    Found::Link(to.map_err(|_: io::Error| key.clone())?),
+                    Entry::Link(to.map_err(|_: io::Error| key.clone())?),
                 ));
             }
             let found = if entry.file_type().is_dir() {
-                Found::Directory
+                Entry::Directory
             } else {
-                Found::File
+                Entry::File(())
             };
             all.push((key, found));
         }

@@ -18,7 +18,7 @@ use crate::support::{BuilderExt, ExecsExt, ProjectExt, assert_everywhere, manife
 const BUILD: &str = "build --workspace";
 
 /// A program that prints what its dependencies have read: a build script from a directory, another one from
-/// wherever it likes, a procedural macro from a file that it names to nobody, and rustc from outside of the
+/// wherever it likes, a procedural macro from a file that it does not declare, and rustc from outside of the
 /// package and of the workspace.
 fn sources() -> Project {
     let watching = r#"
@@ -503,7 +503,7 @@ const NATIVE: &str = r#"
     }
 "#;
 
-/// A compiler, as a build script, is told paths.
+/// The path of a package may be in what is compiled.
 #[cargo_test]
 fn in_another_place() {
     let p = project()
@@ -564,6 +564,53 @@ fn overridden_build_script() {
     change_with_old_time(&p, "app/src/text", "tex_");
     p.cargo(BUILD).run();
     assert_eq!(printed(&p), "tex_\n");
+}
+
+/// The released cargo would run the script because it was touched, and the script reads what it does not declare.
+#[cargo_test]
+fn undeclared_files_of_a_touched_build_script() {
+    let script = r#"fn main() {
+        println!("cargo::rerun-if-env-changed=VARIABLE");
+        println!("cargo::rustc-env=VALUE={}", std::fs::read_to_string("value").unwrap());
+    }"#;
+    let p = project()
+        .package("app", "")
+        .file(
+            "app/src/main.rs",
+            "fn main() { println!(\"{}\", env!(\"VALUE\")) }",
+        )
+        .file("app/build.rs", script)
+        .file("app/value", "1")
+        .file(
+            "Cargo.toml",
+            "[workspace]\nmembers = ['app']\nresolver = '2'",
+        )
+        .build();
+    p.cargo(BUILD).run();
+    touch(&p.root().join("app/build.rs"));
+    assert_eq!(rebuilt(&p), set(&[]));
+    p.change_file("app/value", "2");
+    touch(&p.root().join("app/build.rs"));
+    assert_eq!(rebuilt(&p), set(&["app run", "app bin"]));
+    assert_eq!(printed(&p), "2\n");
+}
+
+#[cargo_test]
+fn silent_build_script_that_runs_for_another_reason() {
+    let p = built();
+    let manifest = p.root().join("silent/Cargo.toml");
+    let text = fs::read_to_string(&manifest).unwrap();
+    p.change_file(
+        "silent/Cargo.toml",
+        &(text + "\n[build-dependencies]\nincluded.path = '../included'\n"),
+    );
+    rebuilt(&p);
+    p.change_file("included.txt", "other");
+    assert!(rebuilt(&p).contains("silent run"));
+    touch_all(&p);
+    assert_eq!(rebuilt(&p), set(&[]));
+    change_with_old_time(&p, "silent/text", "tex_");
+    assert!(rebuilt(&p).contains("silent run"));
 }
 
 #[cargo_test]
