@@ -22,6 +22,9 @@ use crate::support::running::await_no_process;
 
 const BUILD: &str = "build --workspace";
 
+/// Directories that the build scripts of their packages do not name.
+const UNNAMED: [&str; 4] = ["by-directory/src", "by-variable/src", "chain/src", "z/src"];
+
 fn digit(random: &mut Rng) -> u8 {
     random.u8(..4)
 }
@@ -78,6 +81,9 @@ struct World {
     has_unknown: bool,
     /// Whether files were edited that nothing declares, and no compiler has read since.
     has_undeclared: bool,
+    /// Whether a file was edited that the build script of its package does not name, and the script has not run
+    /// since. It does when it is touched.
+    has_unnamed: bool,
     /// The paths and templates of the files that are edited.
     files: Vec<(String, &'static str)>,
     state: State,
@@ -122,6 +128,7 @@ exec "$@"
             has_future: false,
             has_unknown: false,
             has_undeclared: false,
+            has_unnamed: false,
             files,
             earlier: vec![state.clone()],
             state,
@@ -146,6 +153,7 @@ exec "$@"
     fn write(&mut self, at: usize) {
         let (path, template) = &self.files[at];
         let is_undeclared = path.starts_with("undeclared/list");
+        let is_unnamed = UNNAMED.iter().any(|dir| path.starts_with(dir));
         let path = paths::normalize_path(&self.p.root().join(path));
         let Text { value, end } = self.state.texts[at];
         let end = match end {
@@ -172,6 +180,7 @@ exec "$@"
         }
         self.is_tainted |= is_undeclared;
         self.has_undeclared |= is_undeclared;
+        self.has_unnamed |= is_unnamed;
         let now = SystemTime::now();
         self.changed.insert(path.clone(), now);
         // The released cargo does not notice that a file is gone where a build script names none.
@@ -387,10 +396,11 @@ exec "$@"
     /// After a check, whatever is only touched is fresh.
     fn check_touched(&mut self, random: &mut Rng, history: &[String]) {
         let is_known = !self.has_future && !self.has_undeclared && !self.has_unknown;
-        let is_fresh = self.phase == Phase::Alone && is_known;
+        let is_fresh = self.phase == Phase::Alone && is_known && !self.has_unnamed;
         self.check_out(random);
         let made = self.build_all();
         (self.has_future, self.has_unknown) = (false, false);
+        self.has_unnamed = false;
         self.settled();
         assert!(
             !is_fresh || made.is_empty(),
@@ -450,6 +460,7 @@ exec "$@"
         fs::remove_dir_all(self.p.build_dir()).unwrap();
         (0..self.files.len()).for_each(|at| self.write(at));
         (self.is_tainted, self.has_undeclared) = (false, false);
+        self.has_unnamed = false;
         (self.has_future, self.has_unknown) = (false, false);
         self.phase = pick(random, &[Phase::Alone, Phase::InTurns]);
     }
