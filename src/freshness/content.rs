@@ -52,8 +52,8 @@ use super::untracked::Untracked;
 pub enum Record {
     /// It had this content.
     Read(Content),
-    /// It was changed after the start, so what was read is not known.
-    Changed,
+    /// It was changed after the start, so what was read is not known. It had this content at the end.
+    Changed(Digest),
 }
 
 /// The content of a file.
@@ -114,28 +114,44 @@ const SECOND: Time = 1_000_000_000;
 const MAX_SMALL: u64 = 1 << 20;
 
 impl Record {
-    /// Hashes a file that `reader` has read. `None` if the clock ticks too slowly to tell what was read.
+    /// Hashes a file that `reader` has read. `None` if the clock ticks too slowly to tell what was read. `earlier` is
+    /// about what another invocation of the reader has read or left.
     ///
     /// # Errors
     ///
     /// If it is no file, or cannot be read.
-    pub fn of(path: &Path, reader: &Reader) -> io::Result<Option<Self>> {
+    pub fn of(path: &Path, reader: &Reader, earlier: Option<&Record>) -> io::Result<Option<Self>> {
         let (content, stamp) = Content::of(path, reader.now)?;
-        Ok(Record::new(content, stamp, reader))
+        Ok(Record::new(content, stamp, reader, earlier))
     }
 
-    fn new(content: Content, stamp: Stamp, reader: &Reader) -> Option<Self> {
+    pub(super) fn new(
+        content: Content,
+        stamp: Stamp,
+        reader: &Reader,
+        earlier: Option<&Record>,
+    ) -> Option<Self> {
         let end = end_of_tick(stamp);
         let is_same_tick = (stamp.last()..=end).contains(&reader.started);
         // Who sets times back has something to hide.
         let is_set_back = stamp.modified < stamp.changed;
         let is_changed = stamp.last() > reader.started || is_same_tick && is_set_back;
-        if is_changed || reader.is_in_doubt() {
-            Some(Record::Changed)
-        } else if is_same_tick && !(reader.is_compiler && end == stamp.last()) {
+        // Permissions were set or a link was made, perhaps each time that the reader runs.
+        let is_as_before = stamp.modified <= reader.started
+            && earlier.is_some_and(|earlier| earlier.digest() == content.digest);
+        if reader.is_in_doubt() || is_changed && !is_as_before {
+            Some(Record::Changed(content.digest))
+        } else if is_same_tick && !is_changed && !(reader.is_compiler && end == stamp.last()) {
             None
         } else {
             Some(Record::Read(content))
+        }
+    }
+
+    fn digest(&self) -> Digest {
+        match self {
+            Record::Read(content) => content.digest,
+            Record::Changed(digest) => *digest,
         }
     }
 }
@@ -322,7 +338,7 @@ impl Files {
     fn compare(&mut self, path: &Path, stamp: Stamp, recorded: &Record) -> Check {
         let then = match recorded {
             Record::Read(content) => content,
-            Record::Changed => return Check::Changed(Change::WhileRead),
+            Record::Changed(_) => return Check::Changed(Change::WhileRead),
         };
         if then.stamp == Some(stamp) {
             return Check::SameStamp;
@@ -485,7 +501,7 @@ pub fn read_records(bytes: &[u8], place: &(impl Hash + ?Sized)) -> Vec<Option<Re
 }
 
 const MAGIC: &[u8; 8] = b"records\n";
-const VERSION: u8 = 1;
+const VERSION: u8 = 2;
 /// A tag, a digest, and the size and times and the inode of a stamp.
 const RECORD_LEN: usize = 1 + 32 + 4 * 8;
 
@@ -503,12 +519,12 @@ const CHANGED: u8 = 3;
 impl Record {
     fn to_bytes(self) -> [u8; RECORD_LEN] {
         let mut bytes = [0; RECORD_LEN];
+        bytes[1..33].copy_from_slice(self.digest().as_bytes());
         let Record::Read(content) = self else {
             bytes[0] = CHANGED;
             return bytes;
         };
         bytes[0] = content.stamp.map_or(READ, |_| READ_WITH_STAMP);
-        bytes[1..33].copy_from_slice(content.digest.as_bytes());
         let stamp = content.stamp.unwrap_or_default();
         let numbers = [
             content.size.to_le_bytes(),
@@ -527,7 +543,10 @@ impl Record {
         let &[size, modified, changed, inode] = numbers else {
             return None;
         };
-        let size = u64::from_le_bytes(size);
+        let (size, digest) = (
+            u64::from_le_bytes(size),
+            Digest(blake3::Hash::from_bytes(*digest)),
+        );
         let stamp = Stamp {
             size,
             modified: Time::from_le_bytes(modified),
@@ -537,14 +556,14 @@ impl Record {
         let read = |stamp| {
             Record::Read(Content {
                 size,
-                digest: Digest(blake3::Hash::from_bytes(*digest)),
+                digest,
                 stamp,
             })
         };
         match *tag {
             READ => Some(read(None)),
             READ_WITH_STAMP => Some(read(Some(stamp))),
-            CHANGED => Some(Record::Changed),
+            CHANGED => Some(Record::Changed(digest)),
             _ => None,
         }
     }
@@ -600,7 +619,7 @@ mod tests {
                 started,
                 now,
             };
-            Record::of(&self.path, &reader).unwrap()
+            Record::of(&self.path, &reader, None).unwrap()
         }
 
         /// As of a compiler that was started later and has ended.
@@ -631,7 +650,7 @@ mod tests {
         let records = [
             Some(file.later()),
             None,
-            Some(Record::Changed),
+            Some(Record::Changed(Digest::of_value(&"other"))),
             file.record(true, file.stamp.last(), file.stamp.last()),
             young,
         ];
@@ -662,18 +681,16 @@ mod tests {
         let written = file.stamp.last();
         let is_read = |record| matches!(record, Some(Record::Read(_)));
         assert!(is_read(file.record(true, written + 1, written + 2)));
-        assert_eq!(
-            file.record(true, written - 1, written + 2),
-            Some(Record::Changed)
-        );
+        assert!(is_changed(file.record(true, written - 1, written + 2)));
         // The clock was set back.
-        assert_eq!(
-            file.record(true, written + 2, written + 1),
-            Some(Record::Changed)
-        );
+        assert!(is_changed(file.record(true, written + 2, written + 1)));
         // In the tick of the start.
         assert!(is_read(file.record(true, written, written + 1)));
         assert_eq!(file.record(false, written, written + 1), None);
+    }
+
+    fn is_changed(record: Option<Record>) -> bool {
+        matches!(record, Some(Record::Changed(_)))
     }
 
     #[test]
@@ -681,9 +698,27 @@ mod tests {
         let file = Written::new("text");
         file.set_modified(0);
         let changed = Stamp::of(&file.path).unwrap().changed;
-        for is_compiler in [true, false] {
-            let record = file.record(is_compiler, changed, changed + 1);
-            assert_eq!(record, Some(Record::Changed));
+        let [same, other] = ["text", "TEXT"].map(|text| {
+            let file = Written::new(text);
+            let written = file.stamp.last();
+            [
+                file.later(),
+                file.record(true, written - 1, written).unwrap(),
+            ]
+        });
+        for (is_compiler, started) in [(true, changed - 1), (false, changed - 1), (false, changed)]
+        {
+            let reader = Reader {
+                is_compiler,
+                started,
+                now: changed + 1,
+            };
+            let record = |earlier| Record::of(&file.path, &reader, earlier).unwrap();
+            assert!(is_changed(record(None)));
+            for (same, other) in iter::zip(&same, &other) {
+                assert!(matches!(record(Some(same)), Some(Record::Read(_))));
+                assert!(is_changed(record(Some(other))));
+            }
         }
     }
 
@@ -703,9 +738,9 @@ mod tests {
                 started,
                 now: Time::MAX,
             };
-            Record::new(content, stamp, &reader)
+            Record::new(content, stamp, &reader, None)
         };
-        assert_eq!(record(whole - 1), Some(Record::Changed));
+        assert!(is_changed(record(whole - 1)));
         assert_eq!(record(whole), None);
         assert_eq!(record(whole + SECOND), None);
         assert!(matches!(record(whole + 3 * SECOND), Some(Record::Read(_))));
@@ -738,7 +773,7 @@ mod tests {
         let longer = Change::Size { then: 4, now: 6 };
         assert_eq!(file.check(&record), Check::Changed(longer));
         assert_eq!(
-            file.check(&Record::Changed),
+            file.check(&Record::Changed(file.later().digest())),
             Check::Changed(Change::WhileRead)
         );
         fs::remove_file(&file.path).unwrap();

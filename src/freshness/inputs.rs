@@ -9,9 +9,8 @@ use std::path::{Path, PathBuf};
 use cargo_util::paths;
 
 use super::Digest;
-use super::content::Reader;
 use super::stamp::{self, Stamps, Time};
-use super::untracked::Untracked;
+use super::untracked::UntrackedFiles;
 
 /// The inputs of one compiler, as its dep-info, its flags and the build scripts below it name them.
 #[derive(Clone, Debug, Default)]
@@ -176,29 +175,33 @@ impl Inputs {
         Some(Digest::of_value(&(files, search_path, environment)))
     }
 
-    /// Records what Cargo does not track. `packages` if macros are expanded.
+    /// Returns what Cargo does not track. `packages` if macros are expanded. `None` if not all of it is known.
     pub(super) fn untracked(
         &self,
         packages: Vec<PathBuf>,
         reads_native: bool,
-        compiler: &Reader,
-    ) -> Option<Untracked> {
+    ) -> Option<UntrackedFiles> {
         let reads_native = reads_native || self.has_crate_dirs;
         if self.is_unknown(reads_native) {
             return None;
         }
-        let mut paths = self.flag_files.clone();
-        let mut programs = self.compilers.clone();
+        let mut untracked = UntrackedFiles {
+            paths: self.flag_files.clone(),
+            packages,
+            programs: self.compilers.clone(),
+            reads_search_path: reads_native,
+            ..UntrackedFiles::default()
+        };
         if reads_native {
-            programs.extend(self.linkers.iter().cloned());
+            untracked.programs.extend(self.linkers.iter().cloned());
             let dirs = self.search_path.iter().filter(|dir| !dir.is_generated);
             let dirs = dirs.map(|dir| dir.path.clone());
             for dir in dirs.chain(self.library_path()) {
                 native_libraries(&dir)?;
-                paths.push(dir);
+                untracked.paths.push(dir);
             }
         }
-        Untracked::of_compiler(paths, packages, programs, compiler)
+        Some(untracked)
     }
 
     fn is_unknown(&self, reads_native: bool) -> bool {

@@ -53,6 +53,7 @@ pub mod digest;
 pub mod inputs;
 pub mod ledger;
 pub mod outputs;
+mod repository;
 mod rlib;
 pub mod stamp;
 pub mod untracked;

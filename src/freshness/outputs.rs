@@ -15,7 +15,7 @@ use super::content::{Files, Reader};
 use super::inputs::Inputs;
 use super::ledger::{Entry, Output};
 use super::stamp::{self, Stamp, Stamps, Time};
-use super::untracked::Untracked;
+use super::untracked::{self, UntrackedFiles};
 use super::watched::Watched;
 
 /// A unit and its files, as known before the build.
@@ -89,6 +89,8 @@ pub struct UnitOutputs {
     all: OnceLock<Digest>,
     linked: OnceLock<Digest>,
     metadata_below: OnceLock<Digest>,
+    /// About the last invocation of an earlier build, if this one rebuilds the unit.
+    earlier: OnceLock<Entry>,
 }
 
 impl UnitOutputs {
@@ -108,6 +110,7 @@ impl UnitOutputs {
             all: OnceLock::new(),
             linked: OnceLock::new(),
             metadata_below: OnceLock::new(),
+            earlier: OnceLock::new(),
         })
     }
 
@@ -142,7 +145,11 @@ impl UnitOutputs {
     /// Keeps dependents from reading outputs of an earlier build: this one will rebuild the unit or
     /// [mark it fresh](Self::mark_fresh). To be called before any dependent is compared.
     pub fn expect_rebuild(&self) {
-        self.earlier_read.call_once(|| {});
+        self.earlier_read.call_once(|| {
+            if let Some(earlier) = Entry::read(&self.files.invoked) {
+                let _ = self.earlier.set(earlier);
+            }
+        });
     }
 
     /// Reads the metadata, which is complete. To be called before any dependent starts.
@@ -161,7 +168,7 @@ impl UnitOutputs {
         &self,
         fingerprint: u64,
         inputs: Option<&Inputs>,
-        watched: impl FnOnce(&Reader) -> Option<Watched>,
+        watched: impl FnOnce(&Reader, Option<&Watched>) -> Option<Watched>,
     ) -> io::Result<Entry> {
         let started = Stamp::of(&self.files.invoked)?.modified;
         Entry::write(&self.files.invoked, |now| {
@@ -172,23 +179,44 @@ impl UnitOutputs {
                 started,
                 now,
             };
-            entry.watched = watched(&reader);
+            let earlier = self.earlier.get();
+            entry.watched = watched(&reader, earlier.and_then(|it| it.watched.as_ref()));
             if let Some(inputs) = inputs {
                 entry.compiled = self.compiled();
                 entry.linked = self.files.is_linked.then(|| self.linked()).flatten();
                 // A file that was changed after the start may not be what the compiler has read.
                 entry.inputs = self.inputs(inputs, &entry.outputs, started);
                 entry.packages = self.packages_digest(started);
-                let reads_native = self.reads_native(&entry.outputs);
-                entry.untracked = inputs.untracked(self.packages(), reads_native, &reader);
-            } else if !reader.is_compiler {
-                entry.untracked = Untracked::of_script(self.files.package_root.clone(), &reader);
             }
+            let untracked = match inputs {
+                Some(inputs) => {
+                    let reads_native = self.reads_native(&entry.outputs);
+                    inputs.untracked(self.packages(), reads_native)
+                }
+                None if reader.is_compiler => None,
+                None => Some(self.untracked_by_script(entry.watched.as_ref())),
+            };
+            let files = &self.files;
+            let place = untracked::place(files.package_root.as_deref(), &files.invoked);
+            let earlier = earlier.and_then(|it| it.untracked.as_ref());
+            entry.untracked = untracked.and_then(|it| it.record(place, &reader, earlier));
             if !self.publish(&entry) {
                 return Err(io::Error::other("announced metadata has changed"));
             }
             Ok(entry)
         })
+    }
+
+    /// Returns what a build script may have read and Cargo does not track. One that names other files than those
+    /// of a git repository does not ask for the commit.
+    fn untracked_by_script(&self, watched: Option<&Watched>) -> UntrackedFiles {
+        let root = &self.files.package_root;
+        UntrackedFiles {
+            packages: self.packages_from_here().into_iter().flatten().collect(),
+            with_packages_below: true,
+            repository: (root.clone()).filter(|_| watched.is_none_or(Watched::may_read_commit)),
+            ..UntrackedFiles::default()
+        }
     }
 
     /// Returns the entry of the last invocation, if its inputs are known and it is about this compiler and
@@ -336,7 +364,7 @@ impl UnitOutputs {
         let build_root = self.files.invoked.parent().unwrap_or(Path::new(""));
         let files = &mut Files::new(build_root);
         (recorded.untracked.as_ref())
-            .is_some_and(|it| it.packages == self.packages() && it.is_same(files))
+            .is_some_and(|it| it.files.packages == self.packages() && it.is_same(files))
     }
 
     /// Combines what dependencies show, whatever their order, and keeps the result in `known`.

@@ -196,7 +196,9 @@ impl World {
     fn make_one(&self, outputs: &UnitOutputs, unit: usize) {
         paths::set_invocation_time(&self.path(unit, "")).unwrap();
         let inputs = Inputs::default();
-        outputs.made(FINGERPRINT, Some(&inputs), |_| None).unwrap();
+        outputs
+            .made(FINGERPRINT, Some(&inputs), |_, _| None)
+            .unwrap();
     }
 
     /// A build that makes `units`.
@@ -330,7 +332,7 @@ fn announced_metadata_must_not_change() {
     paths::set_invocation_time(&world.path(0, "")).unwrap();
     assert!(
         products[0]
-            .made(FINGERPRINT, Some(&Inputs::default()), |_| None)
+            .made(FINGERPRINT, Some(&Inputs::default()), |_, _| None)
             .is_err()
     );
     assert!(Entry::read(&world.path(0, "invoked.timestamp")).is_none());

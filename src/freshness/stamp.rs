@@ -93,11 +93,26 @@ pub fn of_entries(dir: &Path) -> Stamps {
 /// Returns the stamps of all files of a package, without packages below and build directories. Follows
 /// symbolic links. `None` if the package has too many files.
 pub fn of_package(root: &Path) -> Option<Stamps> {
+    of_files_below(root, |dir| dir.join("Cargo.toml").exists())
+}
+
+/// Like [`of_package`], with the packages below.
+pub fn of_packages_below(root: &Path) -> Option<Stamps> {
+    of_files_below(root, |_| false)
+}
+
+fn of_files_below(root: &Path, is_other: impl Fn(&Path) -> bool) -> Option<Stamps> {
     let counts = |entry: &DirEntry| {
-        let holds = |name| entry.file_type().is_dir() && entry.path().join(name).exists();
+        let (is_dir, path) = (entry.file_type().is_dir(), entry.path());
         // A build directory that existed before Cargo has no tag.
-        let is_build = || holds("CACHEDIR.TAG") || holds(".rustc_info.json");
-        entry.depth() == 0 || !(entry.file_name() == ".git" || holds("Cargo.toml") || is_build())
+        let is_build = || {
+            ["CACHEDIR.TAG", ".rustc_info.json"]
+                .iter()
+                .any(|name| path.join(name).exists())
+        };
+        let is_excluded =
+            || entry.file_name() == ".git" || is_dir && (is_other(path) || is_build());
+        entry.depth() == 0 || !is_excluded()
     };
     let mut stamps = Stamps::new();
     let files = WalkDir::new(root).follow_links(true);
@@ -125,23 +140,46 @@ pub fn digest(stamps: &Stamps, before: Time) -> Option<Digest> {
 
 /// Returns a digest of the environment that procedural macros and linkers can read: that of this process,
 /// and variables that are `set` beside it. Variables that differ between two commands of one shell do not
-/// count, nor do those with which users configure Cargo's output and its builds.
+/// count, nor do those with which users configure what Cargo prints and how it schedules a build.
 pub fn environment(set: &BTreeMap<String, OsString>) -> Digest {
-    let counts = |(name, _): &(OsString, OsString)| match &*name.to_string_lossy() {
-        "_"
-        | "OLDPWD"
-        | "PWD"
-        | "SHLVL"
-        | "MAKEFLAGS"
-        | "MFLAGS"
-        | "RUST_RECURSION_COUNT"
-        | "CARGO_LOG"
-        | "CARGO_MAKEFLAGS" => false,
-        name => !name.starts_with("CARGO_BUILD_") && !name.starts_with("CARGO_TERM_"),
+    let counts = |(name, _): &(OsString, OsString)| {
+        let name = name.to_string_lossy();
+        let cargo = name.strip_prefix("CARGO_");
+        !cargo.is_some_and(|name| OF_CARGO.contains(&name)) && !OF_SHELL.contains(&&*name)
     };
     let variables: BTreeSet<_> = std::env::vars_os().filter(counts).collect();
     Digest::of_value(&(variables, set))
 }
+
+const OF_SHELL: [&str; 7] = [
+    "_",
+    "OLDPWD",
+    "PWD",
+    "SHLVL",
+    "MAKEFLAGS",
+    "MFLAGS",
+    "RUST_RECURSION_COUNT",
+];
+
+/// After `CARGO_`.
+const OF_CARGO: [&str; 16] = [
+    "LOG",
+    "MAKEFLAGS",
+    "BUILD_EARLY_CUTOFF",
+    "BUILD_FINGERPRINT",
+    "BUILD_JOBS",
+    "BUILD_PAUSE_MEMORY",
+    "BUILD_PIPELINING",
+    "BUILD_SCHEDULE",
+    "BUILD_TRACE",
+    "BUILD_WARNINGS",
+    "TERM_COLOR",
+    "TERM_HYPERLINKS",
+    "TERM_PROGRESS_WHEN",
+    "TERM_PROGRESS_WIDTH",
+    "TERM_QUIET",
+    "TERM_VERBOSE",
+];
 
 pub(super) fn nanoseconds(time: SystemTime) -> Time {
     match time.duration_since(UNIX_EPOCH) {

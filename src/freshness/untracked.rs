@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use super::Digest;
 use super::content::{Content, Files, Reader, Record};
+use super::repository;
 use super::stamp::{self, Stamps};
 
 /// Above these nothing is recorded.
@@ -14,70 +15,71 @@ const MAX_BYTES: u64 = 32 << 20;
 
 /// Files that a compiler may have read and Cargo does not track: what flags name, directories in which native
 /// libraries are searched, the packages of procedural macros and of what expands them; and its programs. For a
-/// build script, its package.
+/// build script, its package and those of its dependencies.
 ///
 /// Cargo makes a unit if it or a dependency was touched, and that takes such files up. A unit that is not made
 /// because all of these are the same has to have the same untracked files, too.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Untracked {
-    pub(super) paths: Vec<PathBuf>,
-    pub(super) packages: Vec<PathBuf>,
-    /// The compiler, its wrappers and the linker. They are large, and only programs that install them set times:
-    /// compared by size and time.
-    programs: Vec<PathBuf>,
+    /// A digest of the place of the unit.
+    place: Digest,
+    pub(super) files: UntrackedFiles,
+    /// Whether nothing was changed after the start, or everything is as another invocation has left it: a build
+    /// script may write to its package each time that it runs.
+    is_known: bool,
     digest: Digest,
 }
 
-impl Untracked {
-    /// Records files, what is directly in directories, what is in `packages`, and `programs`. `None` if what
-    /// `compiler` has read is not known, or if it is too much.
-    pub(super) fn of_compiler(
-        paths: Vec<PathBuf>,
-        packages: Vec<PathBuf>,
-        programs: Vec<PathBuf>,
-        compiler: &Reader,
-    ) -> Option<Self> {
-        Untracked::of(paths, packages, programs, |path| {
-            match Record::of(path, compiler).ok()?? {
-                Record::Read(content) => Some(content.digest),
-                Record::Changed => None,
-            }
+/// Where they are.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct UntrackedFiles {
+    /// Files, and directories of which the files count that are directly there.
+    pub paths: Vec<PathBuf>,
+    pub packages: Vec<PathBuf>,
+    /// Whether packages below these packages count.
+    pub with_packages_below: bool,
+    /// The compiler, its wrappers and the linker. They are large, and only programs that install them set times:
+    /// compared by size and time.
+    pub programs: Vec<PathBuf>,
+    /// Whether programs are found by `PATH`.
+    pub reads_search_path: bool,
+    /// A directory of the repository whose checked out commit counts.
+    pub repository: Option<PathBuf>,
+}
+
+impl UntrackedFiles {
+    /// Records what the unit at `place` has read, as it is at the end. `earlier` is about another invocation.
+    /// `None` if it is too much or cannot be read.
+    pub fn record(
+        self,
+        place: Digest,
+        reader: &Reader,
+        earlier: Option<&Untracked>,
+    ) -> Option<Untracked> {
+        let mut was_read = true;
+        let digest = self.digest(|path| {
+            let (content, stamp) = Content::of(path, reader.now).ok()?;
+            let record = Record::new(content, stamp, reader, None);
+            was_read &= matches!(record, Some(Record::Read(_)));
+            Some(content.digest)
+        })?;
+        let is_as_before =
+            |it: &Untracked| (it.place, &it.files, it.digest) == (place, &self, digest);
+        Some(Untracked {
+            place,
+            is_known: was_read || earlier.is_some_and(is_as_before),
+            files: self,
+            digest,
         })
-    }
-
-    /// Records the package of a build script as it is at its end, because the script may write to it.
-    pub(super) fn of_script(package: Option<PathBuf>, script: &Reader) -> Option<Self> {
-        let packages = package.into_iter().collect();
-        Untracked::of(Vec::new(), packages, Vec::new(), |path| {
-            Some(Content::of(path, script.now).ok()?.0.digest)
-        })
-    }
-
-    fn of(
-        paths: Vec<PathBuf>,
-        packages: Vec<PathBuf>,
-        programs: Vec<PathBuf>,
-        content: impl FnMut(&Path) -> Option<Digest>,
-    ) -> Option<Self> {
-        let mut untracked = Untracked {
-            paths,
-            packages,
-            programs,
-            digest: Digest::of_value(&()),
-        };
-        untracked.digest = untracked.digest(content)?;
-        Some(untracked)
-    }
-
-    /// Returns whether all have the same content.
-    pub fn is_same(&self, files: &mut Files) -> bool {
-        self.digest(|path| Some(files.content(path).ok()?.0.digest)) == Some(self.digest)
     }
 
     fn digest(&self, mut content: impl FnMut(&Path) -> Option<Digest>) -> Option<Digest> {
         let mut stamps = Stamps::new();
         for root in &self.packages {
-            stamps.extend(stamp::of_package(root)?);
+            stamps.extend(match self.with_packages_below {
+                true => stamp::of_packages_below(root)?,
+                false => stamp::of_package(root)?,
+            });
         }
         stamps.extend(self.paths.iter().flat_map(|path| stamp::of_entries(path)));
         let size: u64 = stamps.values().flatten().map(|it| it.size).sum();
@@ -93,10 +95,32 @@ impl Untracked {
             digests.insert(path, digest);
         }
         let programs = stamp::of_files(self.programs.iter().cloned());
-        let programs = programs.iter().map(|(path, stamp)| {
-            let stamp = stamp.map(|it| (it.size, it.modified));
-            (path, stamp)
-        });
-        Some(Digest::of_value(&(digests, programs.collect::<Vec<_>>())))
+        let programs: Vec<_> = programs
+            .iter()
+            .map(|(path, stamp)| (path, stamp.map(|it| (it.size, it.modified))))
+            .collect();
+        let search_path = self.reads_search_path.then(|| std::env::var_os("PATH"));
+        let head = self.repository.as_deref().map(repository::head);
+        Some(Digest::of_value(&(digests, programs, search_path, head)))
     }
+}
+
+impl Untracked {
+    /// Returns whether this is about the unit at `place`.
+    pub fn is_about(&self, place: Digest) -> bool {
+        self.place == place
+    }
+
+    /// Returns whether all have the content that was read.
+    pub fn is_same(&self, files: &mut Files) -> bool {
+        self.is_known
+            && (self.files).digest(|path| Some(files.content(path).ok()?.0.digest))
+                == Some(self.digest)
+    }
+}
+
+/// Returns a digest of the place of a unit: of its package, if files of that may change, and of the timestamp of
+/// its invocation.
+pub fn place(package_root: Option<&Path>, invoked: &Path) -> Digest {
+    Digest::of_value(&(package_root, invoked))
 }

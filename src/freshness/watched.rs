@@ -1,6 +1,6 @@
 //! The files and directories that a build script watches.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashMap};
 use std::io;
 use std::iter;
 use std::path::{Path, PathBuf};
@@ -10,7 +10,7 @@ use walkdir::WalkDir;
 
 use super::Digest;
 use super::content::{Change, Check, Files, Reader, Record};
-use super::stamp::Time;
+use super::stamp::{Stamp, Time};
 
 /// Above these there is no record, and Cargo compares times.
 const MAX_ENTRIES: usize = 10_000;
@@ -48,27 +48,42 @@ pub enum WatchedCheck {
 impl Watched {
     /// Records what is watched: `paths`, relative to `root` or absolute. `None` if there are too many files or
     /// bytes, a name is not UTF-8, a file is missing or cannot be read, or what the script has read is not known.
+    /// `earlier` is about another run of it.
     pub fn of(
         package: Option<String>,
         root: &Path,
         paths: &[PathBuf],
         output: &Path,
         script: &Reader,
+        earlier: Option<&Watched>,
     ) -> Option<Self> {
+        let earlier: HashMap<_, _> = earlier
+            .map(Watched::records)
+            .into_iter()
+            .flatten()
+            .collect();
         let mut bytes = 0;
         let mut entries = Vec::new();
         for (path, found) in list(root, paths).ok()? {
             path.to_str()?;
             let entry = match found {
                 Entry::File(()) => {
-                    let path = root.join(&path);
-                    bytes += path.metadata().ok()?.len();
+                    let full_path = root.join(&path);
+                    bytes += full_path.metadata().ok()?.len();
                     if bytes > MAX_BYTES {
                         return None;
                     }
-                    Entry::File(Record::of(&path, script).ok()??)
+                    let earlier = earlier.get(&path).copied();
+                    Entry::File(Record::of(&full_path, script, earlier).ok()??)
                 }
-                Entry::Directory => Entry::Directory,
+                Entry::Directory => {
+                    let modified = Stamp::of(&root.join(&path)).ok()?.modified;
+                    // What the script has found there is not known.
+                    if modified >= script.started {
+                        return None;
+                    }
+                    Entry::Directory
+                }
                 Entry::Link(to) => {
                     to.to_str()?;
                     Entry::Link(to)
@@ -86,6 +101,20 @@ impl Watched {
     /// Returns whether the script had the same paths: of its package, and where its output is.
     pub fn is_about(&self, root: &Path, output: &Path) -> bool {
         self.place == place(root, output)
+    }
+
+    fn records(&self) -> impl Iterator<Item = (&PathBuf, &Record)> {
+        (self.entries.iter()).filter_map(|(path, entry)| match entry {
+            Entry::File(record) => Some((path, record)),
+            _ => None,
+        })
+    }
+
+    /// Returns whether the script names nothing, or something of a git repository.
+    pub(super) fn may_read_commit(&self) -> bool {
+        let is_of_git =
+            |(path, _): &(PathBuf, _)| path.components().any(|it| it.as_os_str() == ".git");
+        self.package.is_some() || self.entries.iter().any(is_of_git)
     }
 
     /// Compares what is there with the record, and calls `read` for each file that has to be read, with the

@@ -9,7 +9,7 @@ use std::process::Command;
 use std::time::{Duration, SystemTime};
 
 use cargo_test_support::prelude::*;
-use cargo_test_support::{Execs, Project, project, rustc_host, str};
+use cargo_test_support::{Execs, Project, ProjectBuilder, project, rustc_host, str};
 
 use crate::support::cutoff::{CutoffExt, copied, made, set, set_modified, touch};
 use crate::support::gated::walk;
@@ -567,32 +567,195 @@ fn overridden_build_script() {
 }
 
 /// The released cargo would run the script because it was touched, and the script reads what it does not declare.
-#[cargo_test]
-fn undeclared_files_of_a_touched_build_script() {
-    let script = r#"fn main() {
-        println!("cargo::rerun-if-env-changed=VARIABLE");
-        println!("cargo::rustc-env=VALUE={}", std::fs::read_to_string("value").unwrap());
-    }"#;
-    let p = project()
-        .package("app", "")
+/// A program that prints the value that its build script has set.
+fn prints_value(script: &str) -> ProjectBuilder {
+    project()
+        .package("app", "[build-dependencies]\nhelper.path = '../helper'")
         .file(
             "app/src/main.rs",
             "fn main() { println!(\"{}\", env!(\"VALUE\")) }",
         )
-        .file("app/build.rs", script)
+        .file("app/build.rs", &format!("fn main() {{ {script} }}"))
         .file("app/value", "1")
+        .lib(
+            "helper",
+            "",
+            r#"pub fn read() -> String {
+                std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/value")).unwrap()
+            }"#,
+        )
+        .file("helper/value", "1")
         .file(
             "Cargo.toml",
             "[workspace]\nmembers = ['app']\nresolver = '2'",
         )
+}
+
+const PRINT_VALUE: &str =
+    r#"println!("cargo::rustc-env=VALUE={}", std::fs::read_to_string("value").unwrap());"#;
+
+#[cargo_test]
+fn undeclared_files_of_a_touched_build_script() {
+    let declared = r#"println!("cargo::rerun-if-env-changed=VARIABLE");"#;
+    let below = r#"println!("cargo::rustc-env=VALUE={}", helper::read());"#;
+    let guest = r#"println!("cargo::rustc-env=VALUE={}", std::fs::read_to_string("guest/value").unwrap());"#;
+    for (script, value) in [
+        (PRINT_VALUE, "app/value"),
+        (below, "helper/value"),
+        (guest, "app/guest/value"),
+    ] {
+        let p = prints_value(&format!("{declared} {script}"))
+            .file("app/guest/Cargo.toml", "")
+            .file("app/guest/value", "1")
+            .build();
+        p.cargo(BUILD).run();
+        for touched in ["app/build.rs", "helper/src/lib.rs"] {
+            touch(&p.root().join(touched));
+            assert_eq!(rebuilt(&p), set(&[]), "{touched}");
+        }
+        p.change_file(value, "2");
+        touch(&p.root().join("helper/src/lib.rs"));
+        assert_eq!(rebuilt(&p), set(&["app run", "app bin"]), "{value}");
+        assert_eq!(printed(&p), "2\n");
+    }
+}
+
+#[cargo_test]
+fn undeclared_file_that_is_changed_while_a_build_script_runs() {
+    let change = r#"
+        println!("cargo::rerun-if-env-changed=VARIABLE");
+        if std::fs::remove_file("../change").is_ok() { std::fs::write("value", "2").unwrap(); }"#;
+    let p = prints_value(&format!("{PRINT_VALUE} {change}"))
+        .file("change", "")
         .build();
     p.cargo(BUILD).run();
-    touch(&p.root().join("app/build.rs"));
-    assert_eq!(rebuilt(&p), set(&[]));
-    p.change_file("app/value", "2");
+    assert_eq!(printed(&p), "1\n");
     touch(&p.root().join("app/build.rs"));
     assert_eq!(rebuilt(&p), set(&["app run", "app bin"]));
     assert_eq!(printed(&p), "2\n");
+}
+
+#[cargo_test]
+fn file_that_is_removed_while_a_build_script_runs() {
+    let count = r#"
+        println!("cargo::rerun-if-changed=list");
+        println!("cargo::rustc-env=VALUE={}", std::fs::read_dir("list").unwrap().count());
+        let modified = |path: &str| std::fs::metadata(path).unwrap().modified().unwrap();
+        let [first, last] = ["/first", "/last"].map(|name| std::env::var("OUT_DIR").unwrap() + name);
+        std::fs::write(&first, "").unwrap();
+        // Not in the tick in which the script was started.
+        while {
+            std::fs::write(&last, "").unwrap();
+            modified(&last) == modified(&first)
+        } {}
+        let _ = std::fs::remove_file("list/second");"#;
+    let p = prints_value(count)
+        .file("app/list/first", "")
+        .file("app/list/second", "")
+        .build();
+    p.cargo(BUILD).run();
+    assert_eq!(printed(&p), "2\n");
+    assert_eq!(rebuilt(&p), set(&["app run", "app bin"]));
+    assert_eq!(printed(&p), "1\n");
+}
+
+/// The times of when a file was changed are new, its content and its own time are not.
+#[cargo_test]
+fn build_scripts_that_set_permissions() {
+    let permit = r#"
+        let file = std::fs::File::open("value").unwrap();
+        file.set_permissions(file.metadata().unwrap().permissions()).unwrap();"#;
+    for declared in [r#"println!("cargo::rerun-if-changed=value");"#, ""] {
+        let p = prints_value(&format!("{declared} {PRINT_VALUE} {permit}")).build();
+        p.cargo(BUILD).run();
+        // The first time it is not known whether the content was changed, too.
+        assert_eq!(rebuilt(&p), set(&["app run", "app bin"]), "{declared}");
+        change_with_old_time(&p, "app/value", "2");
+        p.cargo(BUILD).run();
+        assert_eq!(printed(&p), "2\n");
+        assert_eq!(rebuilt(&p), set(&["app run", "app bin"]), "{declared}");
+    }
+}
+
+/// The branch has the same name, and the files of the package the same content.
+#[cargo_test]
+fn build_scripts_that_read_the_commit() {
+    let commit = r#"
+        let git = std::process::Command::new("git").args(["log", "-1", "--format=%s"]).output().unwrap();
+        println!("cargo::rustc-env=VALUE={}", String::from_utf8(git.stdout).unwrap().trim());"#;
+    for (declared, is_noticed) in [
+        ("", true),
+        (r#"println!("cargo::rerun-if-changed=../.git/HEAD");"#, true),
+        (r#"println!("cargo::rerun-if-changed=value");"#, false),
+    ] {
+        let p = prints_value(&format!("{declared} {commit}"))
+            .file(".gitignore", "/target\n")
+            .build();
+        git(&p, &["init", "-q"]);
+        git(&p, &["add", "."]);
+        git(&p, &["commit", "-q", "-m", "first"]);
+        p.cargo(BUILD).run();
+        let touch_all = || {
+            touch(&p.root().join("app/build.rs"));
+            touch(&p.root().join("app/value"));
+            git(&p, &["pack-refs", "--all"]);
+        };
+        touch_all();
+        assert_eq!(rebuilt(&p), set(&[]), "{declared}");
+        git(&p, &["commit", "-q", "--allow-empty", "-m", "second"]);
+        touch_all();
+        p.cargo(BUILD).run();
+        let expected = if is_noticed { "second\n" } else { "first\n" };
+        assert_eq!(printed(&p), expected, "{declared}");
+    }
+}
+
+#[cargo_test]
+fn documentation_above_touched_files() {
+    let p = built();
+    let document = || p.cargo("doc --no-deps -p expands").run();
+    let page = p.root().join("target/doc/expands/constant.UNTRACKED.html");
+    document();
+    assert!(fs::read_to_string(&page).unwrap().contains("untracked"));
+    p.change_file("expands/untracked", "changed");
+    touch(&p.root().join("derive/src/lib.rs"));
+    document();
+    assert!(!fs::read_to_string(&page).unwrap().contains("\"untracked\""));
+}
+
+/// Two checkouts have the same target directory, and a dependency outside of both.
+#[cargo_test]
+fn checkouts_that_share_a_target_directory() {
+    let checkout = |name: &str| {
+        project()
+            .at(name)
+            .package("app", "[dependencies]\nshared.path = '../../shared'")
+            .file(
+                "app/src/main.rs",
+                &format!("fn main() {{ println!(\"{name} {{}}\", shared::TEXT) }}"),
+            )
+            .file(
+                "Cargo.toml",
+                "[workspace]\nmembers = ['app']\nresolver = '2'",
+            )
+            .build()
+    };
+    let _ = project()
+        .at("shared")
+        .file(
+            "Cargo.toml",
+            "[package]\nname = 'shared'\nversion = '0.1.0'\nedition = '2021'",
+        )
+        .file("src/lib.rs", "pub const TEXT: &str = \"shared\";")
+        .build();
+    let [second, first] = ["second", "first"].map(checkout);
+    let target = first.build_dir();
+    let build = |p: &Project| p.cargo(BUILD).env("CARGO_TARGET_DIR", &target).run();
+    build(&first);
+    assert_eq!(printed(&first), "first shared\n");
+    touch(&first.root().parent().unwrap().join("shared/src/lib.rs"));
+    build(&second);
+    assert_eq!(printed(&first), "second shared\n");
 }
 
 #[cargo_test]
@@ -782,6 +945,9 @@ fn generated_sources() {
     p.change_file("watching/src/lib.rs", "include!(\"../generated/list.rs\");");
     p.cargo(BUILD).run();
     assert_eq!(rebuilt(&p), set(&[]));
+    // What the script has found in its package before it wrote there is not known the first time.
+    touch_all(&p);
+    assert!(rebuilt(&p).contains("watching run"));
     touch_all(&p);
     assert_eq!(rebuilt(&p), set(&[]));
     fs::write(&script, text).unwrap();
