@@ -12,6 +12,10 @@
 //! build script generates are, counts as older. Not so if the clock ticks in seconds, or for a build script:
 //! then there is no record, and Cargo compares times.
 //!
+//! A file with a change after the start and an older modification time was given other permissions or a link, or
+//! its time was set back. It counts as changed, unless an earlier invocation has left the same content: some build
+//! scripts do this each time that they run.
+//!
 //! A stamp proves that a file is the one that was hashed if it is older than the hashing. One that is not is
 //! left out of the record, and the file is read the next time.
 //!
