@@ -13,8 +13,8 @@
 //! then there is no record, and Cargo compares times.
 //!
 //! A file with a change after the start and an older modification time was given other permissions or a link, or
-//! its time was set back. It counts as changed, unless an earlier invocation has left the same content: some build
-//! scripts do this each time that they run.
+//! its time was set back. It counts as changed, unless it is known to have had the same content before the start:
+//! some build scripts do this each time that they run.
 //!
 //! A stamp proves that a file is the one that was hashed if it is older than the hashing. One that is not is
 //! left out of the record, and the file is read the next time.
@@ -34,7 +34,7 @@
 //! different: a file has the name by which the compiler has found it.
 
 use std::cell::OnceCell;
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::ffi::OsString;
 use std::fs::{self, File};
 use std::hash::{DefaultHasher, Hash, Hasher};
@@ -56,8 +56,8 @@ use super::untracked::Untracked;
 pub enum Record {
     /// It had this content.
     Read(Content),
-    /// It was changed after the start, so what was read is not known. It had this content at the end.
-    Changed(Digest),
+    /// It was changed after the start, so what was read is not known.
+    Changed,
 }
 
 /// The content of a file.
@@ -118,44 +118,36 @@ const SECOND: Time = 1_000_000_000;
 const MAX_SMALL: u64 = 1 << 20;
 
 impl Record {
-    /// Hashes a file that `reader` has read. `None` if the clock ticks too slowly to tell what was read. `earlier` is
-    /// about what another invocation of the reader has read or left.
+    /// Hashes a file that `reader` has read. `None` if the clock ticks too slowly to tell what was read. `before` is of
+    /// what the file had before the start, if that is known.
     ///
     /// # Errors
     ///
     /// If it is no file, or cannot be read.
-    pub fn of(path: &Path, reader: &Reader, earlier: Option<&Record>) -> io::Result<Option<Self>> {
+    pub fn of(path: &Path, reader: &Reader, before: Option<Digest>) -> io::Result<Option<Self>> {
         let (content, stamp) = Content::of(path, reader.now)?;
-        Ok(Record::new(content, stamp, reader, earlier))
+        Ok(Record::new(content, stamp, reader, before))
     }
 
     pub(super) fn new(
         content: Content,
         stamp: Stamp,
         reader: &Reader,
-        earlier: Option<&Record>,
+        before: Option<Digest>,
     ) -> Option<Self> {
         let end = end_of_tick(stamp);
         let is_same_tick = (stamp.last()..=end).contains(&reader.started);
         // Who sets times back has something to hide.
         let is_set_back = stamp.modified < stamp.changed;
         let is_changed = stamp.last() > reader.started || is_same_tick && is_set_back;
-        // Permissions were set or a link was made, perhaps each time that the reader runs.
-        let is_as_before = stamp.modified <= reader.started
-            && earlier.is_some_and(|earlier| earlier.digest() == content.digest);
+        // It has got other permissions or a link, perhaps each time that the reader runs.
+        let is_as_before = stamp.modified <= reader.started && before == Some(content.digest);
         if reader.is_in_doubt() || is_changed && !is_as_before {
-            Some(Record::Changed(content.digest))
+            Some(Record::Changed)
         } else if is_same_tick && !is_changed && !(reader.is_compiler && end == stamp.last()) {
             None
         } else {
             Some(Record::Read(content))
-        }
-    }
-
-    fn digest(&self) -> Digest {
-        match self {
-            Record::Read(content) => content.digest,
-            Record::Changed(digest) => *digest,
         }
     }
 }
@@ -342,7 +334,7 @@ impl Files {
     fn compare(&mut self, path: &Path, stamp: Stamp, recorded: &Record) -> Check {
         let then = match recorded {
             Record::Read(content) => content,
-            Record::Changed(_) => return Check::Changed(Change::WhileRead),
+            Record::Changed => return Check::Changed(Change::WhileRead),
         };
         if then.stamp == Some(stamp) {
             return Check::SameStamp;
@@ -371,6 +363,18 @@ impl Files {
             Some(then) if then.inode != stamp.inode => "it is another file",
             Some(_) => "its change time differs",
         })
+    }
+
+    /// Hashes files of which an earlier invocation has not known what it has read.
+    pub fn in_doubt<'a>(
+        &mut self,
+        records: impl IntoIterator<Item = (&'a PathBuf, &'a Record)>,
+    ) -> BTreeMap<PathBuf, Digest> {
+        (records
+            .into_iter()
+            .filter(|(_, record)| **record == Record::Changed))
+        .filter_map(|(path, _)| Some((path.clone(), self.content(path).ok()?.0.digest)))
+        .collect()
     }
 
     /// Returns what was touched of a unit or of its dependencies since it was made, which `made` has the time of:
@@ -505,7 +509,7 @@ pub fn read_records(bytes: &[u8], place: &(impl Hash + ?Sized)) -> Vec<Option<Re
 }
 
 const MAGIC: &[u8; 8] = b"records\n";
-const VERSION: u8 = 2;
+const VERSION: u8 = 1;
 /// A tag, a digest, and the size and times and the inode of a stamp.
 const RECORD_LEN: usize = 1 + 32 + 4 * 8;
 
@@ -523,12 +527,12 @@ const CHANGED: u8 = 3;
 impl Record {
     fn to_bytes(self) -> [u8; RECORD_LEN] {
         let mut bytes = [0; RECORD_LEN];
-        bytes[1..33].copy_from_slice(self.digest().as_bytes());
         let Record::Read(content) = self else {
             bytes[0] = CHANGED;
             return bytes;
         };
         bytes[0] = content.stamp.map_or(READ, |_| READ_WITH_STAMP);
+        bytes[1..33].copy_from_slice(content.digest.as_bytes());
         let stamp = content.stamp.unwrap_or_default();
         let numbers = [
             content.size.to_le_bytes(),
@@ -547,10 +551,7 @@ impl Record {
         let &[size, modified, changed, inode] = numbers else {
             return None;
         };
-        let (size, digest) = (
-            u64::from_le_bytes(size),
-            Digest(blake3::Hash::from_bytes(*digest)),
-        );
+        let size = u64::from_le_bytes(size);
         let stamp = Stamp {
             size,
             modified: Time::from_le_bytes(modified),
@@ -560,14 +561,14 @@ impl Record {
         let read = |stamp| {
             Record::Read(Content {
                 size,
-                digest,
+                digest: Digest(blake3::Hash::from_bytes(*digest)),
                 stamp,
             })
         };
         match *tag {
             READ => Some(read(None)),
             READ_WITH_STAMP => Some(read(Some(stamp))),
-            CHANGED => Some(Record::Changed(digest)),
+            CHANGED => Some(Record::Changed),
             _ => None,
         }
     }
@@ -654,7 +655,7 @@ mod tests {
         let records = [
             Some(file.later()),
             None,
-            Some(Record::Changed(Digest::of_value(&"other"))),
+            Some(Record::Changed),
             file.record(true, file.stamp.last(), file.stamp.last()),
             young,
         ];
@@ -694,7 +695,7 @@ mod tests {
     }
 
     fn is_changed(record: Option<Record>) -> bool {
-        matches!(record, Some(Record::Changed(_)))
+        record == Some(Record::Changed)
     }
 
     #[test]
@@ -702,14 +703,7 @@ mod tests {
         let file = Written::new("text");
         file.set_modified(0);
         let changed = Stamp::of(&file.path).unwrap().changed;
-        let [same, other] = ["text", "TEXT"].map(|text| {
-            let file = Written::new(text);
-            let written = file.stamp.last();
-            [
-                file.later(),
-                file.record(true, written - 1, written).unwrap(),
-            ]
-        });
+        let [same, other] = ["text", "TEXT"].map(|text| Digest(blake3::hash(text.as_bytes())));
         for (is_compiler, started) in [(true, changed - 1), (false, changed - 1), (false, changed)]
         {
             let reader = Reader {
@@ -717,12 +711,10 @@ mod tests {
                 started,
                 now: changed + 1,
             };
-            let record = |earlier| Record::of(&file.path, &reader, earlier).unwrap();
+            let record = |before| Record::of(&file.path, &reader, before).unwrap();
             assert!(is_changed(record(None)));
-            for (same, other) in iter::zip(&same, &other) {
-                assert!(matches!(record(Some(same)), Some(Record::Read(_))));
-                assert!(is_changed(record(Some(other))));
-            }
+            assert!(matches!(record(Some(same)), Some(Record::Read(_))));
+            assert!(is_changed(record(Some(other))));
         }
     }
 
@@ -777,7 +769,7 @@ mod tests {
         let longer = Change::Size { then: 4, now: 6 };
         assert_eq!(file.check(&record), Check::Changed(longer));
         assert_eq!(
-            file.check(&Record::Changed(file.later().digest())),
+            file.check(&Record::Changed),
             Check::Changed(Change::WhileRead)
         );
         fs::remove_file(&file.path).unwrap();

@@ -1,6 +1,6 @@
 //! The outputs of one unit, and whether it has to be rebuilt.
 
-use std::collections::{BTreeSet, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -15,7 +15,7 @@ use super::content::{Files, Reader};
 use super::inputs::Inputs;
 use super::ledger::{Entry, Output};
 use super::stamp::{self, Stamp, Stamps, Time};
-use super::untracked::{self, UntrackedFiles};
+use super::untracked::{self, Untracked, UntrackedFiles};
 use super::watched::Watched;
 
 /// A unit and its files, as known before the build.
@@ -89,8 +89,14 @@ pub struct UnitOutputs {
     all: OnceLock<Digest>,
     linked: OnceLock<Digest>,
     metadata_below: OnceLock<Digest>,
-    /// About the last invocation of an earlier build, if this one rebuilds the unit.
-    earlier: OnceLock<Entry>,
+    /// What the files of a build script have before it is started, as far as an earlier run has named them.
+    before: OnceLock<Before>,
+}
+
+#[derive(Debug, Default)]
+struct Before {
+    watched: BTreeMap<PathBuf, Digest>,
+    untracked: Option<Digest>,
 }
 
 impl UnitOutputs {
@@ -110,7 +116,7 @@ impl UnitOutputs {
             all: OnceLock::new(),
             linked: OnceLock::new(),
             metadata_below: OnceLock::new(),
-            earlier: OnceLock::new(),
+            before: OnceLock::new(),
         })
     }
 
@@ -145,11 +151,23 @@ impl UnitOutputs {
     /// Keeps dependents from reading outputs of an earlier build: this one will rebuild the unit or
     /// [mark it fresh](Self::mark_fresh). To be called before any dependent is compared.
     pub fn expect_rebuild(&self) {
-        self.earlier_read.call_once(|| {
-            if let Some(earlier) = Entry::read(&self.files.invoked) {
-                let _ = self.earlier.set(earlier);
-            }
-        });
+        self.earlier_read.call_once(|| {});
+        if self.files.kind == UnitKind::BuildScriptRun {
+            self.before.get_or_init(|| self.read_before());
+        }
+    }
+
+    fn read_before(&self) -> Before {
+        let earlier = Entry::read(&self.files.invoked);
+        let (Some(earlier), Some(root)) = (earlier, &self.files.package_root) else {
+            return Before::default();
+        };
+        let files = &mut self.uncached();
+        let watched = earlier.watched.as_ref();
+        Before {
+            watched: watched.map_or_else(BTreeMap::new, |it| it.contents(root, files)),
+            untracked: self.untracked_by_script(watched).digest_of(files),
+        }
     }
 
     /// Reads the metadata, which is complete. To be called before any dependent starts.
@@ -168,7 +186,7 @@ impl UnitOutputs {
         &self,
         fingerprint: u64,
         inputs: Option<&Inputs>,
-        watched: impl FnOnce(&Reader, Option<&Watched>) -> Option<Watched>,
+        watched: impl FnOnce(&Reader, &BTreeMap<PathBuf, Digest>) -> Option<Watched>,
     ) -> io::Result<Entry> {
         let started = Stamp::of(&self.files.invoked)?.modified;
         Entry::write(&self.files.invoked, |now| {
@@ -179,8 +197,8 @@ impl UnitOutputs {
                 started,
                 now,
             };
-            let earlier = self.earlier.get();
-            entry.watched = watched(&reader, earlier.and_then(|it| it.watched.as_ref()));
+            let before = self.before.get_or_init(Before::default);
+            entry.watched = watched(&reader, &before.watched);
             if let Some(inputs) = inputs {
                 entry.compiled = self.compiled();
                 entry.linked = self.files.is_linked.then(|| self.linked()).flatten();
@@ -198,8 +216,7 @@ impl UnitOutputs {
             };
             let files = &self.files;
             let place = untracked::place(files.package_root.as_deref(), &files.invoked);
-            let earlier = earlier.and_then(|it| it.untracked.as_ref());
-            entry.untracked = untracked.and_then(|it| it.record(place, &reader, earlier));
+            entry.untracked = untracked.and_then(|it| it.record(place, &reader, before.untracked));
             if !self.publish(&entry) {
                 return Err(io::Error::other("announced metadata has changed"));
             }
@@ -361,10 +378,15 @@ impl UnitOutputs {
 
     /// Returns whether these files have the content that was recorded.
     fn has_same_packages(&self, recorded: &Entry) -> bool {
-        let build_root = self.files.invoked.parent().unwrap_or(Path::new(""));
-        let files = &mut Files::new(build_root);
-        (recorded.untracked.as_ref())
-            .is_some_and(|it| it.files.packages == self.packages() && it.is_same(files))
+        let is_same = |it: &Untracked| {
+            it.files.packages == self.packages() && it.is_same(&mut self.uncached())
+        };
+        recorded.untracked.as_ref().is_some_and(is_same)
+    }
+
+    /// Returns files of which nothing is known.
+    fn uncached(&self) -> Files {
+        Files::new(self.files.invoked.parent().unwrap_or(Path::new("")))
     }
 
     /// Combines what dependencies show, whatever their order, and keeps the result in `known`.

@@ -24,9 +24,6 @@ pub struct Untracked {
     /// A digest of the place of the unit.
     place: Digest,
     pub(super) files: UntrackedFiles,
-    /// Whether nothing was changed after the start, or everything is as another invocation has left it: a build
-    /// script may write to its package each time that it runs.
-    is_known: bool,
     digest: Digest,
 }
 
@@ -48,13 +45,13 @@ pub(super) struct UntrackedFiles {
 }
 
 impl UntrackedFiles {
-    /// Records what the unit at `place` has read, as it is at the end. `earlier` is about another invocation.
-    /// `None` if it is too much or cannot be read.
+    /// Records what the unit at `place` has read, as it is at the end. `before` is what was there before the start, if
+    /// that is known. `None` if it is too much or cannot be read, or if it is not known what was read.
     pub fn record(
         self,
         place: Digest,
         reader: &Reader,
-        earlier: Option<&Untracked>,
+        before: Option<Digest>,
     ) -> Option<Untracked> {
         let mut was_read = true;
         let digest = self.digest(|path| {
@@ -63,14 +60,16 @@ impl UntrackedFiles {
             was_read &= matches!(record, Some(Record::Read(_)));
             Some(content.digest)
         })?;
-        let is_as_before =
-            |it: &Untracked| (it.place, &it.files, it.digest) == (place, &self, digest);
-        Some(Untracked {
+        (was_read || before == Some(digest)).then_some(Untracked {
             place,
-            is_known: was_read || earlier.is_some_and(is_as_before),
             files: self,
             digest,
         })
+    }
+
+    /// Returns a digest of what is there.
+    pub fn digest_of(&self, files: &mut Files) -> Option<Digest> {
+        self.digest(|path| Some(files.content(path).ok()?.0.digest))
     }
 
     fn digest(&self, mut content: impl FnMut(&Path) -> Option<Digest>) -> Option<Digest> {
@@ -111,11 +110,9 @@ impl Untracked {
         self.place == place
     }
 
-    /// Returns whether all have the content that was read.
+    /// Returns whether all have the same content.
     pub fn is_same(&self, files: &mut Files) -> bool {
-        self.is_known
-            && (self.files).digest(|path| Some(files.content(path).ok()?.0.digest))
-                == Some(self.digest)
+        self.files.digest_of(files) == Some(self.digest)
     }
 }
 

@@ -1,6 +1,6 @@
 //! The files and directories that a build script watches.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::iter;
 use std::path::{Path, PathBuf};
@@ -48,20 +48,15 @@ pub enum WatchedCheck {
 impl Watched {
     /// Records what is watched: `paths`, relative to `root` or absolute. `None` if there are too many files or
     /// bytes, a name is not UTF-8, a file is missing or cannot be read, or what the script has read is not known.
-    /// `earlier` is about another run of it.
+    /// `before` has what files had before it was started, by their paths.
     pub fn of(
         package: Option<String>,
         root: &Path,
         paths: &[PathBuf],
         output: &Path,
         script: &Reader,
-        earlier: Option<&Watched>,
+        before: &BTreeMap<PathBuf, Digest>,
     ) -> Option<Self> {
-        let earlier: HashMap<_, _> = earlier
-            .map(Watched::records)
-            .into_iter()
-            .flatten()
-            .collect();
         let mut bytes = 0;
         let mut entries = Vec::new();
         for (path, found) in list(root, paths).ok()? {
@@ -73,8 +68,8 @@ impl Watched {
                     if bytes > MAX_BYTES {
                         return None;
                     }
-                    let earlier = earlier.get(&path).copied();
-                    Entry::File(Record::of(&full_path, script, earlier).ok()??)
+                    let before = before.get(&full_path).copied();
+                    Entry::File(Record::of(&full_path, script, before).ok()??)
                 }
                 Entry::Directory => {
                     let modified = Stamp::of(&root.join(&path)).ok()?.modified;
@@ -103,11 +98,16 @@ impl Watched {
         self.place == place(root, output)
     }
 
-    fn records(&self) -> impl Iterator<Item = (&PathBuf, &Record)> {
-        (self.entries.iter()).filter_map(|(path, entry)| match entry {
-            Entry::File(record) => Some((path, record)),
-            _ => None,
-        })
+    /// Hashes the files that are recorded, as they are, by their paths.
+    pub(super) fn contents(&self, root: &Path, files: &mut Files) -> BTreeMap<PathBuf, Digest> {
+        let is_file = |entry: &Entry<Record>| matches!(entry, Entry::File(_));
+        (self.entries.iter().filter(|(_, entry)| is_file(entry)))
+            .filter_map(|(path, _)| {
+                let path = root.join(path);
+                let digest = files.content(&path).ok()?.0.digest;
+                Some((path, digest))
+            })
+            .collect()
     }
 
     /// Returns whether the script names nothing, or something of a git repository.
