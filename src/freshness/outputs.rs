@@ -268,26 +268,24 @@ impl UnitOutputs {
         }
     }
 
-    /// Raises the time of the newest output to that of the newest file that the unit read, because the
-    /// released cargo compares nothing else. Not to a time in the future: the unit stays dirty. The metadata
-    /// keeps its time if there is another output, so units that read only metadata stay fresh.
+    /// Raises the times of the outputs to that of the newest file that the unit may have read, as if it had been
+    /// rebuilt: what is above it and no part of this build is compared in the next one, and the released cargo
+    /// compares nothing else. Not to a time in the future: the unit stays dirty.
     pub fn raise_modified(&self) {
         let modified = |path: &PathBuf| paths::mtime(path).ok();
-        let Some(newest) = self.files.outputs.iter().max_by_key(|it| modified(it)) else {
+        let read = self
+            .files
+            .edges
+            .iter()
+            .flat_map(|edge| edge.outputs.paths());
+        let newest = read.filter_map(modified).max();
+        let Some(newest) = newest.filter(|it| *it <= SystemTime::now().into()) else {
             return;
         };
-        let read = self.files.edges.iter().flat_map(|edge| {
-            let dep = &edge.outputs.files;
-            match dep.metadata {
-                Some(at) if edge.only_metadata => &dep.outputs[at..=at],
-                _ => &dep.outputs,
+        for output in &self.files.outputs {
+            if modified(output).is_some_and(|own| own < newest) {
+                paths::set_file_time_no_err(output, newest);
             }
-        });
-        if let (Some(own), Some(read)) = (modified(newest), read.filter_map(modified).max())
-            && own < read
-            && read <= SystemTime::now().into()
-        {
-            paths::set_file_time_no_err(newest, read);
         }
     }
 

@@ -6,10 +6,11 @@ use std::process::Command;
 
 use cargo_pipelining::freshness::ledger::Entry;
 use cargo_test_support::prelude::*;
-use cargo_test_support::{Project, project, str};
+use cargo_test_support::{Execs, Project, project, str};
 
 use crate::support::cutoff::{CutoffExt, built_workspace, made, set, workspace};
-use crate::support::{ExecsExt, ProjectExt, root};
+use crate::support::programs::build_script;
+use crate::support::{BuilderExt, ExecsExt, ProjectExt, root};
 
 const BUILD: &str = "build --workspace";
 const ALL: &str = "build --workspace --all-targets";
@@ -102,6 +103,64 @@ fn changed_c_source_links_again() {
     assert_eq!(p.made(BUILD), after_a_run());
     p.assert_prints(1121);
     p.assert_fresh_to_released(BUILD);
+}
+
+#[cargo_test]
+fn changed_c_source_links_again_after_partial_build() {
+    let script = r#"
+        library(&out(), "native");
+        println!("cargo::rustc-link-search=native={}", out());
+        println!("cargo::rerun-if-changed=native.c");
+    "#;
+    let sys = r#"
+        #[link(name = "native", kind = "static")] extern "C" { fn native() -> i32; }
+        pub fn number() -> i32 { unsafe { native() } }
+    "#;
+    let members = "members = ['sys', 'one', 'two', 'program']";
+    let p = project()
+        .file("Cargo.toml", &format!("[workspace]\n{members}\n"))
+        .lib("sys", "", sys)
+        .file("sys/build.rs", &build_script(script))
+        .file("sys/native.c", "")
+        .lib(
+            "one",
+            "[dependencies]\nsys.path = '../sys'",
+            "pub fn number() -> i32 { sys::number() }",
+        )
+        .lib(
+            "two",
+            "[dependencies]\none.path = '../one'",
+            "pub fn number() -> i32 { one::number() }",
+        )
+        .package("program", "[dependencies]\ntwo.path = '../two'")
+        .file(
+            "program/src/main.rs",
+            "fn main() { println!(\"{}\", two::number()) }",
+        )
+        .build();
+    let edit = |number: u32| {
+        let source = format!("int native(void) {{ return {number}; }}\n");
+        p.change_file("sys/native.c", &source);
+    };
+    for incremental in ["0", "1"] {
+        let run = |mut cargo: Execs| {
+            cargo.env("CARGO_INCREMENTAL", incremental).run();
+        };
+        for partial in ["build -p sys", "build -p one", "build -p two"] {
+            for ends_with_released in [false, true] {
+                p.build_dir().rm_rf();
+                edit(1);
+                run(p.incremental(BUILD));
+                edit(2);
+                run(p.incremental(partial));
+                run(match ends_with_released {
+                    true => p.released(BUILD),
+                    false => p.incremental(BUILD),
+                });
+                p.process(p.bin("program")).with_stdout_data("2\n").run();
+            }
+        }
+    }
 }
 
 #[cargo_test]

@@ -54,7 +54,7 @@ pub fn build_script(body: &str) -> String {
     format!("{HELPERS}\nfn main() {{ {body} }}")
 }
 
-pub const PACKAGES: [Package; 16] = [
+pub const PACKAGES: [Package; 17] = [
     Package {
         name: "low",
         manifest: "",
@@ -184,9 +184,15 @@ pub const PACKAGES: [Package; 16] = [
         fixed: &[],
     },
     Package {
-        name: "x",
+        name: "above",
         manifest: "[dependencies]\ntop.path = \"../top\"",
-        files: &[("src/main.rs", r#"fn main() { println!("{} {value}", top::text()) }"#)],
+        files: &[("src/lib.rs", "pub fn text() -> String { format!(\"{} {value}\", top::text()) }")],
+        fixed: &[],
+    },
+    Package {
+        name: "x",
+        manifest: "[dependencies]\nabove.path = \"../above\"",
+        files: &[("src/main.rs", r#"fn main() { println!("{} {value}", above::text()) }"#)],
         fixed: &[],
     },
     Package {
