@@ -81,6 +81,8 @@ struct World {
     has_unknown: bool,
     /// Whether files were edited that nothing declares, and no compiler has read since.
     has_undeclared: bool,
+    /// Whether files were touched that not all of their compilers have read since.
+    has_touched: bool,
     /// Whether a file was edited that the build script of its package does not name, and the script has not run
     /// since. It does when it is touched.
     has_unnamed: bool,
@@ -128,6 +130,7 @@ exec "$@"
             has_future: false,
             has_unknown: false,
             has_undeclared: false,
+            has_touched: false,
             has_unnamed: false,
             files,
             earlier: vec![state.clone()],
@@ -183,6 +186,9 @@ exec "$@"
         self.has_unnamed |= is_unnamed;
         let now = SystemTime::now();
         self.changed.insert(path.clone(), now);
+        if is_undeclared && self.has_touched {
+            self.touched();
+        }
         // The released cargo does not notice that a file is gone where a build script names none.
         let package = path.parent().unwrap().parent().unwrap();
         if is_missing && package.ends_with("by-nothing") {
@@ -195,10 +201,12 @@ exec "$@"
         for changed in self.changed.values_mut() {
             *changed = SystemTime::UNIX_EPOCH;
         }
+        self.has_touched = false;
     }
 
     /// Compilers of touched files take up what nothing declares.
     fn touched(&mut self) {
+        self.has_touched = true;
         if std::mem::take(&mut self.has_undeclared) {
             let path = self.p.root().join("undeclared/src/lib.rs");
             touch(&path);
@@ -337,6 +345,7 @@ exec "$@"
             }
             _ => {
                 touch(&self.p.root().join("low/src/lib.rs"));
+                self.touched();
                 "touch low".to_owned()
             }
         }
