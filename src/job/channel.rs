@@ -36,7 +36,8 @@ use std::time::Duration;
 use anyhow::anyhow;
 use cargo_util::ProcessBuilder;
 
-use crate::link_gate::hollow::Hollow;
+use super::Renames;
+use super::announcer::{Announced, Announcer, Seen};
 use crate::link_gate::{self, EarlyStart, Exec, Gate};
 use crate::pause::Handle;
 use crate::permit::{Parking, PermitSender};
@@ -80,10 +81,8 @@ pub struct JobChannel<M> {
     output: SyncSender<()>,
     room: Room,
     to_message: Arc<dyn Fn(Event) -> M + Send + Sync>,
-    has_metadata: Cell<bool>,
     compiler: RefCell<Compiler>,
-    /// Stands in for the rlib while the job runs.
-    hollow: Cell<Option<Hollow>>,
+    announced: Arc<Mutex<Announced>>,
 }
 
 /// How the compiler of a job is run.
@@ -95,6 +94,8 @@ pub struct Compiler {
     pub handle: Option<Handle>,
     /// Set if a job may start early on a hollow rlib in the place of the one that it makes.
     pub gate: Option<Arc<Gate>>,
+    /// Set if its notification may be held back.
+    pub renames: Option<Arc<Renames>>,
 }
 
 struct Message<M> {
@@ -107,8 +108,7 @@ struct Message<M> {
 impl<M> Drop for Message<M> {
     fn drop(&mut self) {
         if let Some(room) = &self.room {
-            let room = room.lock().unwrap_or_else(PoisonError::into_inner);
-            let _ = room.try_recv();
+            let _ = lock(room).try_recv();
         }
     }
 }
@@ -145,9 +145,8 @@ impl<M> Mailbox<M> {
             output,
             room: Arc::new(Mutex::new(room)),
             to_message: Arc::new(to_message),
-            has_metadata: Cell::new(false),
             compiler: RefCell::default(),
-            hollow: Cell::default(),
+            announced: Arc::default(),
         }
     }
 
@@ -194,6 +193,15 @@ impl<M> Mailbox<M> {
     }
 }
 
+impl<M> Clone for Lane<M> {
+    fn clone(&self) -> Self {
+        Lane {
+            id: self.id,
+            sender: Arc::clone(&self.sender),
+        }
+    }
+}
+
 impl<M> Lane<M> {
     /// Sends a message that the queue can act on. Never blocks.
     pub fn push(&self, message: M) {
@@ -206,7 +214,7 @@ impl<M> Lane<M> {
             content: Some(content),
             room,
         };
-        let mut sender = self.sender();
+        let mut sender = lock(&self.sender);
         let unsent = match &*sender {
             Some(sender) => sender.send(message).err(),
             None => Some(SendError(message)),
@@ -218,27 +226,12 @@ impl<M> Lane<M> {
         drop(sender);
         drop(unsent);
     }
-
-    fn sender(&self) -> MutexGuard<'_, Option<Sender<Message<M>>>> {
-        self.sender.lock().unwrap_or_else(PoisonError::into_inner)
-    }
 }
 
 impl<M> JobChannel<M> {
     /// Sets how the compiler of the job is run.
     pub fn set_compiler(&mut self, compiler: Compiler) {
         self.compiler = RefCell::new(compiler);
-    }
-
-    /// Puts a hollow rlib in the place of the one that the job makes, until it ends, if dependents may start
-    /// on it. `rmeta` is the metadata. To be called before [`metadata_written`](Self::metadata_written). After
-    /// an error, of [`Hollow::write`], dependents have to wait for the end of the job.
-    pub fn write_hollow_rlib(&self, rmeta: &Path) -> io::Result<()> {
-        if let Some(gate) = &self.compiler.borrow().gate {
-            let hollow = Hollow::write(rmeta, &rmeta.with_extension("rlib"), gate.dir())?;
-            self.hollow.set(Some(hollow));
-        }
-        Ok(())
     }
 
     /// Sends a message that the queue can act on. Never blocks.
@@ -255,8 +248,26 @@ impl<M> JobChannel<M> {
 
     /// Sends that the metadata of the job is written, once. Later calls do nothing.
     pub fn metadata_written(&self) {
-        if !self.has_metadata.replace(true) {
-            self.push((self.to_message)(Event::Metadata));
+        // No file is read or written, so nothing fails.
+        let _ = self.announcer(None).announce(|_| Ok(None));
+    }
+
+    /// Sends that the metadata of the job is written, once, to the file `rmeta`. If dependents may start early on
+    /// it, a hollow rlib is in the place of the one that the job makes from then on, until it ends. After an
+    /// error, of [`Hollow::write`], they have to wait for the end of the job.
+    ///
+    /// [`Hollow::write`]: link_gate::hollow::Hollow::write
+    pub fn metadata_written_to(&self, rmeta: &Path) -> io::Result<()> {
+        self.announcer(Some(rmeta)).announce(|_| Ok(None))
+    }
+
+    fn announcer(&self, rmeta: Option<&Path>) -> Announcer<M> {
+        Announcer {
+            lane: self.lane.clone(),
+            to_message: Arc::clone(&self.to_message),
+            announced: Arc::clone(&self.announced),
+            rmeta: rmeta.map(Path::to_owned),
+            gate: self.compiler.borrow().gate.clone(),
         }
     }
 
@@ -272,8 +283,9 @@ impl<M> JobChannel<M> {
     }
 
     fn finish(&self, result: anyhow::Result<()>) {
+        let hollow = lock(&self.announced).end();
         // After a success no hollow rlib is left when dependents may link.
-        if let (Some(hollow), Some(gate)) = (self.hollow.take(), &self.compiler.borrow().gate)
+        if let (Some(hollow), Some(gate)) = (hollow, &self.compiler.borrow().gate)
             && result.is_err()
         {
             gate.keep(hollow);
@@ -284,7 +296,30 @@ impl<M> JobChannel<M> {
 }
 
 impl<M: Send + 'static> JobChannel<M> {
-    /// [Runs](link_gate::run) `rustc`, the compiler of the job, with the errors of that.
+    /// Sends that the metadata is [written](Self::metadata_written_to) to `rmeta` when the compiler, which is run
+    /// afterwards, renames it into place, if its notification may be [held back](Compiler::renames). Before
+    /// that, calls `on_written` on another thread.
+    pub fn expect_metadata(
+        &self,
+        rmeta: &Path,
+        on_written: impl FnOnce() + Send + 'static,
+    ) -> io::Result<()> {
+        let Some(renames) = &self.compiler.borrow().renames else {
+            return Ok(());
+        };
+        let announcer = self.announcer(Some(rmeta));
+        renames.expect(rmeta, move || {
+            // After an error the notification or the end of the job counts.
+            let _ = announcer.announce(|rmeta| {
+                let seen = Seen::of(rmeta)?;
+                on_written();
+                Ok(Some(seen))
+            });
+        })
+    }
+
+    /// [Runs](link_gate::run) `rustc`, the compiler of the job, with the errors of that, or if the metadata that
+    /// dependents have read was replaced by another.
     pub fn run_compiler(
         &self,
         rustc: &ProcessBuilder,
@@ -295,23 +330,28 @@ impl<M: Send + 'static> JobChannel<M> {
         let early = self.compiler.borrow_mut().early.take();
         let early = early.map(|early| (early, self.parking()));
         let handle = self.compiler.borrow().handle.clone();
-        link_gate::run(rustc, early, handle.as_ref(), exec, on_stdout, on_stderr)
+        link_gate::run(rustc, early, handle.as_ref(), exec, on_stdout, on_stderr)?;
+        let announced = lock(&self.announced);
+        match announced.seen() {
+            Some(seen) => seen.check(),
+            None => Ok(()),
+        }
     }
 
     /// Returns what parks this job. After its end the permit is [`Abort`](crate::permit::Permit::Abort).
     fn parking(&self) -> Parking {
-        let to_message = Arc::clone(&self.to_message);
-        let lane = Lane {
-            id: self.lane.id,
-            sender: Arc::clone(&self.lane.sender),
-        };
+        let (to_message, lane) = (Arc::clone(&self.to_message), self.lane.clone());
         Parking::new(move |permit| lane.push(to_message(Event::Parked(permit))))
     }
 }
 
+pub(super) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
 impl<M> Drop for JobChannel<M> {
     fn drop(&mut self) {
-        let is_open = self.lane.sender().is_some();
+        let is_open = lock(&self.lane.sender).is_some();
         if is_open {
             self.finish(Err(anyhow!("the job was dropped before it ran")));
         }
@@ -319,235 +359,4 @@ impl<M> Drop for JobChannel<M> {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::permit::Permit;
-    use std::thread;
-
-    #[derive(Debug, PartialEq)]
-    enum Received {
-        Output(u32, usize),
-        Metadata(u32),
-        Parked(u32),
-        Finished(u32, Result<(), String>),
-        Notice,
-    }
-
-    fn open(mailbox: &Mailbox<Received>, job: u32) -> JobChannel<Received> {
-        mailbox.channel(move |event| match event {
-            Event::Metadata => Received::Metadata(job),
-            Event::Parked(permit) => {
-                permit.send(Permit::Link);
-                Received::Parked(job)
-            }
-            Event::Finished(result) => {
-                Received::Finished(job, result.map_err(|error| error.to_string()))
-            }
-        })
-    }
-
-    fn receive_all(mailbox: &Mailbox<Received>) -> Vec<Received> {
-        let mut received = Vec::new();
-        loop {
-            let batch = mailbox.try_pop_urgent();
-            if batch.is_empty() {
-                return received;
-            }
-            received.extend(batch);
-        }
-    }
-
-    const LONG: Duration = Duration::from_secs(60);
-
-    #[test]
-    fn signal_takes_along_its_own_output() {
-        let mailbox = Mailbox::new(100);
-        let (flood, lib) = (open(&mailbox, 1), open(&mailbox, 2));
-        flood.push_bounded(Received::Output(1, 0));
-        lib.push_bounded(Received::Output(2, 0));
-        flood.push_bounded(Received::Output(1, 1));
-        lib.metadata_written();
-        lib.push_bounded(Received::Output(2, 1));
-        mailbox.notices().push(Received::Notice);
-        assert_eq!(
-            mailbox.try_pop_urgent(),
-            [
-                Received::Output(2, 0),
-                Received::Metadata(2),
-                Received::Notice
-            ]
-        );
-        assert_eq!(
-            receive_all(&mailbox),
-            [
-                Received::Output(1, 0),
-                Received::Output(1, 1),
-                Received::Output(2, 1)
-            ]
-        );
-    }
-
-    #[test]
-    fn metadata_is_sent_once() {
-        let mailbox = Mailbox::new(1);
-        let job = open(&mailbox, 1);
-        job.finish_with(|| {
-            job.metadata_written();
-            job.metadata_written();
-            Ok(())
-        });
-        job.metadata_written();
-        drop(job);
-        assert_eq!(
-            receive_all(&mailbox),
-            [Received::Metadata(1), Received::Finished(1, Ok(()))]
-        );
-    }
-
-    #[test]
-    fn panic_is_an_end() {
-        let mailbox = Mailbox::new(1);
-        let job = open(&mailbox, 1);
-        thread::spawn(move || job.finish_with(|| panic!("expected by this test")))
-            .join()
-            .unwrap_err();
-        assert_eq!(
-            receive_all(&mailbox),
-            [Received::Finished(1, Err("worker panicked".into()))]
-        );
-    }
-
-    #[test]
-    fn dropped_job_has_ended() {
-        let mailbox = Mailbox::new(1);
-        drop(open(&mailbox, 1));
-        assert_eq!(
-            receive_all(&mailbox),
-            [Received::Finished(
-                1,
-                Err("the job was dropped before it ran".into())
-            )]
-        );
-    }
-
-    #[test]
-    fn flood_delays_no_other_job() {
-        const LINES: usize = 100_000;
-        let mailbox = Mailbox::new(100);
-        let (flood, lib) = (open(&mailbox, 1), open(&mailbox, 2));
-        // Held until the flood fills its lane, so that there is a flood to overtake.
-        let flooded = Arc::new(std::sync::Barrier::new(2));
-        thread::scope(|scope| {
-            let barrier = Arc::clone(&flooded);
-            scope.spawn(move || {
-                flood.finish_with(|| {
-                    for line in 0..LINES {
-                        if line == 100 {
-                            barrier.wait();
-                        }
-                        flood.push_bounded(Received::Output(1, line));
-                    }
-                    Ok(())
-                });
-            });
-            flooded.wait();
-            lib.push_bounded(Received::Output(2, 0));
-            lib.metadata_written();
-            assert_eq!(
-                mailbox.pop_urgent(LONG),
-                [Received::Output(2, 0), Received::Metadata(2)]
-            );
-            // Nothing of the flood is lost, and it comes in order.
-            let mut next = 0;
-            loop {
-                for received in mailbox.pop_urgent(LONG) {
-                    match received {
-                        Received::Output(1, line) => {
-                            assert_eq!(line, next);
-                            next += 1;
-                        }
-                        Received::Finished(1, Ok(())) => {
-                            assert_eq!(next, LINES);
-                            return;
-                        }
-                        other => panic!("{other:?}"),
-                    }
-                }
-            }
-        });
-    }
-
-    #[test]
-    fn dropped_mailbox_unblocks_jobs() {
-        let mailbox = Mailbox::new(1);
-        let job = open(&mailbox, 1);
-        let notices = mailbox.notices();
-        job.push_bounded(Received::Output(1, 0));
-        thread::scope(|scope| {
-            scope.spawn(move || {
-                for line in 1..10 {
-                    job.push_bounded(Received::Output(1, line));
-                }
-            });
-            drop(mailbox);
-        });
-        notices.push(Received::Notice);
-    }
-
-    #[test]
-    fn job_parks_from_another_thread() {
-        let mailbox = Mailbox::new(1);
-        let job = open(&mailbox, 1);
-        job.push_bounded(Received::Output(1, 0));
-        let parking = job.parking();
-        let permit = thread::spawn(move || parking.park_and_wait());
-        assert_eq!(permit.join().unwrap(), Permit::Link);
-        assert_eq!(
-            receive_all(&mailbox),
-            [Received::Output(1, 0), Received::Parked(1)]
-        );
-    }
-
-    #[test]
-    fn dropped_permit_aborts() {
-        let mailbox = Mailbox::new(1);
-        let job = mailbox.channel(|event| match event {
-            Event::Parked(permit) => Some(permit),
-            _ => None,
-        });
-        let parking = job.parking();
-        thread::scope(|scope| {
-            let waiting = scope.spawn(|| parking.park_and_wait());
-            let received = mailbox.pop_urgent(LONG);
-            assert!(matches!(received[..], [Some(_)]));
-            drop(received);
-            assert_eq!(waiting.join().unwrap(), Permit::Abort);
-
-            let parked_again = scope.spawn(|| parking.park_and_wait());
-            drop(mailbox);
-            assert_eq!(parked_again.join().unwrap(), Permit::Abort);
-        });
-        assert_eq!(parking.park_and_wait(), Permit::Abort);
-    }
-
-    #[test]
-    fn job_cannot_park_after_its_end() {
-        let mailbox = Mailbox::new(1);
-        let job = mailbox.channel(|event| match event {
-            Event::Parked(permit) => Some(permit),
-            _ => None,
-        });
-        let parking = job.parking();
-        job.finish_with(|| Ok(()));
-        assert_eq!(parking.park_and_wait(), Permit::Abort);
-        drop(job);
-        assert_eq!(parking.park_and_wait(), Permit::Abort);
-        assert!(matches!(mailbox.try_pop_urgent()[..], [None]));
-    }
-
-    #[test]
-    fn empty_mailbox_times_out() {
-        let mailbox = Mailbox::<Received>::new(1);
-        assert!(mailbox.pop_urgent(Duration::ZERO).is_empty());
-    }
-}
+mod tests;

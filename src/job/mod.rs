@@ -14,12 +14,16 @@
 //!    Failed            Failed ◀────────┴──────────────┴─────┴─────────────┘
 //! ```
 
+mod announcer;
 mod channel;
 pub mod notification;
+#[cfg_attr(not(target_os = "linux"), path = "no_renames.rs")]
+mod renames;
 
 use crate::graph::Artifact;
 
 pub use channel::{Compiler, Event, JobChannel, Lane, Mailbox};
+pub use renames::Renames;
 
 /// What kind of work a job does.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

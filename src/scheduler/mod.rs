@@ -62,7 +62,7 @@ pub use summary::{Section, Summary};
 use crate::config::Schedule;
 use crate::freshness::Verdict;
 use crate::graph::{Artifact, Graph, Need};
-use crate::job::{Cause, Compiler, State, Transition};
+use crate::job::{Cause, Compiler, Renames, State, Transition};
 use crate::link_gate::EarlyStarts;
 use crate::permit::{Permit, PermitSender};
 use crate::trace::Trace;
@@ -80,6 +80,8 @@ pub struct Settings<U> {
     pub early: EarlyStarts,
     /// How many compilers may be paused.
     pub pauses: Pauses,
+    /// Set if compilers may hold back their notifications.
+    pub renames: Option<Arc<Renames>>,
     /// Where to record what jobs took.
     pub costs: Option<KnownCosts<U>>,
     /// Where to write what ran when.
@@ -93,6 +95,7 @@ impl<U> Default for Settings<U> {
             clock: Clock::since(std::time::Instant::now()),
             early: EarlyStarts::none(),
             pauses: Pauses::none(),
+            renames: None,
             costs: None,
             trace: None,
         }

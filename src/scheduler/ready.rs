@@ -87,6 +87,7 @@ impl<U: Clone + Eq + Hash, J: Task> Scheduler<U, J> {
             handle: (node.kind == Kind::Library)
                 .then(|| self.settings.pauses.handle(id))
                 .flatten(),
+            renames: self.settings.renames.clone(),
         }
     }
 

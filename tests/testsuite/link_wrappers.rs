@@ -183,6 +183,34 @@ fn plain_wrapper() {
 }
 
 #[cargo_test]
+fn wrapper_passes_output_on_at_the_end() {
+    let p = bin_on_slow().build();
+    let trace = p.built_by(p.held("build").env("SILENT", "1"));
+    assert!(trace.bin("foo").began < trace.lib("slow").all.unwrap());
+    assert_eq!(trace.parked(), 1);
+    p.run_foo();
+}
+
+#[cargo_test]
+fn wrapper_fails_after_metadata_was_seen() {
+    let replace = r#"echo more >>"$out/lib$name$extra.rmeta""#;
+    let replaced = "[..]libslow-[..].rmeta` was replaced after dependents had started to read it";
+    let failed = "[ERROR] could not compile `slow` [..]";
+    for (at_the_end, error) in [(replace, replaced), ("status=1", failed)] {
+        let p = bin_on_slow().build();
+        p.held("build")
+            .env("SILENT", "1")
+            .env("AT_THE_END", at_the_end)
+            .with_status(101)
+            .with_stderr_contains(error)
+            .run();
+        assert_tidy(&p.root());
+        p.built_by(p.held("build").env("SILENT", "1"));
+        p.run_foo();
+    }
+}
+
+#[cargo_test]
 fn wrapper_runs_rustc_as_child() {
     let p = bin_on_slow().wrapper("parked 1", "\"$@\"\nexit $?").build();
     assert_eq!(p.built("build").parked(), 1);

@@ -32,7 +32,8 @@ for arg; do
 done
 "#;
 
-/// A wrapper around rustc that holds `slow` until a command succeeds, such as one of these.
+/// A wrapper around rustc that holds `slow` until a command succeeds, such as one of these. With `SILENT` in the
+/// environment, what rustc says about it, too. Then it runs the commands in `AT_THE_END`.
 ///
 /// * `parked N`: N jobs have parked at their linkers,
 /// * `released`: [`Running::release`](super::running::Running::release) has been called,
@@ -57,15 +58,23 @@ released() {{ [ -e go ]; }}
 mark() {{ : >"marked-$1"; }}
 compiled() {{ [ -e "marked-$1" ]; }}
 hold() {{
-    "$@" 2>"said$extra"
+    held="held$extra"
+    mkdir "$held"
+    for arg; do
+        shift
+        if [ "$arg" = "$out" ]; then arg=$held; fi
+        set -- "$@" "$arg"
+    done
+    "$@" 2>"$held/said"
     status=$?
-    rlib="$out/lib$name$extra.rlib"
-    if [ -e "$rlib" ]; then mv "$rlib" "$rlib.real"; fi
-    sed '/"emit":"metadata"/q' "said$extra" >&2
+    mv "$held"/*.rmeta "$out"
+    if [ -z "$SILENT" ]; then sed '/"emit":"metadata"/q' "$held/said" >&2; fi
     await {until}
-    if [ -e "$rlib.real" ]; then mv "$rlib.real" "$rlib"; fi
-    sed '1,/"emit":"metadata"/d' "said$extra" >&2
-    rm "said$extra"
+    eval "$AT_THE_END"
+    if [ -n "$SILENT" ]; then cat "$held/said"; else sed '1,/"emit":"metadata"/d' "$held/said"; fi >&2
+    rm "$held/said"
+    if [ $status = 0 ]; then mv "$held"/* "$out"; fi
+    rm -r "$held"
     exit $status
 }}
 if [ "$name/$type" = slow/lib ]; then hold "$@"; fi
