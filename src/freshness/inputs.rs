@@ -74,9 +74,9 @@ impl Inputs {
     }
 
     /// Adds the value of `-L`, `KIND=PATH` or `PATH`, relative to `cwd`. See `SearchPath` in rustc's
-    /// `compiler/rustc_session/src/search_paths.rs`. `is_generated` if a build script writes to it and nothing
-    /// else does.
-    pub fn add_search_path(&mut self, value: &str, cwd: &Path, is_generated: bool) {
+    /// `compiler/rustc_session/src/search_paths.rs`. With the build directory if it is in the output directory of
+    /// a build script: nothing else writes to it, unless it is a link that leads elsewhere.
+    pub fn add_search_path(&mut self, value: &str, cwd: &Path, build_dir: Option<&Path>) {
         let kinds = ["native", "framework", "dependency", "crate", "all"];
         let (kind, path) = (value.split_once('='))
             .filter(|(kind, _)| kinds.contains(kind))
@@ -84,16 +84,24 @@ impl Inputs {
         // A framework is a directory of its own.
         self.linker_is_unknown |= kind == "framework";
         self.has_crate_dirs |= !kinds[..2].contains(&kind);
+        let path = cwd.join(path);
+        let is_generated = build_dir.is_some_and(|build_dir| {
+            let real = |path: &Path| path.canonicalize().ok();
+            real(&path)
+                .zip(real(build_dir))
+                .is_some_and(|(path, dir)| path.starts_with(dir))
+        });
         self.search_path.push(SearchDir {
             kind: kind.to_owned(),
-            path: cwd.join(path),
+            path,
             is_generated,
         });
     }
 
     /// Adds the value of `-l`. A name stands for files in the search path.
     pub fn add_native_library(&mut self, value: &str) {
-        self.linker_is_unknown |= value.contains(['/', '\\']);
+        // A verbatim name may be that of a script of the linker.
+        self.linker_is_unknown |= value.contains(['/', '\\']) || value.contains("verbatim");
     }
 
     /// Adds an argument of the linker, which may name a file or a script.
@@ -129,7 +137,7 @@ impl Inputs {
                 None => (String::new(), ""),
             };
             match (name, option.as_str()) {
-                ("-L", _) => self.add_search_path(value, cwd, false),
+                ("-L", _) => self.add_search_path(value, cwd, None),
                 ("-l", _) => self.add_native_library(value),
                 ("-C", "link-arg") => self.add_linker_argument(argument),
                 ("-C", "link-args") => self.linker_is_unknown = true,
@@ -189,16 +197,25 @@ impl Inputs {
             paths: self.flag_files.clone(),
             packages,
             programs: self.compilers.clone(),
-            reads_search_path: reads_native,
+            reads_environment: reads_native,
             ..UntrackedFiles::default()
         };
         if reads_native {
             untracked.programs.extend(self.linkers.iter().cloned());
-            let dirs = self.search_path.iter().filter(|dir| !dir.is_generated);
-            let dirs = dirs.map(|dir| dir.path.clone());
-            for dir in dirs.chain(self.library_path()) {
+            for dir in self.library_path() {
                 native_libraries(&dir)?;
                 untracked.paths.push(dir);
+            }
+            for dir in &self.search_path {
+                let libraries = native_libraries(&dir.path)?.into_keys();
+                if dir.is_generated {
+                    // Something else writes to what a link leads to.
+                    untracked
+                        .paths
+                        .extend(libraries.filter(|it| it.is_symlink()));
+                } else {
+                    untracked.paths.push(dir.path.clone());
+                }
             }
         }
         Some(untracked)
@@ -221,16 +238,19 @@ impl Inputs {
 /// script of the linker in place of a library: these may be anywhere.
 fn native_libraries(dir: &Path) -> Option<Stamps> {
     let entries = stamp::of_entries(dir);
-    let names_others = |path: &PathBuf| match path.extension().and_then(OsStr::to_str) {
-        Some("a") => begins_with(path, THIN_ARCHIVE),
-        Some("so") => path.is_file() && !begins_with(path, ELF),
-        _ => false,
+    let names_others = |path: &PathBuf| {
+        let begin = match path.extension().and_then(OsStr::to_str) {
+            Some("a") => ARCHIVE,
+            Some("so") => ELF,
+            _ => return false,
+        };
+        path.is_file() && !begins_with(path, begin)
     };
     (!entries.keys().any(names_others)).then_some(entries)
 }
 
 const SCRIPT: &[u8] = b"#!";
-const THIN_ARCHIVE: &[u8] = b"!<thin>\n";
+const ARCHIVE: &[u8] = b"!<arch>\n";
 const ELF: &[u8] = b"\x7fELF";
 
 fn begins_with(path: &Path, begin: &[u8]) -> bool {
@@ -334,10 +354,10 @@ mod tests {
     fn young_files_prove_nothing() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("libfoo.a");
-        std::fs::write(&path, "").unwrap();
+        std::fs::write(&path, ARCHIVE).unwrap();
         let written = super::super::stamp::Stamp::of(&path).unwrap().last();
         let mut inputs = Inputs::new([path]);
-        inputs.add_search_path("native=.", dir.path(), false);
+        inputs.add_search_path("native=.", dir.path(), None);
         for (before, is_known) in [(written - 1, false), (written, false), (written + 1, true)] {
             assert_eq!(inputs.digest(false, true, before).is_some(), is_known);
             assert_eq!(inputs.digest(false, false, before).is_some(), is_known);
@@ -353,7 +373,7 @@ mod tests {
         let digest = |text: &str| {
             std::fs::write(&file, text).unwrap();
             let mut inputs = Inputs::new([file.clone()]);
-            inputs.add_search_path("libfoo.rlib", dir.path(), false);
+            inputs.add_search_path("libfoo.rlib", dir.path(), None);
             inputs.digest(false, true, Time::MAX)
         };
         assert_ne!(digest("one"), digest("other"));
@@ -385,7 +405,17 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let path = |name: &str| dir.path().join(name);
         std::fs::write(path("script"), "#!/bin/sh\n").unwrap();
-        std::fs::write(path("libfoo.a"), "!<thin>\n").unwrap();
+        let libraries = [
+            ("thin/libfoo.a", "!<thin>\n"),
+            ("named/libfoo.a", "INPUT(/libfoo.a)"),
+            ("named/libfoo.so", "INPUT(/libfoo.a)"),
+            ("real/libfoo.a", "!<arch>\n"),
+            ("real/libfoo.so", "\x7fELF"),
+        ];
+        for (library, text) in libraries {
+            std::fs::create_dir_all(path(library).parent().unwrap()).unwrap();
+            std::fs::write(path(library), text).unwrap();
+        }
         std::fs::write(path("program"), "\x7fELF").unwrap();
         let known = |add: &dyn Fn(&mut Inputs)| {
             let mut inputs = Inputs::default();
@@ -406,8 +436,13 @@ mod tests {
         }
         let flags = known(&|it| it.add_flags(["@flags"], dir.path()));
         assert_eq!(flags, [false, false]);
-        let thin = known(&|it| it.add_search_path("native=.", dir.path(), false));
-        assert_eq!(thin, [true, false]);
+        for (name, is_known) in [("thin", false), ("named", false), ("real", true)] {
+            let path = format!("native={name}");
+            let known = known(&|it| it.add_search_path(&path, dir.path(), None));
+            assert_eq!(known, [true, is_known], "{name}");
+        }
+        let verbatim = known(&|it| it.add_native_library("static:+verbatim=foo.lib"));
+        assert_eq!(verbatim, [true, false]);
     }
 
     #[test]
@@ -415,7 +450,7 @@ mod tests {
         let digest = |dirs: [&str; 2]| {
             let mut inputs = Inputs::default();
             for dir in dirs {
-                inputs.add_search_path(dir, "/nowhere".as_ref(), false);
+                inputs.add_search_path(dir, "/nowhere".as_ref(), None);
             }
             inputs.digest(false, true, Time::MAX)
         };

@@ -25,7 +25,7 @@ use super::{Digest, content, rlib};
 
 /// What `cargo_util::paths::set_invocation_time` writes.
 const HEADER: &str = "This file has an mtime of when this was started.";
-const VERSION: u32 = 5;
+const VERSION: u32 = 6;
 
 /// What is recorded about one unit. What is not known for sure is `None`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]

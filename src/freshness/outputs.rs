@@ -15,7 +15,7 @@ use super::content::{Files, Reader};
 use super::inputs::Inputs;
 use super::ledger::{Entry, Output};
 use super::stamp::{self, Stamp, Stamps, Time};
-use super::untracked::{self, Untracked, UntrackedFiles};
+use super::untracked::{Untracked, UntrackedFiles};
 use super::watched::Watched;
 
 /// A unit and its files, as known before the build.
@@ -37,6 +37,9 @@ pub struct UnitFiles {
     pub invoked: PathBuf,
     /// The root of its package, if files in it may change.
     pub package_root: Option<PathBuf>,
+    /// Of where it is, and of what compilers and build scripts are told of its package. What was recorded about
+    /// another place does not count.
+    pub place: Digest,
 }
 
 /// What dependents do with a unit.
@@ -214,8 +217,7 @@ impl UnitOutputs {
                 None if reader.is_compiler => None,
                 None => Some(self.untracked_by_script(entry.watched.as_ref())),
             };
-            let files = &self.files;
-            let place = untracked::place(files.package_root.as_deref(), &files.invoked);
+            let place = self.files.place;
             entry.untracked = untracked.and_then(|it| it.record(place, &reader, before.untracked));
             if !self.publish(&entry) {
                 return Err(io::Error::other("announced metadata has changed"));
@@ -273,11 +275,9 @@ impl UnitOutputs {
     /// compares nothing else. Not to a time in the future: the unit stays dirty.
     pub fn raise_modified(&self) {
         let modified = |path: &PathBuf| paths::mtime(path).ok();
-        let read = self
-            .files
-            .edges
-            .iter()
-            .flat_map(|edge| edge.outputs.paths());
+        let dependencies = self.files.edges.iter().map(|edge| &edge.outputs.files);
+        // Metadata that rustc has left as it was gets that time when its compiler ends.
+        let read = dependencies.flat_map(|dep| dep.outputs.iter().chain([&dep.invoked]));
         let newest = read.filter_map(modified).max();
         let Some(newest) = newest.filter(|it| *it <= SystemTime::now().into()) else {
             return;

@@ -188,6 +188,7 @@ impl World {
                 compiler: 1,
                 invoked: self.path(unit, "invoked.timestamp"),
                 package_root: None,
+                place: Digest::of_value("place"),
             }));
         }
         products

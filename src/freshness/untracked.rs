@@ -21,7 +21,7 @@ const MAX_BYTES: u64 = 32 << 20;
 /// because all of these are the same has to have the same untracked files, too.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Untracked {
-    /// A digest of the place of the unit.
+    /// [`UnitFiles::place`](super::UnitFiles::place).
     place: Digest,
     pub(super) files: UntrackedFiles,
     digest: Digest,
@@ -38,8 +38,8 @@ pub(super) struct UntrackedFiles {
     /// The compiler, its wrappers and the linker. They are large, and only programs that install them set times:
     /// compared by size and time.
     pub programs: Vec<PathBuf>,
-    /// Whether programs are found by `PATH`.
-    pub reads_search_path: bool,
+    /// Whether the environment of linkers counts.
+    pub reads_environment: bool,
     /// A directory of the repository whose checked out commit counts.
     pub repository: Option<PathBuf>,
 }
@@ -98,9 +98,9 @@ impl UntrackedFiles {
             .iter()
             .map(|(path, stamp)| (path, stamp.map(|it| (it.size, it.modified))))
             .collect();
-        let search_path = self.reads_search_path.then(|| std::env::var_os("PATH"));
+        let environment = (self.reads_environment).then(|| OF_LINKERS.map(std::env::var_os));
         let head = self.repository.as_deref().map(repository::head);
-        Some(Digest::of_value(&(digests, programs, search_path, head)))
+        Some(Digest::of_value(&(digests, programs, environment, head)))
     }
 }
 
@@ -116,8 +116,15 @@ impl Untracked {
     }
 }
 
-/// Returns a digest of the place of a unit: of its package, if files of that may change, and of the timestamp of
-/// its invocation.
-pub fn place(package_root: Option<&Path>, invoked: &Path) -> Digest {
-    Digest::of_value(&(package_root, invoked))
-}
+/// Where they find programs and libraries: variables of gcc and clang, of ld, and of link.exe.
+const OF_LINKERS: [&str; 9] = [
+    "PATH",
+    "LIBRARY_PATH",
+    "COMPILER_PATH",
+    "GCC_EXEC_PREFIX",
+    "LD_RUN_PATH",
+    "LD_LIBRARY_PATH",
+    "LDEMULATION",
+    "SDKROOT",
+    "LIB",
+];

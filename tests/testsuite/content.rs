@@ -798,6 +798,131 @@ fn untracked_files_of_the_linker() {
     assert!(rebuilt(&p).contains("app bin"));
 }
 
+/// A link in the output directory of a build script, and scripts of the linker in place of libraries, that lead to a
+/// library.
+#[cargo_test]
+fn native_library_behind_another_file() {
+    let out = r#"let dir = std::env::var("OUT_DIR").unwrap();"#;
+    let outside = r#"let dir = root.clone() + "/libs"; let _ = std::fs::create_dir(&dir);"#;
+    let link = r#"std::os::unix::fs::symlink(&real, dir.clone() + "/libfoo.a").unwrap();"#;
+    let script = |name: &str| {
+        format!(r#"std::fs::write(dir.clone() + "/{name}", format!("INPUT({{real}})")).unwrap();"#)
+    };
+    for (dir, make) in [
+        (out, link.to_owned()),
+        (out, script("libfoo.so")),
+        (outside, script("libfoo.so")),
+        (outside, script("libfoo.a")),
+    ] {
+        let main = r#"
+            #[link(name = "foo", kind = "dylib")] extern "C" { fn foo() -> i32; }
+            fn main() { println!("{}", unsafe { foo() }) }
+        "#;
+        let build = format!(
+            r#"fn main() {{
+                let root = std::env::var("CARGO_MANIFEST_DIR").unwrap() + "/..";
+                let real = root.clone() + "/real/libreal.a";
+                println!("cargo::rerun-if-changed=build.rs");
+                {dir} {make}
+                println!("cargo::rustc-link-search=native={{dir}}");
+            }}"#
+        );
+        let p = project()
+            .file("Cargo.toml", "[workspace]\nmembers = ['app']")
+            .package("app", "")
+            .file("app/src/main.rs", main)
+            .file("app/build.rs", &build)
+            .build();
+        let library = |value: u8| {
+            let source = format!("int foo(void) {{ return {value}; }}");
+            p.change_file("real/foo.c", &source);
+            let dir = p.root().join("real");
+            run("cc", &["-c", "foo.c"], &dir);
+            let _ = fs::remove_file(dir.join("libreal.a"));
+            run("ar", &["crs", "libreal.a", "foo.o"], &dir);
+        };
+        library(1);
+        p.cargo(BUILD).run();
+        library(2);
+        touch(&p.root().join("app/src/main.rs"));
+        p.cargo(BUILD).run();
+        assert_eq!(printed(&p), "2\n", "{dir} {make}");
+    }
+}
+
+#[cargo_test]
+fn search_path_of_the_linker() {
+    let main = r#"
+        #[link(name = "foo")] extern "C" { fn foo() -> i32; }
+        fn main() { println!("{}", unsafe { foo() }) }
+    "#;
+    let p = project()
+        .file("Cargo.toml", "[workspace]\nmembers = ['app']")
+        .package("app", "")
+        .file("app/src/main.rs", main)
+        .build();
+    let build = |value: u8| {
+        let name = format!("libs{value}");
+        let source = format!("int foo(void) {{ return {value}; }}");
+        p.change_file(format!("{name}/foo.c"), &source);
+        let dir = p.root().join(name);
+        run("cc", &["-c", "foo.c"], &dir);
+        run("ar", &["crs", "libfoo.a", "foo.o"], &dir);
+        p.cargo(BUILD).env("LIBRARY_PATH", dir).run();
+        assert_eq!(printed(&p), format!("{value}\n"));
+    };
+    build(1);
+    touch(&p.root().join("app/src/main.rs"));
+    build(2);
+}
+
+/// What a macro and a build script can read of the package is in no file of the package.
+#[cargo_test]
+fn description_from_the_workspace() {
+    let read = r#"std::env::var("CARGO_PKG_DESCRIPTION").unwrap()"#;
+    let workspace = |text: &str| {
+        let package = format!("[workspace.package]\ndescription = '{text}'");
+        format!("[workspace]\nmembers = ['app', 'low', 'derive']\nresolver = '2'\n{package}")
+    };
+    let derive = format!(
+        "#[proc_macro] pub fn text(_: proc_macro::TokenStream) -> proc_macro::TokenStream {{
+            format!(\"{{:?}}\", {read}).parse().unwrap()
+        }}"
+    );
+    let dependencies = "description.workspace = true\n[dependencies]\nlow.path = '../low'\nderive.path = '../derive'";
+    let p = project()
+        .file("Cargo.toml", &workspace("one"))
+        .lib("low", "", "")
+        .lib("derive", "[lib]\nproc-macro = true", &derive)
+        .package("app", dependencies)
+        .file(
+            "app/build.rs",
+            &format!("fn main() {{ println!(\"cargo::rustc-env=TEXT={{}}\", {read}) }}"),
+        )
+        .file(
+            "app/src/main.rs",
+            "fn main() { let _ = low::MORE; println!(\"{} {}\", derive::text!(), env!(\"TEXT\")) }",
+        )
+        .file("low/src/lib.rs", "pub const MORE: u8 = 1;")
+        .build();
+    p.cargo(BUILD).run();
+    p.change_file("Cargo.toml", &workspace("two"));
+    touch(&p.root().join("app/src/main.rs"));
+    assert_eq!(rebuilt(&p), set(&["app run", "app bin"]));
+    assert_eq!(printed(&p), "two two\n");
+
+    // The dependency comes out the same.
+    let with_comment = |text: &str| {
+        let code = format!("pub const MORE: u8 = 1; // {text}");
+        p.change_file("low/src/lib.rs", &code);
+        p.cargo(BUILD).env("CARGO_INCREMENTAL", "1").run();
+    };
+    with_comment("one");
+    p.change_file("Cargo.toml", &workspace("three"));
+    with_comment("two");
+    assert_eq!(printed(&p), "three two\n");
+}
+
 type Damage<'a> = &'a dyn Fn(&mut Vec<u8>);
 
 #[cargo_test]

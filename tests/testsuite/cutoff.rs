@@ -105,8 +105,8 @@ fn changed_c_source_links_again() {
     p.assert_fresh_to_released(BUILD);
 }
 
-#[cargo_test]
-fn changed_c_source_links_again_after_partial_build() {
+/// A program on two libraries in a row above one with C source.
+fn native_below_two() -> Project {
     let script = r#"
         library(&out(), "native");
         println!("cargo::rustc-link-search=native={}", out());
@@ -117,7 +117,7 @@ fn changed_c_source_links_again_after_partial_build() {
         pub fn number() -> i32 { unsafe { native() } }
     "#;
     let members = "members = ['sys', 'one', 'two', 'program']";
-    let p = project()
+    project()
         .file("Cargo.toml", &format!("[workspace]\n{members}\n"))
         .lib("sys", "", sys)
         .file("sys/build.rs", &build_script(script))
@@ -137,7 +137,12 @@ fn changed_c_source_links_again_after_partial_build() {
             "program/src/main.rs",
             "fn main() { println!(\"{}\", two::number()) }",
         )
-        .build();
+        .build()
+}
+
+#[cargo_test]
+fn changed_c_source_links_again_after_partial_build() {
+    let p = native_below_two();
     let edit = |number: u32| {
         let source = format!("int native(void) {{ return {number}; }}\n");
         p.change_file("sys/native.c", &source);
@@ -161,6 +166,30 @@ fn changed_c_source_links_again_after_partial_build() {
             }
         }
     }
+}
+
+/// Where rustc has left metadata as it was, and as old.
+#[cargo_test]
+fn units_on_reused_metadata_stay_fresh() {
+    let p = native_below_two();
+    let run = |line| {
+        let mut cargo = p.incremental(line);
+        cargo.env("CARGO_BUILD_PIPELINING", "metadata");
+        cargo.env("CARGO_BUILD_TRACE", "trace.json").run();
+        made(&p.trace())
+    };
+    for number in 1..4 {
+        let source = format!("int native(void) {{ return {number}; }}\n");
+        p.change_file("sys/native.c", &source);
+        run(BUILD);
+    }
+    assert_eq!(run(BUILD), set(NOTHING));
+    p.cargo(&format!("{BUILD} -v"))
+        .env("CARGO_INCREMENTAL", "1")
+        .env("CARGO_BUILD_FINGERPRINT", "mtime")
+        .with_stderr_does_not_contain("[..]Unchanged[..]")
+        .run();
+    p.assert_fresh_to_released(BUILD);
 }
 
 #[cargo_test]
