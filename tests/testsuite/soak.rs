@@ -65,8 +65,10 @@ pub fn finish_by(p: &Project, build: &mut Execs, jobs: u32) -> BTreeMap<PathBuf,
 pub fn interrupt(p: &Project, build: &mut Execs, at: usize, kill: impl Fn(&Running)) {
     let _ = fs::remove_file(p.root().join("trace.json"));
     let mut cargo = Running::start(p, build);
-    wait_until("the build has come so far, or failed", || {
-        progress(p) >= at || cargo.stderr().contains("error")
+    // With fewer jobs less happens.
+    wait_until("the build has come so far, or ended", || {
+        let stderr = cargo.stderr();
+        progress(p) >= at || stderr.contains("error") || stderr.contains("Finished")
     });
     kill(&cargo);
     let status = cargo.wait_within(HANGS);
