@@ -32,6 +32,11 @@ fn wrapped(body: &str) -> Project {
                  exec \"$@\"\n"
             ),
         )
+        // As `RUSTC_WRAPPER`, metadata would count without a notification.
+        .executable(
+            "rustc",
+            "#!/bin/sh\nexec \"${0%/*}/wrapper\" rustc \"$@\"\n",
+        )
         .build()
 }
 
@@ -53,7 +58,7 @@ fn bar_notifies(instead: &str) -> Project {
 fn build(p: &Project) -> Execs {
     let mut execs = p.cargo("build -j4");
     execs
-        .env("RUSTC_WRAPPER", p.root().join("wrapper"))
+        .env("RUSTC", p.root().join("rustc"))
         .env("CARGO_BUILD_TRACE", "trace.json");
     execs
 }
