@@ -276,7 +276,7 @@ impl UnitOutputs {
     pub fn raise_modified(&self) {
         let modified = |path: &PathBuf| paths::mtime(path).ok();
         let dependencies = self.files.edges.iter().map(|edge| &edge.outputs.files);
-        // Metadata that rustc has left as it was gets that time when its compiler ends.
+        // Metadata that rustc has left as it was gets the time of its invocation only when rustc ends.
         let read = dependencies.flat_map(|dep| dep.outputs.iter().chain([&dep.invoked]));
         let newest = read.filter_map(modified).max();
         let Some(newest) = newest.filter(|it| *it <= SystemTime::now().into()) else {

@@ -34,10 +34,17 @@ impl Announced {
         }
     }
 
-    pub(super) fn seen(&self) -> Option<&Seen> {
+    /// # Errors
+    ///
+    /// If the file that was seen has another content now.
+    pub(super) fn check(&self) -> anyhow::Result<()> {
         match self {
-            Announced::Metadata { seen, .. } => seen.as_ref(),
-            Announced::Nothing | Announced::Ended => None,
+            Announced::Metadata {
+                seen: Some(seen), ..
+            } => seen.check(),
+            Announced::Metadata { seen: None, .. } | Announced::Nothing | Announced::Ended => {
+                Ok(())
+            }
         }
     }
 }
@@ -55,10 +62,7 @@ impl Seen {
         Ok(Seen { rmeta, digest })
     }
 
-    /// # Errors
-    ///
-    /// If the file has another content now.
-    pub(super) fn check(&self) -> anyhow::Result<()> {
+    fn check(&self) -> anyhow::Result<()> {
         let now = Digest::of_file(&self.rmeta);
         ensure!(
             now.is_ok_and(|now| now == self.digest),

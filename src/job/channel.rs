@@ -331,11 +331,7 @@ impl<M: Send + 'static> JobChannel<M> {
         let early = early.map(|early| (early, self.parking()));
         let handle = self.compiler.borrow().handle.clone();
         link_gate::run(rustc, early, handle.as_ref(), exec, on_stdout, on_stderr)?;
-        let announced = lock(&self.announced);
-        match announced.seen() {
-            Some(seen) => seen.check(),
-            None => Ok(()),
-        }
+        lock(&self.announced).check()
     }
 
     /// Returns what parks this job. After its end the permit is [`Abort`](crate::permit::Permit::Abort).

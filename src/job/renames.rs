@@ -23,12 +23,14 @@ use std::mem::MaybeUninit;
 use std::os::fd::OwnedFd;
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex};
 use std::thread::{self, JoinHandle};
 
 use rustix::event::{PollFd, PollFlags, poll};
 use rustix::fs::inotify::{self, CreateFlags, ReadFlags, WatchFlags};
 use rustix::io::Errno;
+
+use super::channel::lock;
 
 type Notice = Box<dyn FnOnce() + Send>;
 
@@ -81,11 +83,7 @@ impl Renames {
             return Err(io::ErrorKind::InvalidInput.into());
         };
         // Before the first event can be taken.
-        let mut expected = self
-            .watch
-            .expected
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner);
+        let mut expected = lock(&self.watch.expected);
         let dir = inotify::add_watch(&self.watch.inotify, dir, WatchFlags::MOVED_TO)?;
         expected.insert((dir, name.to_owned()), Box::new(notice));
         Ok(())
@@ -144,9 +142,7 @@ impl Watch {
             return;
         }
         let key = (event.wd(), OsStr::from_bytes(name.to_bytes()).to_owned());
-        let mut expected = self.expected.lock().unwrap_or_else(PoisonError::into_inner);
-        let notice = expected.remove(&key);
-        drop(expected);
+        let notice = lock(&self.expected).remove(&key);
         if let Some(notice) = notice {
             notice();
         }
