@@ -74,8 +74,8 @@ impl Inputs {
     }
 
     /// Adds the value of `-L`, `KIND=PATH` or `PATH`, relative to `cwd`. See `SearchPath` in rustc's
-    /// `compiler/rustc_session/src/search_paths.rs`. With the build directory if it is in the output directory of
-    /// a build script: nothing else writes to it, unless it is a link that leads elsewhere.
+    /// `compiler/rustc_session/src/search_paths.rs`. With the build directory, without links in its path, if it is
+    /// in the output directory of a build script: nothing else writes to it, unless it is a link that leads elsewhere.
     pub fn add_search_path(&mut self, value: &str, cwd: &Path, build_dir: Option<&Path>) {
         let kinds = ["native", "framework", "dependency", "crate", "all"];
         let (kind, path) = (value.split_once('='))
@@ -85,12 +85,8 @@ impl Inputs {
         self.linker_is_unknown |= kind == "framework";
         self.has_crate_dirs |= !kinds[..2].contains(&kind);
         let path = cwd.join(path);
-        let is_generated = build_dir.is_some_and(|build_dir| {
-            let real = |path: &Path| path.canonicalize().ok();
-            real(&path)
-                .zip(real(build_dir))
-                .is_some_and(|(path, dir)| path.starts_with(dir))
-        });
+        let is_in = |dir| path.canonicalize().is_ok_and(|path| path.starts_with(dir));
+        let is_generated = build_dir.is_some_and(is_in);
         self.search_path.push(SearchDir {
             kind: kind.to_owned(),
             path,

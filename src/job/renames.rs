@@ -7,8 +7,8 @@
 //! notification.
 //!
 //! Only a rename counts (inotify(7), `IN_MOVED_TO`), and only after the job has asked for it, before its
-//! compiler starts. What was there before, or is written, copied or linked there, is not noticed, because nobody
-//! knows when it is complete; then dependents start when the job ends.
+//! compiler starts. What was there before, or is written, copied or linked there, is not noticed, because it may be
+//! incomplete; then dependents start when the job ends.
 //!
 //! sccache runs rustc for the same directory, and renames what it has in its cache, file by file and in any order
 //! (`extract_objects` in its `src/cache/cache_io.rs`); where it cannot create a file beside the place, it writes

@@ -4,7 +4,7 @@
 use std::collections::BTreeSet;
 use std::fs;
 use std::os::unix::fs::symlink;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::{Duration, SystemTime};
 
@@ -462,6 +462,18 @@ fn with_dependency(name: &str, rest: &str) -> String {
     )
 }
 
+/// Makes `libnative.a` in a directory of the project, and returns the path of that.
+fn native_library(p: &Project, dir: &str, value: u8) -> PathBuf {
+    p.change_file(
+        format!("{dir}/native.c"),
+        &format!("int native(void) {{ return {value}; }}"),
+    );
+    let dir = p.root().join(dir);
+    run("cc", &["-c", "native.c"], &dir);
+    run("ar", &["crs", "libnative.a", "native.o"], &dir);
+    dir
+}
+
 /// A script that watches a header, which was touched, and a library that nothing declares.
 #[cargo_test]
 fn native_library_above_a_touched_header() {
@@ -475,21 +487,11 @@ fn native_library_above_a_touched_header() {
         .file("app/native.h", "")
         .file("Cargo.toml", "[workspace]\nmembers = ['app']\nresolver = '2'")
         .build();
-    let library = |value: u8| {
-        p.change_file(
-            "libs/native.c",
-            &format!("int native(void) {{ return {value}; }}"),
-        );
-        let dir = p.root().join("libs");
-        run("cc", &["-c", "native.c"], &dir);
-        let _ = fs::remove_file(dir.join("libnative.a"));
-        run("ar", &["crs", "libnative.a", "native.o"], &dir);
-    };
-    library(1);
+    native_library(&p, "libs", 1);
     p.cargo(BUILD).run();
     touch(&p.root().join("app/native.h"));
     assert_eq!(rebuilt(&p), set(&[]));
-    library(2);
+    native_library(&p, "libs", 2);
     touch(&p.root().join("app/native.h"));
     assert_eq!(rebuilt(&p), set(&["app bin"]));
     assert_eq!(printed(&p), "2\n");
@@ -804,24 +806,24 @@ fn untracked_files_of_the_linker() {
 fn native_library_behind_another_file() {
     let out = r#"let dir = std::env::var("OUT_DIR").unwrap();"#;
     let outside = r#"let dir = root.clone() + "/libs"; let _ = std::fs::create_dir(&dir);"#;
-    let link = r#"std::os::unix::fs::symlink(&real, dir.clone() + "/libfoo.a").unwrap();"#;
+    let link = r#"std::os::unix::fs::symlink(&real, dir.clone() + "/libnamed.a").unwrap();"#;
     let script = |name: &str| {
         format!(r#"std::fs::write(dir.clone() + "/{name}", format!("INPUT({{real}})")).unwrap();"#)
     };
     for (dir, make) in [
         (out, link.to_owned()),
-        (out, script("libfoo.so")),
-        (outside, script("libfoo.so")),
-        (outside, script("libfoo.a")),
+        (out, script("libnamed.so")),
+        (outside, script("libnamed.so")),
+        (outside, script("libnamed.a")),
     ] {
         let main = r#"
-            #[link(name = "foo", kind = "dylib")] extern "C" { fn foo() -> i32; }
-            fn main() { println!("{}", unsafe { foo() }) }
+            #[link(name = "named", kind = "dylib")] extern "C" { fn native() -> i32; }
+            fn main() { println!("{}", unsafe { native() }) }
         "#;
         let build = format!(
             r#"fn main() {{
                 let root = std::env::var("CARGO_MANIFEST_DIR").unwrap() + "/..";
-                let real = root.clone() + "/real/libreal.a";
+                let real = root.clone() + "/real/libnative.a";
                 println!("cargo::rerun-if-changed=build.rs");
                 {dir} {make}
                 println!("cargo::rustc-link-search=native={{dir}}");
@@ -833,17 +835,9 @@ fn native_library_behind_another_file() {
             .file("app/src/main.rs", main)
             .file("app/build.rs", &build)
             .build();
-        let library = |value: u8| {
-            let source = format!("int foo(void) {{ return {value}; }}");
-            p.change_file("real/foo.c", &source);
-            let dir = p.root().join("real");
-            run("cc", &["-c", "foo.c"], &dir);
-            let _ = fs::remove_file(dir.join("libreal.a"));
-            run("ar", &["crs", "libreal.a", "foo.o"], &dir);
-        };
-        library(1);
+        native_library(&p, "real", 1);
         p.cargo(BUILD).run();
-        library(2);
+        native_library(&p, "real", 2);
         touch(&p.root().join("app/src/main.rs"));
         p.cargo(BUILD).run();
         assert_eq!(printed(&p), "2\n", "{dir} {make}");
@@ -853,8 +847,8 @@ fn native_library_behind_another_file() {
 #[cargo_test]
 fn search_path_of_the_linker() {
     let main = r#"
-        #[link(name = "foo")] extern "C" { fn foo() -> i32; }
-        fn main() { println!("{}", unsafe { foo() }) }
+        #[link(name = "native")] extern "C" { fn native() -> i32; }
+        fn main() { println!("{}", unsafe { native() }) }
     "#;
     let p = project()
         .file("Cargo.toml", "[workspace]\nmembers = ['app']")
@@ -862,12 +856,7 @@ fn search_path_of_the_linker() {
         .file("app/src/main.rs", main)
         .build();
     let build = |value: u8| {
-        let name = format!("libs{value}");
-        let source = format!("int foo(void) {{ return {value}; }}");
-        p.change_file(format!("{name}/foo.c"), &source);
-        let dir = p.root().join(name);
-        run("cc", &["-c", "foo.c"], &dir);
-        run("ar", &["crs", "libfoo.a", "foo.o"], &dir);
+        let dir = native_library(&p, &format!("libs{value}"), value);
         p.cargo(BUILD).env("LIBRARY_PATH", dir).run();
         assert_eq!(printed(&p), format!("{value}\n"));
     };
