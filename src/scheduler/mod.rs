@@ -46,7 +46,7 @@ mod priority;
 mod ready;
 mod summary;
 
-use std::collections::{BinaryHeap, HashMap, VecDeque};
+use std::collections::{HashMap, VecDeque};
 use std::hash::Hash;
 use std::sync::Arc;
 
@@ -67,7 +67,8 @@ use crate::link_gate::EarlyStarts;
 use crate::permit::{Permit, PermitSender};
 use crate::trace::Trace;
 use estimate::Correction;
-use node::{Candidate, Tally, Turn};
+use node::{Tally, Turn};
+use ready::Queue;
 
 /// What a build is scheduled with. By default nothing starts early, is paused or is recorded.
 #[derive(Debug)]
@@ -78,6 +79,8 @@ pub struct Settings<U> {
     pub clock: Clock,
     /// How many jobs may start early.
     pub early: EarlyStarts,
+    /// How many [local](node::Node::local) jobs may run at once.
+    pub local_slots: usize,
     /// How many compilers may be paused.
     pub pauses: Pauses,
     /// Set if compilers may hold back their notifications.
@@ -94,6 +97,7 @@ impl<U> Default for Settings<U> {
             schedule: Schedule::default(),
             clock: Clock::since(std::time::Instant::now()),
             early: EarlyStarts::none(),
+            local_slots: usize::MAX,
             pauses: Pauses::none(),
             renames: None,
             costs: None,
@@ -165,8 +169,8 @@ pub struct Scheduler<U, J> {
     /// Sums over all nodes, kept by `change`.
     tally: Tally,
     /// Jobs whose [`Turn`] it is. Those whose turn has changed since they came here are skipped.
-    runnable: BinaryHeap<Candidate>,
-    ready_early: BinaryHeap<Candidate>,
+    runnable: Queue,
+    ready_early: Queue,
     to_compare: VecDeque<usize>,
     /// Jobs that have written their metadata since pausing them was considered.
     metadata_written: Vec<usize>,
@@ -188,16 +192,18 @@ impl<U: Clone + Eq + Hash, J> Scheduler<U, J> {
 
     /// Returns how many slots are in use.
     pub fn slots_in_use(&self) -> usize {
-        self.tally.running
+        self.tally.all.running
     }
 
     /// Returns how many slots could be used when the caller has `slots`.
     pub fn wanted_slots(&self, slots: usize) -> usize {
         if self.is_stopping {
-            return self.tally.running + self.tally.paused;
+            return self.tally.all.running + self.tally.paused;
         }
-        let wanted = self.tally.running + self.tally.runnable;
-        let with_early = wanted + self.tally.ready_early;
+        let Tally { all, local, .. } = &self.tally;
+        let local_slots = self.settings.local_slots;
+        let wanted = all.wanted(local, local_slots, false);
+        let with_early = all.wanted(local, local_slots, true);
         if slots < with_early && self.settings.early.allow(self.tally.early) {
             with_early
         } else {

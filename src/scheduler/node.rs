@@ -27,6 +27,7 @@ pub struct Node<U> {
     pub(super) unit: U,
     pub(super) kind: Kind,
     pub(super) linker: Option<HeldLinker>,
+    pub(super) is_local: bool,
     pub(super) state: State,
     /// All outputs that it needs are ready.
     pub(super) all_ready: bool,
@@ -62,6 +63,7 @@ impl<U> Node<U> {
             unit,
             kind: Kind::default(),
             linker: None,
+            is_local: false,
             state: State::Waiting,
             all_ready: false,
             started_early: false,
@@ -88,6 +90,12 @@ impl<U> Node<U> {
     /// Sets how its compiler is held before its linker. Otherwise it needs to start what it needs to link.
     pub fn linker(&mut self, linker: Option<HeldLinker>) -> &mut Self {
         self.linker = linker;
+        self
+    }
+
+    /// Sets whether it runs on this machine although a wrapper of the compiler may use others.
+    pub fn local(&mut self, is_local: bool) -> &mut Self {
+        self.is_local = is_local;
         self
     }
 
@@ -127,13 +135,21 @@ impl<U> Node<U> {
             }
             _ => 0,
         };
-        Tally {
-            unstarted: usize::from(matches!(self.state, Waiting | Ready)),
+        let slots = Slots {
             running: usize::from(self.state.is_running()),
-            paused: usize::from(self.state == Paused),
-            early: usize::from(self.started_early && matches!(self.state, Frontend | Parked)),
             runnable: usize::from(turn == Turn::Runnable),
             ready_early: usize::from(turn == Turn::Early),
+        };
+        Tally {
+            unstarted: usize::from(matches!(self.state, Waiting | Ready)),
+            all: slots,
+            local: if self.is_local {
+                slots
+            } else {
+                Slots::default()
+            },
+            paused: usize::from(self.state == Paused),
+            early: usize::from(self.started_early && matches!(self.state, Frontend | Parked)),
             codegen_left: codegen_left.into(),
         }
     }
@@ -174,15 +190,12 @@ impl<U> Node<U> {
 pub(super) struct Tally {
     /// Jobs that wait or are ready.
     pub unstarted: usize,
-    /// Jobs on a slot.
-    pub running: usize,
+    pub all: Slots,
+    /// Of [local](Node::local) jobs.
+    pub local: Slots,
     pub paused: usize,
     /// Jobs that started early and do not link yet.
     pub early: usize,
-    /// Jobs that could start, continue or link.
-    pub runnable: usize,
-    /// Jobs that could start early.
-    pub ready_early: usize,
     /// Codegen that dependents need not wait for, in µs.
     pub codegen_left: u128,
 }
@@ -191,12 +204,36 @@ impl Tally {
     /// Counts a job as `new` that was counted as `old`.
     pub fn replace(&mut self, old: &Tally, new: &Tally) {
         self.unstarted = self.unstarted - old.unstarted + new.unstarted;
-        self.running = self.running - old.running + new.running;
+        self.all.replace(&old.all, &new.all);
+        self.local.replace(&old.local, &new.local);
         self.paused = self.paused - old.paused + new.paused;
         self.early = self.early - old.early + new.early;
+        self.codegen_left = self.codegen_left - old.codegen_left + new.codegen_left;
+    }
+}
+
+/// How many jobs have a slot, or could have one.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Slots {
+    pub running: usize,
+    /// Jobs that could start, continue or link.
+    pub runnable: usize,
+    /// Jobs that could start early.
+    pub ready_early: usize,
+}
+
+impl Slots {
+    fn replace(&mut self, old: &Slots, new: &Slots) {
+        self.running = self.running - old.running + new.running;
         self.runnable = self.runnable - old.runnable + new.runnable;
         self.ready_early = self.ready_early - old.ready_early + new.ready_early;
-        self.codegen_left = self.codegen_left - old.codegen_left + new.codegen_left;
+    }
+
+    /// Returns how many slots all could use of whom `local` have only `local_slots`.
+    pub fn wanted(&self, local: &Slots, local_slots: usize, with_early: bool) -> usize {
+        let waiting = |it: &Slots| it.runnable + if with_early { it.ready_early } else { 0 };
+        let left = local_slots.saturating_sub(local.running);
+        self.running + waiting(self) - waiting(local).saturating_sub(left)
     }
 }
 

@@ -1,6 +1,6 @@
 //! The jobs of a build, while they are being collected.
 
-use std::collections::{BinaryHeap, HashMap, VecDeque};
+use std::collections::{HashMap, VecDeque};
 use std::fmt::Debug;
 use std::hash::Hash;
 use std::sync::Arc;
@@ -9,6 +9,7 @@ use anyhow::{anyhow, bail};
 
 use super::estimate::Correction;
 use super::node::{Node, Tally};
+use super::ready::Queue;
 use super::{Scheduler, Settings};
 use crate::graph::{Artifact, Edges, Graph, Need, small};
 use crate::job::State;
@@ -115,8 +116,8 @@ impl<U: Clone + Debug + Eq + Hash, J> Plan<U, J> {
             missing_to_start: missing.clone(),
             missing,
             tally,
-            runnable: BinaryHeap::new(),
-            ready_early: BinaryHeap::new(),
+            runnable: Queue::default(),
+            ready_early: Queue::default(),
             to_compare: VecDeque::new(),
             metadata_written: Vec::new(),
             unblocked: 0,

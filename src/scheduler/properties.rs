@@ -127,6 +127,9 @@ struct Machine {
     /// Two early starts for each.
     early_slots: u32,
     places: usize,
+    local_slots: usize,
+    /// Every n-th unit is local.
+    local: usize,
     /// Every n-th unit is up to date.
     fresh: usize,
     /// Of each unit, the first for all beyond.
@@ -136,6 +139,10 @@ struct Machine {
 impl Machine {
     fn estimate(&self, unit: usize) -> Estimate {
         *self.estimates.get(unit).unwrap_or(&self.estimates[0])
+    }
+
+    fn is_local(&self, unit: usize) -> bool {
+        unit.is_multiple_of(self.local)
     }
 }
 
@@ -161,17 +168,23 @@ fn machines() -> impl Strategy<Value = Machine> {
         1..9usize,
         0..5u32,
         0..9usize,
+        1..5usize,
+        1..5usize,
         2..9usize,
         estimates,
     )
         .prop_map(
-            |(schedule, slots, early_slots, places, fresh, estimates)| Machine {
-                schedule,
-                slots,
-                early_slots,
-                places,
-                fresh,
-                estimates,
+            |(schedule, slots, early_slots, places, local_slots, local, fresh, estimates)| {
+                Machine {
+                    schedule,
+                    slots,
+                    early_slots,
+                    places,
+                    local_slots,
+                    local,
+                    fresh,
+                    estimates,
+                }
             },
         )
 }
@@ -199,6 +212,7 @@ fn run(
             needs.iter().map(|(&unit, &need)| (unit, need)),
         )
         .estimate(machine.estimate(number))
+        .local(machine.is_local(number))
         .linker(Some(HeldLinker {
             name: number.to_string(),
             linker: "cc".to_owned(),
@@ -208,6 +222,7 @@ fn run(
         schedule: machine.schedule,
         clock: Clock::new(move || shown.load(Ordering::Relaxed)),
         early: EarlyStarts::simulated(machine.early_slots),
+        local_slots: machine.local_slots,
         pauses: Pauses::simulated(places),
         ..Settings::default()
     };
@@ -250,6 +265,8 @@ fn run(
         }
         // No slot stays free while a job could have it, and no job has more than one.
         prop_assert!(working.len() <= slots);
+        let local = working.iter().filter(|&&unit| machine.is_local(unit));
+        prop_assert!(local.count() <= machine.local_slots);
         prop_assert_eq!(scheduler.slots_in_use(), working.len());
         if working.len() < slots {
             prop_assert_eq!(scheduler.wanted_slots(slots), working.len());
@@ -324,8 +341,8 @@ fn run(
             .iter()
             .filter(|&&unit| seen.could_link(graph, unit));
         let could_run = ready.len() + linkable.count() + seen.paused.len();
-        prop_assert_eq!(scheduler.tally.runnable, could_run);
-        prop_assert_eq!(scheduler.tally.ready_early, ready_early.len());
+        prop_assert_eq!(scheduler.tally.all.runnable, could_run);
+        prop_assert_eq!(scheduler.tally.all.ready_early, ready_early.len());
     }
     prop_assert!(scheduler.is_drained());
     prop_assert_eq!((scheduler.slots_in_use(), scheduler.tally.early), (0, 0));

@@ -28,11 +28,43 @@ const MOST_COUNTED: usize = 4_096;
 /// By what factor an estimate of codegen is corrected at most when the frontend has ended.
 const MOST_WRONG: u64 = 4;
 
+/// Jobs that have the same [`Turn`].
+#[derive(Debug, Default)]
+pub(super) struct Queue {
+    /// Of all others, and of [local](super::node::Node::local) jobs.
+    heaps: [BinaryHeap<Candidate>; 2],
+}
+
+impl Queue {
+    fn of(&mut self, is_local: bool) -> &mut BinaryHeap<Candidate> {
+        &mut self.heaps[usize::from(is_local)]
+    }
+
+    /// Returns the heap whose top is the highest candidate. Those that do not wait any more are removed.
+    fn highest(
+        &mut self,
+        has_local_slot: bool,
+        waits: impl Fn(usize) -> bool,
+    ) -> &mut BinaryHeap<Candidate> {
+        for heap in &mut self.heaps {
+            while heap.peek().is_some_and(|it| !waits(it.id())) {
+                heap.pop();
+            }
+        }
+        let [others, local] = &mut self.heaps;
+        if has_local_slot && local.peek() > others.peek() {
+            local
+        } else {
+            others
+        }
+    }
+}
+
 impl<U: Clone + Eq + Hash, J: Task> Scheduler<U, J> {
     /// Picks the next action and carries out the engine's part of it: of all jobs that could start, continue
     /// or link, that of the highest priority. `None` if no job can run on the `slots` of the caller.
     pub fn next(&mut self, slots: usize) -> Option<Action<U, J>> {
-        if self.tally.running >= slots {
+        if self.tally.all.running >= slots {
             return None;
         }
         let id = self.highest().pop()?.id();
@@ -97,7 +129,7 @@ impl<U: Clone + Eq + Hash, J: Task> Scheduler<U, J> {
     pub fn pause_codegen(&mut self, slots: usize, has_token: impl Fn() -> bool) {
         for id in std::mem::take(&mut self.metadata_written) {
             let node = &self.nodes[id];
-            if self.tally.running < slots
+            if self.tally.all.running < slots
                 || node.state != State::Codegen
                 || !(self.settings.pauses).have_place(&self.tally, node.work.codegen)
             {
@@ -115,22 +147,21 @@ impl<U: Clone + Eq + Hash, J: Task> Scheduler<U, J> {
 impl<U: Clone + Eq + Hash, J> Scheduler<U, J> {
     /// Returns the heap whose top is the job of the highest priority, if any job can run.
     fn highest(&mut self) -> &mut BinaryHeap<Candidate> {
-        for (heap, turn) in [
+        let has_local_slot = self.tally.local.running < self.settings.local_slots;
+        let [runnable, ready_early] = [
             (&mut self.runnable, Turn::Runnable),
             (&mut self.ready_early, Turn::Early),
-        ] {
-            while let Some(candidate) = heap.peek()
-                && let node = &self.nodes[candidate.id()]
-                && (node.turn() != turn || self.is_stopping && node.state != State::Paused)
-            {
-                heap.pop();
-            }
-        }
-        let is_early_higher = self.ready_early.peek() > self.runnable.peek();
-        if is_early_higher && self.settings.early.allow(self.tally.early) {
-            &mut self.ready_early
+        ]
+        .map(|(queue, turn)| {
+            queue.highest(has_local_slot, |id| {
+                let node = &self.nodes[id];
+                node.turn() == turn && (!self.is_stopping || node.state == State::Paused)
+            })
+        });
+        if ready_early.peek() > runnable.peek() && self.settings.early.allow(self.tally.early) {
+            ready_early
         } else {
-            &mut self.runnable
+            runnable
         }
     }
 
@@ -142,9 +173,10 @@ impl<U: Clone + Eq + Hash, J> Scheduler<U, J> {
             unblocked: self.unblocked,
             added_last: Reverse(small(id)),
         };
+        let is_local = self.nodes[id].is_local;
         match self.nodes[id].turn() {
-            Turn::Runnable => self.runnable.push(candidate),
-            Turn::Early => self.ready_early.push(candidate),
+            Turn::Runnable => self.runnable.of(is_local).push(candidate),
+            Turn::Early => self.ready_early.of(is_local).push(candidate),
             Turn::Comparable => self.to_compare.push_back(id),
             Turn::Other => {}
         }
@@ -221,8 +253,10 @@ impl<U: Clone + Eq + Hash, J> Scheduler<U, J> {
             priority: self.priority(candidate.id()),
             ..candidate
         };
-        let ranked = |heap: BinaryHeap<_>| heap.into_iter().map(ranked).collect();
-        (self.runnable, self.ready_early) = (ranked(runnable), ranked(ready_early));
+        let [runnable, ready_early] = [runnable, ready_early].map(|queue| Queue {
+            heaps: (queue.heaps).map(|heap| heap.into_iter().map(ranked).collect()),
+        });
+        (self.runnable, self.ready_early) = (runnable, ready_early);
     }
 
     pub(super) fn count_dependents(&mut self) {

@@ -207,3 +207,41 @@ fn keep_going_builds_the_rest() {
     }
     assert!(trace.units().all(|unit| unit.package != "app"));
 }
+
+/// A wrapper may use other machines. Of what runs on this one, there is at most one job for each core.
+#[cfg(target_os = "linux")]
+#[cargo_test]
+fn local_jobs_behind_a_wrapper() {
+    let cores = std::thread::available_parallelism().unwrap().get();
+    let libraries_have_met = r#"#!/bin/sh
+        case "$*" in *"--crate-type lib "*) mkdir "met-$3" ;; esac
+        case "$*" in *--crate-name*src/*) until [ -e met-one ] && [ -e met-two ]; do sleep 0.05; done ;; esac
+        exec "$@"
+    "#;
+    let mut p = project()
+        .file(
+            "Cargo.toml",
+            &manifest("app", "[workspace]\nmembers = ['one', 'two']"),
+        )
+        .lib("one", "", "")
+        .lib("two", "", "")
+        .executable("wrapper", libraries_have_met);
+    for number in 0..cores + 2 {
+        p = p.file(format!("src/bin/bin{number}.rs"), "fn main() {}");
+    }
+    let p = p.build();
+    p.cargo(&format!("build --workspace -j{}", cores + 4))
+        .env("RUSTC_WRAPPER", p.root().join("wrapper"))
+        .env("CARGO_INCREMENTAL", "0")
+        .env("CARGO_BUILD_TRACE", "trace.json")
+        .run();
+    let trace = p.trace();
+    let changes = binaries(&trace).flat_map(|bin| [(bin.began, 1), (bin.ended.unwrap(), -1)]);
+    let mut changes: Vec<_> = changes.collect();
+    changes.sort();
+    let mut running = 0;
+    for (_, change) in changes {
+        running += change;
+        assert!(running <= cores as isize);
+    }
+}
