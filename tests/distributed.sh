@@ -6,7 +6,7 @@
 # * at eight jobs there are never more local ones than cores,
 # * a build goes on when a server is killed in the middle.
 #
-# CARGO=PATH builds with another cargo than the replacement.
+# PIPELINED_CARGO=PATH is the replacement, if it is built already.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 root=$PWD
@@ -137,7 +137,7 @@ assert most <= len(os.sched_getaffinity(0)), "more local jobs than cores"
 }
 
 install_tools
-cargo=${CARGO:-$(cargo xtask build)}
+cargo=${PIPELINED_CARGO:-$(cargo xtask build)}
 mkdir -p "$work"
 trap stop EXIT
 start
