@@ -158,6 +158,7 @@ case_clippy() { cargo clippy --workspace --all-targets; }
 
 case_rustfix() {
     cargo fix --allow-no-vcs --workspace
+    cargo clippy --fix --allow-no-vcs --workspace
     cat app/src/*.rs low/src/lib.rs
 }
 

@@ -1,13 +1,16 @@
 //! What dependents know of the metadata of one job.
 
-use std::io;
+use std::fs::{self, File};
+use std::io::{self, Read as _, Seek as _, SeekFrom};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 
 use anyhow::ensure;
 
 use super::channel::{Event, Lane, lock};
+use crate::archive;
 use crate::freshness::Digest;
+use crate::freshness::stamp::Stamp;
 use crate::link_gate::Gate;
 use crate::link_gate::hollow::Hollow;
 
@@ -54,22 +57,56 @@ impl Announced {
 pub(super) struct Seen {
     rmeta: PathBuf,
     digest: Digest,
+    stamp: Stamp,
 }
 
 impl Seen {
     pub(super) fn of(rmeta: &Path) -> io::Result<Self> {
-        let (digest, rmeta) = (Digest::of_file(rmeta)?, rmeta.to_owned());
-        Ok(Seen { rmeta, digest })
+        Ok(Seen {
+            stamp: Stamp::of(rmeta)?,
+            digest: Digest::of_file(rmeta)?,
+            rmeta: rmeta.to_owned(),
+        })
     }
 
     fn check(&self) -> anyhow::Result<()> {
-        let now = Digest::of_file(&self.rmeta);
         ensure!(
-            now.is_ok_and(|now| now == self.digest),
-            "`{}` was replaced after dependents had started to read it",
+            self.is_current().unwrap_or(false),
+            "`{}` was replaced after dependents had started to read it; with `build.pipelining = false` they wait \
+             until the compiler has ended",
             self.rmeta.display()
         );
         Ok(())
+    }
+
+    /// Whether the compiler has written this, and no other metadata since.
+    fn is_current(&self) -> io::Result<bool> {
+        let now = Stamp::of(&self.rmeta)?;
+        let is_same_file = (now.inode, now.modified) == (self.stamp.inode, self.stamp.modified);
+        let is_same = Digest::of_file(&self.rmeta)? == self.digest;
+        Ok(is_same && (is_same_file || self.is_in_rlib()?))
+    }
+
+    /// Whether it is in the rlib beside it, if there is one: wrapped in an object file (`create_wrapper_file` in
+    /// rustc's `compiler/rustc_codegen_ssa/src/back/metadata.rs`).
+    fn is_in_rlib(&self) -> io::Result<bool> {
+        let rlib = self.rmeta.with_extension("rlib");
+        if !rlib.exists() {
+            return Ok(true);
+        }
+        let mut rlib = File::open(rlib)?;
+        let members = archive::members(&mut rlib)?;
+        let Some((_, range)) = members.into_iter().find(|(name, _)| name == "lib.rmeta") else {
+            return Ok(false);
+        };
+        rlib.seek(SeekFrom::Start(range.start))?;
+        let mut member = Vec::new();
+        rlib.take(range.end - range.start)
+            .read_to_end(&mut member)?;
+        let metadata = fs::read(&self.rmeta)?;
+        Ok(member
+            .windows(metadata.len().max(1))
+            .any(|it| it == metadata))
     }
 }
 

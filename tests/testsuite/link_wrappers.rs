@@ -194,7 +194,7 @@ fn wrapper_passes_output_on_at_the_end() {
 #[cargo_test]
 fn wrapper_fails_after_metadata_was_seen() {
     let replace = r#"echo more >>"$out/lib$name$extra.rmeta""#;
-    let replaced = "[..]libslow-[..].rmeta` was replaced after dependents had started to read it";
+    let replaced = "[..]libslow-[..].rmeta` was replaced after dependents had started to read it; [..]";
     let failed = "[ERROR] could not compile `slow` [..]";
     for (at_the_end, error) in [(replace, replaced), ("status=1", failed)] {
         let p = bin_on_slow().build();
@@ -207,6 +207,29 @@ fn wrapper_fails_after_metadata_was_seen() {
         assert_tidy(&p.root());
         p.built_by(p.held("build").env("SILENT", "1"));
         p.run_foo();
+    }
+}
+
+/// It runs rustc twice for a crate, which then has other metadata.
+#[cargo_test]
+fn fix_behind_a_wrapper() {
+    for (variable, line) in [
+        ("RUSTC_WRAPPER", "fix --allow-no-vcs"),
+        ("RUSTC_WORKSPACE_WRAPPER", "fix --allow-no-vcs"),
+        ("RUSTC_WRAPPER", "clippy --fix --allow-no-vcs"),
+    ] {
+        let p = foo_on_slow("")
+            .file("src/lib.rs", "pub fn fixed() { let mut x = 1; drop(x) }")
+            .file(
+                "src/main.rs",
+                "fn main() { let mut x = 1; foo::fixed(); drop(x) }",
+            )
+            .executable("plain", "#!/bin/sh\nexec \"$@\"\n")
+            .build();
+        p.cargo(line).env(variable, p.root().join("plain")).run();
+        for file in ["src/lib.rs", "src/main.rs"] {
+            assert!(!p.read_file(file).contains("mut"), "{line} {file}");
+        }
     }
 }
 
