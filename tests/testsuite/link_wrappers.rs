@@ -194,7 +194,8 @@ fn wrapper_passes_output_on_at_the_end() {
 #[cargo_test]
 fn wrapper_fails_after_metadata_was_seen() {
     let replace = r#"echo more >>"$out/lib$name$extra.rmeta""#;
-    let replaced = "[..]libslow-[..].rmeta` was replaced after dependents had started to read it; [..]";
+    let replaced =
+        "[..]libslow-[..].rmeta` was replaced after dependents had started to read it; [..]";
     let failed = "[ERROR] could not compile `slow` [..]";
     for (at_the_end, error) in [(replace, replaced), ("status=1", failed)] {
         let p = bin_on_slow().build();
