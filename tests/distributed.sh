@@ -37,7 +37,7 @@ stop() {
 
 # wait_for LOG COUNT TEXT: until TEXT is in COUNT lines of LOG.
 wait_for() {
-    timeout 60 grep -m"$2" -q "$3" < <(exec tail -n +1 -F "$1" 2>/dev/null) ||
+    timeout 60 grep -m"$2" -q "$3" < <(exec tail --pid=$$ -n +1 -F "$1" 2>/dev/null) ||
         { cat "$1"; echo "error: not in $1: $3"; exit 1; }
 }
 
@@ -90,7 +90,6 @@ type = "token"
 token = "client"
 END
     export SCCACHE_ERROR_LOG=$work/run/client.log
-    sccache --start-server >/dev/null
     cd "$root"
 }
 
@@ -99,7 +98,7 @@ build() {
     local dir=$1
     shift
     rm -rf "$dir/target"
-    sccache --stop-server >/dev/null
+    sccache --stop-server >/dev/null 2>&1 || true
     rm -rf "$work/run/cache"
     sccache --start-server >/dev/null
     (cd "$dir" && CARGO_BUILD_TRACE=trace.json RUSTC_WRAPPER=sccache "$cargo" "$@" -q -j8)
@@ -116,7 +115,7 @@ assert servers, "nothing was distributed"
 print(f"{name}:", stats["compile_requests"], "compilations;",
       ", ".join(f"{count} on {server}" for server, count in servers) + ";",
       stats["dist_errors"], "others for lack of a server")
-local = running = most = all_running = most_of_all = 0
+running = most = all_running = most_of_all = 0
 is_local = {}
 for event in json.load(open(path)):
     unit = event.get("args", {}).get("unit")
