@@ -89,6 +89,33 @@ impl Handle {
         self.read("exe", is_same).unwrap_or(false)
     }
 
+    /// Whether the process has the file at `path`, absolute and without links, in its memory (proc_pid_maps(5)) or
+    /// open only to be read (proc_pid_fd(5)), as it is before it is mapped.
+    #[cfg(target_os = "linux")]
+    pub(crate) fn reads(&self, path: &Path) -> bool {
+        use std::os::unix::ffi::OsStrExt;
+        use std::os::unix::fs::PermissionsExt;
+        let is_open = |fd: &Path| -> io::Result<bool> {
+            let is_writable = fd.symlink_metadata()?.permissions().mode() & 0o200 != 0;
+            Ok(!is_writable && fs::read_link(fd)? == path)
+        };
+        let is_any_open = |fds: &Path| -> io::Result<bool> {
+            // Some may be closed meanwhile.
+            Ok(fs::read_dir(fds)?
+                .flatten()
+                .any(|fd| is_open(&fd.path()).unwrap_or(false)))
+        };
+        let end = [b" ", path.as_os_str().as_bytes()].concat();
+        let is_mapped = |maps: &Path| -> io::Result<bool> {
+            let maps = fs::read(maps)?;
+            Ok(maps
+                .split(|byte| *byte == b'\n')
+                .any(|line| line.ends_with(&end)))
+        };
+        // In this order: it is closed only when it is mapped.
+        self.read("fd", is_any_open) == Some(true) || self.read("maps", is_mapped) == Some(true)
+    }
+
     /// Reads a file that the kernel has about the process, while its id is its own.
     fn read<T>(&self, name: &str, read: impl Fn(&Path) -> io::Result<T>) -> Option<T> {
         let state = self.lock();

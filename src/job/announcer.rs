@@ -1,7 +1,7 @@
 //! What dependents know of the metadata of one job.
 
-use std::fs::{self, File};
-use std::io::{self, Read as _, Seek as _, SeekFrom};
+use std::fs::File;
+use std::io::{self, Read, Seek, SeekFrom};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 
@@ -52,17 +52,22 @@ impl Announced {
     }
 }
 
-/// A file, and its content when dependents started to read it.
+/// The metadata that dependents have started to read.
 #[derive(Debug)]
-pub(super) struct Seen {
-    rmeta: PathBuf,
-    digest: Digest,
-    stamp: Stamp,
+pub(super) enum Seen {
+    /// A file that was renamed into place.
+    Renamed {
+        rmeta: PathBuf,
+        digest: Digest,
+        stamp: Stamp,
+    },
+    /// A file that the compiler removes when it has made the rlib.
+    Mapped { metadata: File, rlib: PathBuf },
 }
 
 impl Seen {
-    pub(super) fn of(rmeta: &Path) -> io::Result<Self> {
-        Ok(Seen {
+    pub(super) fn renamed(rmeta: &Path) -> io::Result<Self> {
+        Ok(Seen::Renamed {
             stamp: Stamp::of(rmeta)?,
             digest: Digest::of_file(rmeta)?,
             rmeta: rmeta.to_owned(),
@@ -70,44 +75,55 @@ impl Seen {
     }
 
     fn check(&self) -> anyhow::Result<()> {
+        let (Seen::Renamed { rmeta: path, .. } | Seen::Mapped { rlib: path, .. }) = self;
         ensure!(
             self.is_current().unwrap_or(false),
             "`{}` was replaced after dependents had started to read it; with `build.pipelining = false` they wait \
              until the compiler has ended",
-            self.rmeta.display()
+            path.display()
         );
         Ok(())
     }
 
     /// Whether the compiler has written this, and no other metadata since.
     fn is_current(&self) -> io::Result<bool> {
-        let now = Stamp::of(&self.rmeta)?;
-        let is_same_file = (now.inode, now.modified) == (self.stamp.inode, self.stamp.modified);
-        let is_same = Digest::of_file(&self.rmeta)? == self.digest;
-        Ok(is_same && (is_same_file || self.is_in_rlib()?))
-    }
-
-    /// Whether it is in the rlib beside it, if there is one: wrapped in an object file (`create_wrapper_file` in
-    /// rustc's `compiler/rustc_codegen_ssa/src/back/metadata.rs`).
-    fn is_in_rlib(&self) -> io::Result<bool> {
-        let rlib = self.rmeta.with_extension("rlib");
-        if !rlib.exists() {
-            return Ok(true);
+        match self {
+            Seen::Renamed {
+                rmeta,
+                digest,
+                stamp,
+            } => {
+                let now = Stamp::of(rmeta)?;
+                let is_same_file = (now.inode, now.modified) == (stamp.inode, stamp.modified);
+                let is_in_rlib = || match rmeta.with_extension("rlib") {
+                    rlib if rlib.exists() => is_in_rlib(&mut File::open(rmeta)?, &rlib),
+                    _ => Ok(true),
+                };
+                Ok(Digest::of_file(rmeta)? == *digest && (is_same_file || is_in_rlib()?))
+            }
+            Seen::Mapped { metadata, rlib } => is_in_rlib(&mut { metadata }, rlib),
         }
-        let mut rlib = File::open(rlib)?;
-        let members = archive::members(&mut rlib)?;
-        let Some((_, range)) = members.into_iter().find(|(name, _)| name == "lib.rmeta") else {
-            return Ok(false);
-        };
-        rlib.seek(SeekFrom::Start(range.start))?;
-        let mut member = Vec::new();
-        rlib.take(range.end - range.start)
-            .read_to_end(&mut member)?;
-        let metadata = fs::read(&self.rmeta)?;
-        Ok(member
-            .windows(metadata.len().max(1))
-            .any(|it| it == metadata))
     }
+}
+
+/// Whether the metadata is in the rlib: wrapped in an object file (`create_wrapper_file` in rustc's
+/// `compiler/rustc_codegen_ssa/src/back/metadata.rs`).
+fn is_in_rlib(metadata: &mut (impl Read + Seek), rlib: &Path) -> io::Result<bool> {
+    let mut rlib = File::open(rlib)?;
+    let members = archive::members(&mut rlib)?;
+    let Some((_, range)) = members.into_iter().find(|(name, _)| name == "lib.rmeta") else {
+        return Ok(false);
+    };
+    rlib.seek(SeekFrom::Start(range.start))?;
+    let mut member = Vec::new();
+    rlib.take(range.end - range.start)
+        .read_to_end(&mut member)?;
+    let mut expected = Vec::new();
+    metadata.rewind()?;
+    metadata.read_to_end(&mut expected)?;
+    Ok(member
+        .windows(expected.len().max(1))
+        .any(|it| it == expected))
 }
 
 /// Announces the metadata of one job, once, from any thread and at any time.
@@ -115,29 +131,29 @@ pub(super) struct Announcer<M> {
     pub(super) lane: Lane<M>,
     pub(super) to_message: Arc<dyn Fn(Event) -> M + Send + Sync>,
     pub(super) announced: Arc<Mutex<Announced>>,
-    pub(super) rmeta: Option<PathBuf>,
-    /// Set if a hollow rlib is written beside the metadata.
+    /// Set if a hollow rlib is written.
     pub(super) gate: Option<Arc<Gate>>,
 }
 
 impl<M> Announcer<M> {
-    /// Calls `see` first, with the metadata. Does nothing after an announcement, or the end of the job.
+    /// Calls `see` first. With `files`, the metadata and where the rlib will be, dependents may start early on a hollow
+    /// one. Does nothing after an announcement, or the end of the job.
     pub(super) fn announce(
         &self,
-        see: impl FnOnce(&Path) -> io::Result<Option<Seen>>,
+        files: Option<(&Path, &Path)>,
+        see: impl FnOnce() -> io::Result<Option<Seen>>,
     ) -> io::Result<()> {
         let mut announced = lock(&self.announced);
         if !matches!(*announced, Announced::Nothing) {
             return Ok(());
         }
-        let (mut hollow, mut seen) = (None, None);
-        if let Some(rmeta) = &self.rmeta {
-            seen = see(rmeta)?;
-            if let Some(gate) = &self.gate {
-                let rlib = rmeta.with_extension("rlib");
-                hollow = Some(Hollow::write(rmeta, &rlib, gate.dir())?);
+        let seen = see()?;
+        let hollow = match (files, &self.gate) {
+            (Some((metadata, rlib)), Some(gate)) => {
+                Some(Hollow::write(metadata, rlib, gate.dir())?)
             }
-        }
+            _ => None,
+        };
         *announced = Announced::Metadata { hollow, seen };
         self.lane.push((self.to_message)(Event::Metadata));
         Ok(())

@@ -26,6 +26,7 @@
 
 use std::cell::{Cell, RefCell};
 use std::collections::{HashSet, VecDeque};
+use std::fs::{self, File};
 use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::path::Path;
@@ -36,7 +37,7 @@ use std::time::Duration;
 use anyhow::anyhow;
 use cargo_util::ProcessBuilder;
 
-use super::Renames;
+use super::MetadataWatch;
 use super::announcer::{Announced, Announcer, Seen};
 use crate::link_gate::{self, EarlyStart, Exec, Gate};
 use crate::pause::Handle;
@@ -94,8 +95,8 @@ pub struct Compiler {
     pub handle: Option<Handle>,
     /// Set if a job may start early on a hollow rlib in the place of the one that it makes.
     pub gate: Option<Arc<Gate>>,
-    /// Set if its notification may be held back.
-    pub renames: Option<Arc<Renames>>,
+    /// Set if it may not notify that its metadata is written.
+    pub watch: Option<Arc<MetadataWatch>>,
 }
 
 struct Message<M> {
@@ -249,7 +250,7 @@ impl<M> JobChannel<M> {
     /// Sends that the metadata of the job is written, once. Later calls do nothing.
     pub fn metadata_written(&self) {
         // No file is read or written, so nothing fails.
-        let _ = self.announcer(None).announce(|_| Ok(None));
+        let _ = self.announcer().announce(None, || Ok(None));
     }
 
     /// Sends that the metadata of the job is written, once, to the file `rmeta`. If dependents may start early on
@@ -258,15 +259,16 @@ impl<M> JobChannel<M> {
     ///
     /// [`Hollow::write`]: link_gate::hollow::Hollow::write
     pub fn metadata_written_to(&self, rmeta: &Path) -> io::Result<()> {
-        self.announcer(Some(rmeta)).announce(|_| Ok(None))
+        let rlib = rmeta.with_extension("rlib");
+        let files = Some((rmeta, &*rlib));
+        self.announcer().announce(files, || Ok(None))
     }
 
-    fn announcer(&self, rmeta: Option<&Path>) -> Announcer<M> {
+    fn announcer(&self) -> Announcer<M> {
         Announcer {
             lane: self.lane.clone(),
             to_message: Arc::clone(&self.to_message),
             announced: Arc::clone(&self.announced),
-            rmeta: rmeta.map(Path::to_owned),
             gate: self.compiler.borrow().gate.clone(),
         }
     }
@@ -297,23 +299,47 @@ impl<M> JobChannel<M> {
 
 impl<M: Send + 'static> JobChannel<M> {
     /// Sends that the metadata is [written](Self::metadata_written_to) to `rmeta` when the compiler, which is run
-    /// afterwards, renames it into place, if its notification may be [held back](Compiler::renames). Before
+    /// afterwards, renames it into place, if its notification may be [held back](Compiler::watch). Before
     /// that, calls `on_written` on another thread.
     pub fn expect_metadata(
         &self,
         rmeta: &Path,
         on_written: impl FnOnce() + Send + 'static,
     ) -> io::Result<()> {
-        let Some(renames) = &self.compiler.borrow().renames else {
+        let Some(watch) = &self.compiler.borrow().watch else {
             return Ok(());
         };
-        let announcer = self.announcer(Some(rmeta));
-        renames.expect(rmeta, move || {
+        let announcer = self.announcer();
+        let (rmeta, rlib) = (rmeta.to_owned(), rmeta.with_extension("rlib"));
+        watch.expect_renamed(&rmeta.clone(), move || {
             // After an error the notification or the end of the job counts.
-            let _ = announcer.announce(|rmeta| {
-                let seen = Seen::of(rmeta)?;
+            let _ = announcer.announce(Some((&rmeta, &rlib)), || {
+                let seen = Seen::renamed(&rmeta)?;
                 on_written();
                 Ok(Some(seen))
+            });
+        })
+    }
+
+    /// Removes an older `rlib`, and sends that metadata is written when the compiler of the job, which is run
+    /// afterwards and is not asked for metadata, has written what it will put into that rlib. A hollow one is in its
+    /// place from then on. If this is an error, or nothing can be [watched](Compiler::watch), dependents wait for the
+    /// end of the job.
+    pub fn expect_embedded_metadata(&self, rlib: &Path) -> io::Result<()> {
+        let Compiler { watch, handle, .. } = &*self.compiler.borrow();
+        let (Some(watch), Some(handle), Some(dir)) = (watch, handle, rlib.parent()) else {
+            return Ok(());
+        };
+        match fs::remove_file(rlib) {
+            Err(e) if e.kind() != io::ErrorKind::NotFound => return Err(e),
+            _ => {}
+        }
+        let (announcer, rlib) = (self.announcer(), rlib.to_owned());
+        watch.expect_mapped(dir, handle.clone(), move |metadata| {
+            let _ = announcer.announce(Some((metadata, &rlib)), || {
+                let metadata = File::open(metadata)?;
+                let rlib = rlib.clone();
+                Ok(Some(Seen::Mapped { metadata, rlib }))
             });
         })
     }

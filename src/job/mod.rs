@@ -4,26 +4,26 @@
 //!            dependencies                               paused ┌─────────▶ Paused
 //!            are ready        started       Metadata           │  resumed    │
 //!   Waiting ──────────▶ Ready ──────▶ Frontend ──────────▶ Codegen ◀─────────┤
-//!      │                 │             │ │ │                │    All        │ All
-//!      │                 │ started,    │ │ │      All       ├──────────▶ Done ◀─┐
-//!      │                 │ up to date  │ │ └────────────────┼──────────────┘ ▲  │
-//!      │                 ▼             │ └────────────┐     │           All  │  │
-//!      │               Fresh ──────────┼──────────────┼─────┼────────────────┘  │
-//!      │ a dependency    │             │       parked ▼     │  permit           │ All
-//!      ▼ has failed      ▼             ▼           Parked ──┼──────────▶ Linking
-//!    Failed            Failed ◀────────┴──────────────┴─────┴─────────────┘
+//!      │                 │             │ │ │               │ │    All        │ All
+//!      │                 │ started,    │ │ │      All      │ ├──────────▶ Done ◀─┐
+//!      │                 │ up to date  │ │ └───────────────┼─┼──────────────┘ ▲  │
+//!      │                 ▼             │ └────────────┐    │ │           All  │  │
+//!      │               Fresh ──────────┼──────────────┼────┼─┼────────────────┘  │
+//!      │ a dependency    │             │       parked ▼    ▼ │  permit           │ All
+//!      ▼ has failed      ▼             ▼           Parked ───┼──────────▶ Linking
+//!    Failed            Failed ◀────────┴──────────────┴──────┴─────────────┘
 //! ```
 
 mod announcer;
 mod channel;
 pub mod notification;
-#[cfg_attr(not(target_os = "linux"), path = "no_renames.rs")]
-mod renames;
+#[cfg_attr(not(target_os = "linux"), path = "no_watch.rs")]
+mod watch;
 
 use crate::graph::Artifact;
 
 pub use channel::{Compiler, Event, JobChannel, Lane, Mailbox};
-pub use renames::Renames;
+pub use watch::MetadataWatch;
 
 /// What kind of work a job does.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -95,11 +95,12 @@ impl State {
             (Waiting, Ready)
                 | (Ready, Frontend | Fresh)
                 | (Frontend, Codegen | Parked | Done)
+                | (Codegen, Parked)
                 | (Parked, Linking)
                 | (Codegen, Paused)
                 | (Paused, Codegen)
                 // It was resumed by another process than cargo.
-                | (Paused, Done)
+                | (Paused, Parked | Done)
                 | (Codegen | Fresh | Linking, Done)
                 | (Waiting | Ready | Parked, Failed(Cause::Dependency))
                 | (Parked, Failed(Cause::Stopped))
@@ -118,7 +119,7 @@ impl State {
         )
     }
 
-    /// Returns the last artifact that the job has produced.
+    /// Returns the last artifact that a job in this state has produced for sure.
     pub fn produced(self) -> Option<Artifact> {
         match self {
             State::Codegen | State::Paused => Some(Artifact::Metadata),

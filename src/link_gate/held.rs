@@ -11,7 +11,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::{self, JoinHandle};
 
 use super::shim::{FAILED, Job, LINKING, PARKED, PERMIT};
-use super::{EarlyStart, HeldLinker};
+use super::{Gate, HeldLinker};
 use crate::permit::{Parking, Permit};
 
 /// How far a compiler has come.
@@ -59,14 +59,18 @@ struct Socket {
 impl Held {
     /// Prepares for a compiler, which has to inherit the descriptor. When its shim has come, it is parked,
     /// at most once and from another thread.
-    pub(super) fn new(early: &EarlyStart, parking: Parking) -> io::Result<(Held, OwnedFd)> {
-        let HeldLinker { name, linker } = &early.linker;
+    pub(super) fn new(
+        gate: &Gate,
+        linker: &HeldLinker,
+        parking: Parking,
+    ) -> io::Result<(Held, OwnedFd)> {
+        let HeldLinker { name, linker } = linker;
         let file_name = (Path::new(linker).file_name())
             .filter(|name| *name != Job::FILE && *name != PERMIT)
             .ok_or(io::ErrorKind::InvalidInput)?;
         let (stream, theirs) = UnixStream::pair()?;
         let inherited = OwnedFd::from(theirs.try_clone()?);
-        let dir = early.gate.dir.join(name);
+        let dir = gate.dir.join(name);
         let socket = Arc::new(Socket {
             stream,
             permit: dir.join(PERMIT),
@@ -86,7 +90,7 @@ impl Held {
             thread: None,
         };
         fs::create_dir(&held.dir)?;
-        symlink(&early.gate.shim, &held.linker)?;
+        symlink(&gate.shim, &held.linker)?;
         fs::write(held.dir.join(Job::FILE), serde_json::to_vec(&job)?)?;
         let socket = Arc::clone(&held.socket);
         let thread = thread::Builder::new().name("link-gate".to_owned());

@@ -74,8 +74,12 @@ mod run;
 #[cfg(unix)]
 mod shim;
 
+use std::fs;
+use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::SystemTime;
 
+use anyhow::anyhow;
 use cargo_util::ProcessBuilder;
 
 pub use early::EarlyStarts;
@@ -84,16 +88,26 @@ pub use gate::Gate;
 pub use shim::run_if_invoked_as_linker;
 
 use crate::pause::Handle;
-use crate::permit::Parking;
+use crate::permit::{Parking, Permit};
 use crate::process::{Control, OnLine};
 
-/// A compiler that starts before the rlibs of its dependencies are ready.
+/// A job that starts before the rlibs of its dependencies are ready.
 #[derive(Debug)]
 pub struct EarlyStart {
     /// Where its shim is.
     pub gate: Arc<Gate>,
-    /// How it is held.
-    pub linker: HeldLinker,
+    /// Where it is held.
+    pub hold: Hold,
+}
+
+/// Where a job that starts early waits for what it does not need to compile.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Hold {
+    /// Its compiler before its linker.
+    BeforeLinker(HeldLinker),
+    /// The job, when its compiler has ended. It reads only metadata, but is stale if what it depends on is newer: so
+    /// this rlib of its own gets the time of the permit.
+    AtEnd(PathBuf),
 }
 
 /// How a compiler can be held before its linker.
@@ -112,7 +126,9 @@ pub type Exec<'a> =
 
 /// Runs `rustc`, the compiler of a unit. With `early` `None`, that is one call of `exec`.
 ///
-/// With it, the compiler [parks](Parking) before its linker, which waits for a permit. The result stands
+/// With [`Hold::AtEnd`], it [parks](Parking) when the compiler has ended well.
+///
+/// With [`Hold::BeforeLinker`], the compiler parks before its linker, which waits for a permit. The result stands
 /// only if the linker ran with a permit, or if the compiler failed for a reason that has nothing to do
 /// with the gate. Otherwise the compiler runs again, without the gate, once there is a permit, and no line is
 /// passed on twice. Lines and errors name the real linker, and the command without the shim. Lines of stderr
@@ -136,13 +152,37 @@ pub fn run(
         handle: handle.cloned(),
         inherited: None,
     };
-    match early {
+    let Some((EarlyStart { gate, hold }, parking)) = early else {
+        return exec(rustc, control(), on_stdout, on_stderr);
+    };
+    match hold {
         #[cfg(unix)]
-        Some((early, parking)) => run::run_held(
-            rustc, &early, &parking, &control, exec, on_stdout, on_stderr,
+        Hold::BeforeLinker(linker) => run::run_held(
+            rustc, &gate, &linker, &parking, &control, exec, on_stdout, on_stderr,
         ),
-        _ => exec(rustc, control(), on_stdout, on_stderr),
+        #[cfg(not(unix))]
+        Hold::BeforeLinker(_) => unreachable!("no gate opens here: {gate:?}"),
+        Hold::AtEnd(rlib) => {
+            exec(rustc, control(), on_stdout, on_stderr)?;
+            wait_for_permit(&parking)?;
+            // Otherwise the next build compiles it again.
+            let rlib = fs::OpenOptions::new().append(true).open(rlib);
+            let _ = rlib.and_then(|rlib| rlib.set_modified(SystemTime::now()));
+            Ok(())
+        }
     }
+}
+
+/// Parks a job and blocks until there is a permit. It is an error if that is an abort.
+fn wait_for_permit(parking: &Parking) -> anyhow::Result<()> {
+    match parking.park_and_wait() {
+        Permit::Link => Ok(()),
+        Permit::Abort => Err(aborted()),
+    }
+}
+
+fn aborted() -> anyhow::Error {
+    anyhow!("not linked, because of another error")
 }
 
 /// Returns: on this system cargo is no shim.

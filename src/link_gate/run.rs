@@ -3,14 +3,13 @@
 use std::ffi::OsString;
 use std::io;
 
-use anyhow::anyhow;
 use cargo_util::{ProcessBuilder, ProcessError};
 use rustix::io::Errno;
 
 use super::held::{Held, Progress};
 use super::output::{Names, Passed, is_source_error};
-use super::{EarlyStart, Exec};
-use crate::permit::{Parking, Permit};
+use super::{Exec, Gate, HeldLinker, aborted, wait_for_permit};
+use crate::permit::Parking;
 use crate::process::{Control, OnLine};
 
 /// How many bytes of stderr are held back. What is more is passed on as it comes.
@@ -19,20 +18,16 @@ const MOST_HELD_BACK: usize = 1 << 20;
 /// [`run`](super::run()) of a compiler that starts early.
 pub(super) fn run_held(
     rustc: &ProcessBuilder,
-    early: &EarlyStart,
+    gate: &Gate,
+    linker: &HeldLinker,
     parking: &Parking,
     control: &dyn Fn() -> Control,
     exec: Exec<'_>,
     on_stdout: OnLine<'_>,
     on_stderr: OnLine<'_>,
 ) -> anyhow::Result<()> {
-    let aborted = || anyhow!("not linked, because of another error");
-    let wait = || match parking.park_and_wait() {
-        Permit::Link => Ok(()),
-        Permit::Abort => Err(aborted()),
-    };
-    let Ok((held, inherited)) = Held::new(early, parking.clone()) else {
-        wait()?;
+    let Ok((held, inherited)) = Held::new(gate, linker, parking.clone()) else {
+        wait_for_permit(parking)?;
         return exec(rustc, control(), on_stdout, on_stderr);
     };
 
@@ -40,7 +35,7 @@ pub(super) fn run_held(
     let mut argument = OsString::from("linker=");
     argument.push(&held.linker);
     gated.arg("-C").arg(argument);
-    let names = Names::new(held.linker.as_os_str(), early.linker.linker.as_ref());
+    let names = Names::new(held.linker.as_os_str(), linker.linker.as_ref());
     let (mut stdout, mut stderr) = (Passed::default(), Passed::default());
     // Lines that may be about a failed link, and those after them.
     let mut held_back = String::new();
@@ -87,7 +82,7 @@ pub(super) fn run_held(
         return result.and(passed_on);
     }
     // Only the first reason counts.
-    let give_up = |reason| _ = early.gate.given_up.set(reason);
+    let give_up = |reason| _ = gate.given_up.set(reason);
     match (progress, ended) {
         (Progress::Aborted, _) => return Err(aborted()),
         (_, Ended::OutOfResources) => give_up("resources are short"),
@@ -98,7 +93,7 @@ pub(super) fn run_held(
     }
     // That one has its permit already.
     if progress != Progress::NotLinked {
-        wait()?;
+        wait_for_permit(parking)?;
     }
     let unless_passed = |passed: &mut Passed, line: &str, on_line: OnLine<'_>| {
         if passed.take(line) {

@@ -62,7 +62,7 @@ pub use summary::{Section, Summary};
 use crate::config::Schedule;
 use crate::freshness::Verdict;
 use crate::graph::{Artifact, Graph, Need};
-use crate::job::{Cause, Compiler, Renames, State, Transition};
+use crate::job::{Cause, Compiler, MetadataWatch, State, Transition};
 use crate::link_gate::EarlyStarts;
 use crate::permit::{Permit, PermitSender};
 use crate::trace::Trace;
@@ -83,8 +83,8 @@ pub struct Settings<U> {
     pub local_slots: usize,
     /// How many compilers may be paused.
     pub pauses: Pauses,
-    /// Set if compilers may hold back their notifications.
-    pub renames: Option<Arc<Renames>>,
+    /// Set if compilers may not notify that their metadata is written.
+    pub watch: Option<Arc<MetadataWatch>>,
     /// Where to record what jobs took.
     pub costs: Option<KnownCosts<U>>,
     /// Where to write what ran when.
@@ -99,7 +99,7 @@ impl<U> Default for Settings<U> {
             early: EarlyStarts::none(),
             local_slots: usize::MAX,
             pauses: Pauses::none(),
-            renames: None,
+            watch: None,
             costs: None,
             trace: None,
         }
@@ -225,18 +225,24 @@ impl<U: Clone + Eq + Hash, J> Scheduler<U, J> {
     /// Returns the units that this makes ready, if only to start early.
     pub fn produced(&mut self, unit: &U, artifact: Artifact) -> Vec<&U> {
         let id = self.ids[unit];
-        assert!(
-            self.nodes[id].tally().early == 0,
-            "job {id} produced something before it linked"
-        );
+        let before = self.nodes[id].produced;
         self.unblocked = self.unblocked.saturating_add(1);
-        let before = self.nodes[id].state.produced();
         match artifact {
+            // It was seen late, by another thread than the linker.
+            Artifact::Metadata
+                if matches!(self.nodes[id].state, State::Parked | State::Linking) =>
+            {
+                return Vec::new();
+            }
             Artifact::Metadata => {
                 self.set(id, State::Codegen);
                 self.metadata_written.push(id);
             }
             Artifact::All => {
+                assert!(
+                    self.nodes[id].tally().early == 0,
+                    "job {id} ended before it could link"
+                );
                 self.set(id, State::Done);
                 self.settings.pauses.ended(id);
             }
@@ -267,8 +273,9 @@ impl<U: Clone + Eq + Hash, J> Scheduler<U, J> {
         if self.missing[id] == 0 {
             self.change(id, |node| node.all_ready = true);
             let node = &mut self.nodes[id];
-            if node.started_early && node.state == State::Frontend {
-                node.ran_ahead = Some(self.settings.clock.now().saturating_sub(node.since));
+            if node.started_early && matches!(node.state, State::Frontend | State::Codegen) {
+                let passed = self.settings.clock.now().saturating_sub(node.since);
+                node.ran_ahead = Some(node.compiled().saturating_add(passed));
             }
         }
     }
@@ -281,7 +288,10 @@ impl<U: Clone + Eq + Hash, J> Scheduler<U, J> {
         match self.nodes[id].state {
             State::Linking => return permit.send(Permit::Link),
             State::Parked => {}
-            State::Frontend => self.set(id, State::Parked),
+            State::Frontend | State::Codegen | State::Paused => {
+                self.set(id, State::Parked);
+                self.settings.pauses.ended(id);
+            }
             // Dropping the permit aborts the job.
             _ => return,
         }
@@ -300,10 +310,9 @@ impl<U: Clone + Eq + Hash, J> Scheduler<U, J> {
     /// it, and so on. Dependents that run go on, and fail if they [park](Self::parked).
     pub fn failed(&mut self, unit: &U) {
         let id = self.ids[unit];
-        let produced = self.nodes[id].state.produced();
         self.set(id, State::Failed(Cause::Own));
         self.settings.pauses.ended(id);
-        self.lose(self.waiting_dependents(id, produced));
+        self.lose(self.waiting_dependents(id));
     }
 
     /// The build stops: no job starts any more, and no parked job will link. Paused jobs are resumed.
@@ -316,8 +325,10 @@ impl<U: Clone + Eq + Hash, J> Scheduler<U, J> {
         }
     }
 
-    fn waiting_dependents(&self, id: usize, produced: Option<Artifact>) -> Vec<usize> {
+    /// Returns the jobs that wait for what this one has not produced.
+    fn waiting_dependents(&self, id: usize) -> Vec<usize> {
         use State::{Parked, Ready, Waiting};
+        let produced = self.nodes[id].produced;
         let is_waiting = |id: usize| matches!(self.nodes[id].state, Waiting | Ready | Parked);
         (self.graph.dependents.of(id))
             .filter(|&(id, need)| Some(need.artifact()) > produced && is_waiting(id))
@@ -333,7 +344,7 @@ impl<U: Clone + Eq + Hash, J> Scheduler<U, J> {
                 continue;
             }
             self.set(id, State::Failed(Cause::Dependency));
-            unvisited.extend(self.waiting_dependents(id, None));
+            unvisited.extend(self.waiting_dependents(id));
         }
     }
 
@@ -377,6 +388,7 @@ impl<U: Clone + Eq + Hash, J> Scheduler<U, J> {
         );
         self.change(id, |node| {
             node.state = next;
+            node.produced = node.produced.max(next.produced());
             if matches!(next, State::Failed(_)) {
                 node.permit = None;
             }

@@ -5,7 +5,7 @@ use std::cmp::Reverse;
 use super::estimate::{Estimate, Measured, Phase, Phases, Work};
 use crate::graph::Artifact;
 use crate::job::{Kind, State, Transition};
-use crate::link_gate::HeldLinker;
+use crate::link_gate::Hold;
 use crate::permit::PermitSender;
 
 /// What a job waits for, as the scheduler's queues have it.
@@ -26,9 +26,11 @@ pub(super) enum Turn {
 pub struct Node<U> {
     pub(super) unit: U,
     pub(super) kind: Kind,
-    pub(super) linker: Option<HeldLinker>,
+    pub(super) hold: Option<Hold>,
     pub(super) is_local: bool,
     pub(super) state: State,
+    /// The last artifact that it has produced.
+    pub(super) produced: Option<Artifact>,
     /// All outputs that it needs are ready.
     pub(super) all_ready: bool,
     /// It was started before all outputs that it needs were ready.
@@ -62,9 +64,10 @@ impl<U> Node<U> {
         Node {
             unit,
             kind: Kind::default(),
-            linker: None,
+            hold: None,
             is_local: false,
             state: State::Waiting,
+            produced: None,
             all_ready: false,
             started_early: false,
             lets_others_start: false,
@@ -87,9 +90,9 @@ impl<U> Node<U> {
         self
     }
 
-    /// Sets how its compiler is held before its linker. Otherwise it needs to start what it needs to link.
-    pub fn linker(&mut self, linker: Option<HeldLinker>) -> &mut Self {
-        self.linker = linker;
+    /// Sets where it is held if it starts early. Otherwise it needs to start what it needs to link.
+    pub fn hold(&mut self, hold: Option<Hold>) -> &mut Self {
+        self.hold = hold;
         self
     }
 
@@ -149,9 +152,19 @@ impl<U> Node<U> {
                 Slots::default()
             },
             paused: usize::from(self.state == Paused),
-            early: usize::from(self.started_early && matches!(self.state, Frontend | Parked)),
+            early: usize::from(
+                self.started_early && matches!(self.state, Frontend | Codegen | Paused | Parked),
+            ),
             codegen_left: codegen_left.into(),
         }
+    }
+
+    /// Returns how long it has compiled until its state changed last, in µs.
+    pub(super) fn compiled(&self) -> u64 {
+        let Work {
+            frontend, codegen, ..
+        } = self.took.work();
+        frontend.saturating_add(codegen)
     }
 
     /// Measures what the job has done until a transition. Returns the phase that it ends and what that took.
@@ -164,7 +177,7 @@ impl<U> Node<U> {
             Frontend => Phase::Frontend,
             Codegen => Phase::Codegen,
             Linking => Phase::Link,
-            Paused if transition.to == Done => {
+            Paused if matches!(transition.to, Parked | Done) => {
                 // Another process has resumed it: for how long it ran is not known.
                 self.took.codegen = None;
                 return None;
@@ -176,8 +189,8 @@ impl<U> Node<U> {
         match (transition.from, transition.to) {
             (Frontend, Done) => Some((phase, took.saturating_sub(self.work.link))),
             (Frontend, Codegen) | (Codegen | Linking, Done) => Some((phase, took)),
-            (Frontend, Parked) => {
-                self.ran_ahead.get_or_insert(passed);
+            (Frontend | Codegen, Parked) => {
+                self.ran_ahead.get_or_insert(self.compiled());
                 Some((phase, took))
             }
             _ => None,

@@ -77,13 +77,13 @@ impl<U: Clone + Debug + Eq + Hash, J> Plan<U, J> {
         }
         let mut all_needs = Edges::default();
         let mut strongest = Vec::new();
-        for (Node { unit, linker, .. }, needs) in std::iter::zip(&nodes, self.needs) {
+        for (Node { unit, hold, .. }, needs) in std::iter::zip(&nodes, self.needs) {
             for (dependency, need) in needs {
                 let Some(&id) = ids.get(&dependency) else {
                     bail!("{unit:?} needs {dependency:?}, which was never queued");
                 };
                 let need = match need {
-                    Need::AllToLink if linker.is_none() => Need::AllToStart,
+                    Need::AllToLink if hold.is_none() => Need::AllToStart,
                     need => need,
                 };
                 strongest.push((id, need));

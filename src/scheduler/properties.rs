@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use proptest::prelude::*;
 
 use super::*;
-use crate::link_gate::HeldLinker;
+use crate::link_gate::{HeldLinker, Hold};
 
 /// `graph[unit]` is what `unit` needs; a unit needs only units below it.
 type Graph = Vec<BTreeMap<usize, Need>>;
@@ -213,10 +213,10 @@ fn run(
         )
         .estimate(machine.estimate(number))
         .local(machine.is_local(number))
-        .linker(Some(HeldLinker {
+        .hold(Some(Hold::BeforeLinker(HeldLinker {
             name: number.to_string(),
             linker: "cc".to_owned(),
-        }));
+        })));
     }
     let settings = Settings {
         schedule: machine.schedule,
@@ -304,16 +304,17 @@ fn run(
                 scheduler.failed(&unit);
                 Vec::new()
             }
-            _ if seen.early.contains(&unit) => {
-                ends_work(&mut working);
-                seen.parked.insert(unit);
-                scheduler.parked(&unit, PermitSender::new(|_| {}));
-                Vec::new()
-            }
             Step::Metadata if scheduler.state(&unit) == Some(State::Frontend) => {
                 seen.produced.insert(unit, Artifact::Metadata);
                 let unblocked = scheduler.produced(&unit, Artifact::Metadata);
                 unblocked.into_iter().copied().collect()
+            }
+            _ if seen.early.contains(&unit) => {
+                ends_work(&mut working);
+                seen.paused.remove(&unit);
+                seen.parked.insert(unit);
+                scheduler.parked(&unit, PermitSender::new(|_| {}));
+                Vec::new()
             }
             Step::Metadata | Step::Finish => {
                 ends_work(&mut working);

@@ -12,6 +12,7 @@ use crate::config::Schedule;
 use crate::graph::{Need, small};
 use crate::job::{Compiler, Kind, State};
 use crate::link_gate::EarlyStart;
+use crate::pause::Handle;
 use crate::permit::Permit;
 
 /// Where costs are guessed, jobs are ranked again when this many phases have ended, or one for this many
@@ -110,16 +111,19 @@ impl<U: Clone + Eq + Hash, J: Task> Scheduler<U, J> {
         let (node, early) = (&self.nodes[id], &self.settings.early);
         let mut dependents = self.graph.dependents.of(id);
         let is_linked = dependents.any(|(_, need)| need == Need::AllToLink);
-        let linker = node.linker.as_ref().filter(|_| node.started_early);
+        let hold = node.hold.as_ref().filter(|_| node.started_early);
         Compiler {
             // Without one, its dependents wait for the end of the job.
             gate: is_linked.then(|| early.gate().cloned()).flatten(),
-            early: (early.gate().cloned().zip(linker.cloned()))
-                .map(|(gate, linker)| EarlyStart { gate, linker }),
-            handle: (node.kind == Kind::Library)
-                .then(|| self.settings.pauses.handle(id))
-                .flatten(),
-            renames: self.settings.renames.clone(),
+            early: (early.gate().cloned().zip(hold.cloned()))
+                .map(|(gate, hold)| EarlyStart { gate, hold }),
+            handle: match node.kind {
+                Kind::Library => self.settings.pauses.handle(id),
+                // Its metadata is looked for in its memory.
+                Kind::Other if node.lets_others_start => Some(Handle::default()),
+                Kind::Other | Kind::ScriptRun => None,
+            },
+            watch: self.settings.watch.clone(),
         }
     }
 

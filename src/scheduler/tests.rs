@@ -4,7 +4,7 @@ use std::sync::atomic::Ordering::Relaxed;
 use std::sync::mpsc::{Receiver, channel};
 
 use super::*;
-use crate::link_gate::HeldLinker;
+use crate::link_gate::{HeldLinker, Hold};
 use Need::{AllToLink, AllToStart, MetadataToStart};
 
 const SECOND: u64 = 1_000_000;
@@ -12,11 +12,11 @@ const SLOTS: usize = usize::MAX;
 
 type Queue = Scheduler<&'static str, ()>;
 
-fn linker() -> Option<HeldLinker> {
-    Some(HeldLinker {
+fn hold() -> Option<Hold> {
+    Some(Hold::BeforeLinker(HeldLinker {
         name: "unit".to_owned(),
         linker: "cc".to_owned(),
-    })
+    }))
 }
 
 /// A clock that stands still, one job may start early, four may be paused.
@@ -33,7 +33,7 @@ fn settings(schedule: Schedule) -> Settings<&'static str> {
 fn queue(jobs: &[(&'static str, &[(&'static str, Need)])]) -> Queue {
     let mut plan = Plan::default();
     for (unit, needs) in jobs {
-        plan.add(*unit, (), needs.iter().copied()).linker(linker());
+        plan.add(*unit, (), needs.iter().copied()).hold(hold());
     }
     plan.seal(settings(Schedule::Stock)).unwrap()
 }
@@ -97,7 +97,7 @@ fn slots_are_the_bound() {
 fn conditional() -> Queue {
     let mut plan = Plan::default();
     let bin = plan.add("bin", (), [("lib", AllToLink)]);
-    bin.linker(linker()).conditional(true);
+    bin.hold(hold()).conditional(true);
     plan.add("lib", (), []);
     plan.seal(settings(Schedule::Stock)).unwrap()
 }
@@ -457,7 +457,7 @@ fn phases_are_measured_without_pauses() {
     plan.add("lib", (), [("core", MetadataToStart)])
         .estimate(work(100, 30));
     plan.add("bin", (), [("core", AllToLink), ("lib", AllToLink)])
-        .linker(linker())
+        .hold(hold())
         .estimate(work(100, 0));
     let settings = Settings {
         clock,
@@ -538,7 +538,7 @@ fn stopped_build_only_resumes() {
 }
 
 #[test]
-#[should_panic(expected = "produced something before it linked")]
+#[should_panic(expected = "ended before it could link")]
 fn early_job_must_link() {
     bin_is_early().produced(&"bin", Artifact::All);
 }

@@ -50,7 +50,7 @@ pub enum Phase {
     Compile,
     /// A compiler that is stopped.
     Paused,
-    /// A compiler that waits before its linker.
+    /// A compiler that waits before its linker, or a job whose compiler has ended.
     Parked,
     /// A linker, of a compiler that was parked.
     Link,
@@ -227,7 +227,7 @@ impl<U> Trace<U> {
                 self.start(at, id, phase, unit, needs());
             }
             (Frontend, Codegen) => self.metadata_written(at, id),
-            (Frontend, Parked) => leave(Outcome::Parked, Some(Phase::Parked)),
+            (Frontend | Codegen | Paused, Parked) => leave(Outcome::Parked, Some(Phase::Parked)),
             (Parked, Linking) => leave(Outcome::Linking, Some(Phase::Link)),
             (Codegen, Paused) => leave(Outcome::Paused, Some(Phase::Paused)),
             (Paused, Codegen) => leave(Outcome::Continued, Some(Phase::Codegen)),

@@ -93,7 +93,7 @@ fn renamed_metadata_is_announced() {
     let run = |job: u32, at_the_end: &dyn Fn()| {
         let mut channel = open(&mailbox, job);
         channel.set_compiler(Compiler {
-            renames: Some(Arc::new(Renames::new().unwrap())),
+            watch: Some(Arc::new(MetadataWatch::new().unwrap())),
             ..Compiler::default()
         });
         let (sender, seen) = std::sync::mpsc::channel();

@@ -7,9 +7,11 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 
 use super::super::shim::{FAILED, Job, LINKING, PARKED, PERMIT};
-use super::super::{Gate, HeldLinker, run};
+use super::super::{EarlyStart, Gate, HeldLinker, Hold, run};
 use super::Ended::*;
 use super::*;
+use crate::permit::Permit;
+use anyhow::anyhow;
 
 #[test]
 fn results_that_stand() {
@@ -130,10 +132,10 @@ fn outcome(linker: &str, permit: Option<Permit>, first: First<'_>) -> Outcome {
         Some((
             EarlyStart {
                 gate: Arc::clone(&gate),
-                linker: HeldLinker {
+                hold: Hold::BeforeLinker(HeldLinker {
                     name: "job".to_owned(),
                     linker: linker.to_owned(),
-                },
+                }),
             },
             parking,
         )),

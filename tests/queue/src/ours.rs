@@ -3,7 +3,7 @@
 use cargo_pipelining::config::Schedule;
 use cargo_pipelining::graph::{Artifact, Need};
 use cargo_pipelining::job::State;
-use cargo_pipelining::link_gate::{EarlyStarts, HeldLinker};
+use cargo_pipelining::link_gate::{EarlyStarts, HeldLinker, Hold};
 use cargo_pipelining::permit::PermitSender;
 use cargo_pipelining::scheduler::{
     Action, Clock, Estimate, Pauses, Plan, Scheduler, Settings, Task, Work, pauses,
@@ -21,20 +21,20 @@ impl Task for Job {}
 impl Queue for Ours {
     fn plan(graph: &Graph) -> Self {
         let mut plan = Plan::default();
-        let linker = HeldLinker {
+        let hold = Hold::BeforeLinker(HeldLinker {
             name: String::new(),
             linker: String::new(),
-        };
+        });
         for node in &graph.nodes {
-            let (need, linker) = match node.kind {
+            let (need, hold) = match node.kind {
                 Kind::Library => (Need::MetadataToStart, None),
-                Kind::Binary => (Need::AllToLink, Some(linker.clone())),
+                Kind::Binary => (Need::AllToLink, Some(hold.clone())),
             };
             let needs = node.needs.iter();
             let needs = needs.map(|&place| (graph.node(place).unit.clone(), need));
             plan.add(node.unit.clone(), Job::default(), needs)
                 .estimate(Estimate::Guessed(work(node)))
-                .linker(linker);
+                .hold(hold);
         }
         let settings = Settings {
             schedule: Schedule::CriticalPath,

@@ -9,7 +9,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use anyhow::{Result, anyhow};
 use cargo_pipelining::graph::Artifact;
 use cargo_pipelining::job::State;
-use cargo_pipelining::link_gate::{EarlyStarts, HeldLinker};
+use cargo_pipelining::link_gate::{EarlyStarts, HeldLinker, Hold};
 use cargo_pipelining::permit::PermitSender;
 use cargo_pipelining::scheduler::guess::guess;
 use cargo_pipelining::scheduler::{Action, Clock, Pauses, Plan, Scheduler, pauses};
@@ -127,10 +127,10 @@ fn plan(
     for place in order_of_adding(&recording.units) {
         plan.add(place, (), edges[place].iter().copied())
             .estimate(estimate(&recording.units[place]))
-            .linker(Some(HeldLinker {
+            .hold(Some(Hold::BeforeLinker(HeldLinker {
                 name: place.to_string(),
                 linker: "cc".to_owned(),
-            }));
+            })));
     }
     let settings = cargo_pipelining::scheduler::Settings {
         schedule: settings.schedule,
