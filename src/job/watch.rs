@@ -47,6 +47,7 @@ use super::channel::lock;
 use crate::pause::Handle;
 
 type Notice = Box<dyn FnOnce() + Send>;
+type FileNotice = Box<dyn FnOnce(&Path) + Send>;
 
 const FILE: &str = "full.rmeta";
 
@@ -69,7 +70,7 @@ struct Watch {
 /// Who is expected to map metadata.
 #[derive(Default)]
 struct Mapped {
-    expected: Vec<(Handle, Box<dyn FnOnce(&Path) + Send>)>,
+    expected: Vec<(Handle, FileNotice)>,
     /// The directories in which compilers make theirs, and these.
     dirs: BTreeMap<i32, PathBuf>,
 }

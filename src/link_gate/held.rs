@@ -10,8 +10,9 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::{self, JoinHandle};
 
+use super::HeldLinker;
+use super::run::BeforeLinker;
 use super::shim::{FAILED, Job, LINKING, PARKED, PERMIT};
-use super::{Gate, HeldLinker};
 use crate::permit::{Parking, Permit};
 
 /// How far a compiler has come.
@@ -59,18 +60,14 @@ struct Socket {
 impl Held {
     /// Prepares for a compiler, which has to inherit the descriptor. When its shim has come, it is parked,
     /// at most once and from another thread.
-    pub(super) fn new(
-        gate: &Gate,
-        linker: &HeldLinker,
-        parking: Parking,
-    ) -> io::Result<(Held, OwnedFd)> {
-        let HeldLinker { name, linker } = linker;
+    pub(super) fn new(early: &BeforeLinker<'_>) -> io::Result<(Held, OwnedFd)> {
+        let HeldLinker { name, linker } = early.linker;
         let file_name = (Path::new(linker).file_name())
             .filter(|name| *name != Job::FILE && *name != PERMIT)
             .ok_or(io::ErrorKind::InvalidInput)?;
         let (stream, theirs) = UnixStream::pair()?;
         let inherited = OwnedFd::from(theirs.try_clone()?);
-        let dir = gate.dir.join(name);
+        let dir = early.gate.dir.join(name);
         let socket = Arc::new(Socket {
             stream,
             permit: dir.join(PERMIT),
@@ -90,9 +87,9 @@ impl Held {
             thread: None,
         };
         fs::create_dir(&held.dir)?;
-        symlink(&gate.shim, &held.linker)?;
+        symlink(&early.gate.shim, &held.linker)?;
         fs::write(held.dir.join(Job::FILE), serde_json::to_vec(&job)?)?;
-        let socket = Arc::clone(&held.socket);
+        let (socket, parking) = (Arc::clone(&held.socket), early.parking.clone());
         let thread = thread::Builder::new().name("link-gate".to_owned());
         held.thread = Some(thread.spawn(move || socket.listen(&parking))?);
         Ok((held, inherited))

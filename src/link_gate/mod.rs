@@ -21,6 +21,8 @@
 //!   rustc infers the flavor from the stem of the file name (`linker_and_flavor` in rustc's
 //!   `compiler/rustc_codegen_ssa/src/back/link.rs`). Under that name cargo is a *shim*
 //!   ([`run_if_invoked_as_linker`]): it asks for a permit and becomes the real linker.
+//! * A library that reads a hollow rlib, of a dependency that is a `cdylib` as well, is [held](Hold::AtEnd) when it is
+//!   compiled.
 //! * [`run()`] puts it together for one compiler, [`linker`] tells whether its linker is known well enough
 //!   to stand in for it, and [`EarlyStarts`] how many compilers may wait at once.
 //!
@@ -74,10 +76,10 @@ mod run;
 #[cfg(unix)]
 mod shim;
 
-use std::fs;
+#[cfg(unix)]
+use std::path::Path;
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::SystemTime;
 
 use anyhow::anyhow;
 use cargo_util::ProcessBuilder;
@@ -157,17 +159,22 @@ pub fn run(
     };
     match hold {
         #[cfg(unix)]
-        Hold::BeforeLinker(linker) => run::run_held(
-            rustc, &gate, &linker, &parking, &control, exec, on_stdout, on_stderr,
-        ),
+        Hold::BeforeLinker(linker) => {
+            let early = run::BeforeLinker {
+                gate: &gate,
+                linker: &linker,
+                parking: &parking,
+            };
+            run::run_held(rustc, &early, &control, exec, on_stdout, on_stderr)
+        }
         #[cfg(not(unix))]
         Hold::BeforeLinker(_) => unreachable!("no gate opens here: {gate:?}"),
         Hold::AtEnd(rlib) => {
             exec(rustc, control(), on_stdout, on_stderr)?;
             wait_for_permit(&parking)?;
             // Otherwise the next build compiles it again.
-            let rlib = fs::OpenOptions::new().append(true).open(rlib);
-            let _ = rlib.and_then(|rlib| rlib.set_modified(SystemTime::now()));
+            #[cfg(unix)]
+            let _ = set_modified_now(&rlib);
             Ok(())
         }
     }
@@ -179,6 +186,18 @@ fn wait_for_permit(parking: &Parking) -> anyhow::Result<()> {
         Permit::Link => Ok(()),
         Permit::Abort => Err(aborted()),
     }
+}
+
+/// Sets the time of a file to that of the file system's clock, which may be behind the system's.
+#[cfg(unix)]
+fn set_modified_now(path: &Path) -> rustix::io::Result<()> {
+    use rustix::fs::{AtFlags, CWD, Timespec, Timestamps, UTIME_NOW, UTIME_OMIT, utimensat};
+    let time = |tv_nsec| Timespec { tv_sec: 0, tv_nsec };
+    let times = Timestamps {
+        last_access: time(UTIME_OMIT),
+        last_modification: time(UTIME_NOW),
+    };
+    utimensat(CWD, path, &times, AtFlags::empty())
 }
 
 fn aborted() -> anyhow::Error {

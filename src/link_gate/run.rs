@@ -15,19 +15,24 @@ use crate::process::{Control, OnLine};
 /// How many bytes of stderr are held back. What is more is passed on as it comes.
 const MOST_HELD_BACK: usize = 1 << 20;
 
+/// A compiler that parks before its linker.
+pub(super) struct BeforeLinker<'a> {
+    pub gate: &'a Gate,
+    pub linker: &'a HeldLinker,
+    pub parking: &'a Parking,
+}
+
 /// [`run`](super::run()) of a compiler that starts early.
 pub(super) fn run_held(
     rustc: &ProcessBuilder,
-    gate: &Gate,
-    linker: &HeldLinker,
-    parking: &Parking,
+    early: &BeforeLinker<'_>,
     control: &dyn Fn() -> Control,
     exec: Exec<'_>,
     on_stdout: OnLine<'_>,
     on_stderr: OnLine<'_>,
 ) -> anyhow::Result<()> {
-    let Ok((held, inherited)) = Held::new(gate, linker, parking.clone()) else {
-        wait_for_permit(parking)?;
+    let Ok((held, inherited)) = Held::new(early) else {
+        wait_for_permit(early.parking)?;
         return exec(rustc, control(), on_stdout, on_stderr);
     };
 
@@ -35,7 +40,7 @@ pub(super) fn run_held(
     let mut argument = OsString::from("linker=");
     argument.push(&held.linker);
     gated.arg("-C").arg(argument);
-    let names = Names::new(held.linker.as_os_str(), linker.linker.as_ref());
+    let names = Names::new(held.linker.as_os_str(), early.linker.linker.as_ref());
     let (mut stdout, mut stderr) = (Passed::default(), Passed::default());
     // Lines that may be about a failed link, and those after them.
     let mut held_back = String::new();
@@ -82,7 +87,7 @@ pub(super) fn run_held(
         return result.and(passed_on);
     }
     // Only the first reason counts.
-    let give_up = |reason| _ = gate.given_up.set(reason);
+    let give_up = |reason| _ = early.gate.given_up.set(reason);
     match (progress, ended) {
         (Progress::Aborted, _) => return Err(aborted()),
         (_, Ended::OutOfResources) => give_up("resources are short"),
@@ -93,7 +98,7 @@ pub(super) fn run_held(
     }
     // That one has its permit already.
     if progress != Progress::NotLinked {
-        wait_for_permit(parking)?;
+        wait_for_permit(early.parking)?;
     }
     let unless_passed = |passed: &mut Passed, line: &str, on_line: OnLine<'_>| {
         if passed.take(line) {

@@ -96,8 +96,8 @@ fn released(p: &Project, line: &str) -> Execs {
 
 fn assert_fresh_to_released(p: &Project) {
     released(p, "build --workspace -v")
-        .with_stderr_does_not_contain("[..]Running[..]")
-        .with_stderr_does_not_contain("[..]Dirty[..]")
+        .with_stderr_does_not_contain("[RUNNING][..]")
+        .with_stderr_does_not_contain("[DIRTY][..]")
         .run();
 }
 

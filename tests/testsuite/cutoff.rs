@@ -187,7 +187,7 @@ fn units_on_reused_metadata_stay_fresh() {
     p.cargo(&format!("{BUILD} -v"))
         .env("CARGO_INCREMENTAL", "1")
         .env("CARGO_BUILD_FINGERPRINT", "mtime")
-        .with_stderr_does_not_contain("[..]Unchanged[..]")
+        .with_stderr_does_not_contain("[UNCHANGED][..]")
         .run();
     p.assert_fresh_to_released(BUILD);
 }
@@ -256,7 +256,7 @@ fn fresh_tests_run() {
     p.touch("low/src/lib.rs");
     p.incremental("test --workspace")
         .with_stdout_contains("test it ... ok")
-        .with_stderr_does_not_contain("[..]Compiling top[..]")
+        .with_stderr_does_not_contain("[COMPILING] top[..]")
         .run();
 }
 

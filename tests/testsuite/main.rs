@@ -33,6 +33,8 @@ mod link_places;
 mod link_safety;
 #[cfg(target_os = "linux")]
 mod link_wrappers;
+#[cfg(target_os = "linux")]
+mod mixed;
 mod modes;
 #[cfg(target_os = "linux")]
 mod nightly;

@@ -10,8 +10,8 @@ use crate::recording::{Recording, Unit};
 
 /// Returns for each unit the units that it needs, and what for.
 ///
-/// A recording has no need that follows from another one. Here, what links needs all that is below it, as it
-/// does in cargo.
+/// A recording has no need that follows from another one. Here, what links needs all that is below it, and a
+/// library all below it that is mixed, as in cargo.
 pub fn edges(recording: &Recording, pipelining: Pipelining) -> Vec<Vec<(usize, Need)>> {
     let units = &recording.units;
     let mut below: Vec<BTreeSet<usize>> = Vec::with_capacity(units.len());
@@ -26,7 +26,10 @@ pub fn edges(recording: &Recording, pipelining: Pipelining) -> Vec<Vec<(usize, N
         edges.push(if needs_objects(unit) {
             all.iter().map(need).collect()
         } else {
-            unit.needs.iter().map(need).collect()
+            let is_mixed_below = |need: &&usize| is_mixed(&units[**need]);
+            let direct: BTreeSet<usize> = unit.needs.iter().copied().collect();
+            let mixed = all.iter().filter(is_mixed_below).copied().collect();
+            direct.union(&mixed).map(need).collect()
         });
         below.push(all);
     }
@@ -48,6 +51,18 @@ pub(crate) fn is_library(unit: &Unit) -> bool {
     matches!(unit.estimated_kind(), Kind::Library { .. }) && !needs_objects(unit)
 }
 
+/// True for a library that is linked as well, and whose dependents start on the metadata that goes into the rlib.
+fn is_mixed(unit: &Unit) -> bool {
+    matches!(unit.estimated_kind(), Kind::Library { .. })
+        && has_type(unit, &["cdylib", "staticlib"])
+        && !has_type(unit, &["dylib"])
+}
+
+/// True if others can start when its frontend has ended.
+pub(crate) fn announces_metadata(unit: &Unit) -> bool {
+    is_library(unit) || is_mixed(unit)
+}
+
 fn has_type(unit: &Unit, types: &[&str]) -> bool {
     unit.kind.iter().any(|kind| types.contains(&kind.as_str()))
 }
@@ -55,10 +70,11 @@ fn has_type(unit: &Unit, types: &[&str]) -> bool {
 fn usage(recording: &Recording, unit: &Unit, dependency: &Unit) -> Usage {
     let reads_rlibs = has_type(unit, &["staticlib", "dylib"]) || unit.is_linked() && recording.lto;
     match needs_objects(unit) {
-        _ if !is_library(dependency) => Usage::Whole,
+        _ if !announces_metadata(dependency) => Usage::Whole,
         true if reads_rlibs => Usage::Whole,
         true => Usage::Links,
         false if unit.is_run() => Usage::Whole,
+        false if is_mixed(dependency) => Usage::Links,
         false => Usage::Reads,
     }
 }

@@ -3,6 +3,7 @@
 //! Here is nothing but the decisions: what starts next, what is paused. A build takes milliseconds, so that
 //! rules can be compared by the thousand.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -17,7 +18,7 @@ use cargo_pipelining::scheduler::{Action, Clock, Pauses, Plan, Scheduler, pauses
 pub use cargo_pipelining::config::{Pipelining, Schedule};
 pub use cargo_pipelining::scheduler::{Estimate, Work};
 
-use crate::edges::{edges, is_library};
+use crate::edges::{announces_metadata, edges};
 use crate::recording::{Recording, Unit};
 
 #[derive(Clone, Debug)]
@@ -108,6 +109,7 @@ pub fn simulate(
         settings,
         scheduler: plan(recording, settings, estimate, clock)?,
         running: Vec::new(),
+        early: BTreeSet::new(),
         paused: 0,
         now,
         outcome: Outcome::default(),
@@ -182,7 +184,6 @@ struct Running {
     /// On one thread. µs.
     left: u64,
     threads: u64,
-    is_early: bool,
     /// µs.
     start: u64,
 }
@@ -192,6 +193,8 @@ struct Build<'r> {
     settings: &'r Settings,
     scheduler: Scheduler<usize, ()>,
     running: Vec<Running>,
+    /// Started before all that they link was ready, and not parked yet.
+    early: BTreeSet<usize>,
     paused: usize,
     /// µs.
     now: Arc<AtomicU64>,
@@ -240,18 +243,21 @@ impl Build<'_> {
                     let place = started.unit;
                     let is_run = self.units[place].is_run();
                     let phase = if is_run { Phase::Run } else { Phase::Frontend };
-                    self.begin(place, phase, started.is_early);
+                    if started.is_early {
+                        self.early.insert(place);
+                    }
+                    self.begin(place, phase);
                 }
                 Action::Resume(place) => {
                     self.paused -= 1;
-                    self.begin(place, Phase::Codegen, false);
+                    self.begin(place, Phase::Codegen);
                 }
-                Action::Link(place) => self.begin(place, Phase::Link, false),
+                Action::Link(place) => self.begin(place, Phase::Link),
             }
         }
     }
 
-    fn begin(&mut self, place: usize, phase: Phase, is_early: bool) {
+    fn begin(&mut self, place: usize, phase: Phase) {
         let unit = &self.units[place];
         let left = match phase {
             Phase::Run => unit.run,
@@ -264,7 +270,6 @@ impl Build<'_> {
             phase,
             left,
             threads: 1,
-            is_early,
             start: self.outcome.wall,
         };
         if left > 0 {
@@ -288,7 +293,7 @@ impl Build<'_> {
     }
 
     fn ended(&mut self, ended: Running) {
-        let (place, phase, is_early) = (ended.place, ended.phase, ended.is_early);
+        let (place, phase) = (ended.place, ended.phase);
         let unit = &self.units[place];
         self.outcome.spans.push(Span {
             unit: place,
@@ -298,7 +303,7 @@ impl Build<'_> {
             threads: ended.threads,
         });
         match phase {
-            Phase::Frontend if is_library(unit) => {
+            Phase::Frontend if announces_metadata(unit) => {
                 self.scheduler.produced(&place, Artifact::Metadata);
                 // It is still running as far as slots are concerned.
                 let slots = self.slots();
@@ -309,13 +314,13 @@ impl Build<'_> {
                     self.outcome.most_paused = self.outcome.most_paused.max(self.paused);
                     return;
                 }
-                self.begin(place, Phase::Codegen, is_early);
+                self.begin(place, Phase::Codegen);
             }
-            Phase::Frontend => self.begin(place, Phase::Codegen, is_early),
-            Phase::Codegen if is_early => {
+            Phase::Frontend => self.begin(place, Phase::Codegen),
+            Phase::Codegen if self.early.remove(&place) => {
                 self.scheduler.parked(&place, PermitSender::new(|_| {}));
             }
-            Phase::Codegen if unit.link > 0 => self.begin(place, Phase::Link, false),
+            Phase::Codegen if unit.link > 0 => self.begin(place, Phase::Link),
             Phase::Codegen | Phase::Link | Phase::Run => {
                 self.scheduler.produced(&place, Artifact::All);
             }

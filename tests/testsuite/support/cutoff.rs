@@ -119,8 +119,8 @@ pub trait CutoffExt: ProjectExt {
     /// Asserts that the released cargo finds nothing to do.
     fn assert_fresh_to_released(&self, line: &str) {
         self.released(&format!("{line} -v"))
-            .with_stderr_does_not_contain("[..]Running[..]")
-            .with_stderr_does_not_contain("[..]Dirty[..]")
+            .with_stderr_does_not_contain("[RUNNING][..]")
+            .with_stderr_does_not_contain("[DIRTY][..]")
             .run();
     }
 
