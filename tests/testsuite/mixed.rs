@@ -311,8 +311,6 @@ fn edits_reach_the_program() {
         p.prints(expected);
         assert_tidy(&p.root());
         let mut released = p.with_linker(p.released("build -v"));
-        released
-            .with_stderr_does_not_contain("[RUNNING][..]")
-            .run();
+        released.with_stderr_does_not_contain("[RUNNING][..]").run();
     }
 }
