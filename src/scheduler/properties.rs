@@ -96,9 +96,8 @@ impl Seen {
         let mut never = BTreeSet::new();
         for (unit, needs) in graph.iter().enumerate() {
             let lacks = needs.iter().any(|(dependency, need)| {
-                never.contains(dependency)
-                    || self.failed.contains(dependency)
-                        && self.produced.get(dependency) < Some(&need.artifact())
+                let has_failed = never.contains(dependency) || self.failed.contains(dependency);
+                has_failed && self.produced.get(dependency) < Some(&need.artifact())
             });
             if lacks && !self.failed.contains(&unit) {
                 never.insert(unit);
