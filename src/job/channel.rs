@@ -310,11 +310,11 @@ impl<M: Send + 'static> JobChannel<M> {
             return Ok(());
         };
         let announcer = self.announcer();
-        let (rmeta, rlib) = (rmeta.to_owned(), rmeta.with_extension("rlib"));
-        watch.expect_renamed(&rmeta.clone(), move || {
+        let (metadata, rlib) = (rmeta.to_owned(), rmeta.with_extension("rlib"));
+        watch.expect_renamed(rmeta, move || {
             // After an error the notification or the end of the job counts.
-            let _ = announcer.announce(Some((&rmeta, &rlib)), || {
-                let seen = Seen::renamed(&rmeta)?;
+            let _ = announcer.announce(Some((&metadata, &rlib)), || {
+                let seen = Seen::renamed(&metadata)?;
                 on_written();
                 Ok(Some(seen))
             });

@@ -12,7 +12,7 @@ use crate::support::gated::{NONE, artifacts, assert_tidy, hollow_rlibs};
 use crate::support::running::Running;
 use crate::support::{BuildTrace, BuilderExt, ProjectExt, manifest};
 
-/// Links `mixed` when so many jobs have parked as `$PARKED` says, then runs `$BEFORE_LINKING`.
+/// Links `mixed` when `$PARKED` jobs have parked, after `$BEFORE_LINKING`.
 const LINKER: &str = r#"#!/bin/sh
 parked() { [ "$(grep -c '"name":"parked".*"ph":"B"' "$CARGO_BUILD_TRACE")" -ge $PARKED ]; }
 case "$*" in *libmixed.so*)
