@@ -89,9 +89,17 @@ impl fmt::Debug for Bounds {
     }
 }
 
+/// Returns how many bytes a process holds alone, by its `/proc/PID/status` (proc_pid_status(5), Linux 4.5): its
+/// anonymous pages, in memory or swapped out. `None` if it has ended.
+pub fn anonymous(status: &str) -> Option<u64> {
+    let [resident, swapped] = ["RssAnon:", "VmSwap:"].map(|name| kib_field(status, name));
+    // A kernel without swap does not count it.
+    resident?.checked_add(swapped.unwrap_or(0))
+}
+
 /// Reads the number after a name at the beginning of a line, where it counts what `/proc` calls kB.
 /// Returns bytes.
-pub(crate) fn kib_field(text: &str, name: &str) -> Option<u64> {
+fn kib_field(text: &str, name: &str) -> Option<u64> {
     field(text, name)?.checked_mul(1024)
 }
 
@@ -138,6 +146,17 @@ pub(crate) fn bounds_in(files: &[(&str, &str)]) -> Bounds {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn anonymous_memory() {
+        let status =
+            "Name:\tRssAnon: 7\nVmRSS:\t  300 kB\nRssAnon:\t  100 kB\nRssFile:\t  200 kB\n";
+        assert_eq!(anonymous(status), Some(100 * 1024));
+        let swapped = format!("{status}VmSwap:\t 50 kB\n");
+        assert_eq!(anonymous(&swapped), Some(150 * 1024));
+        // A process that has ended has no memory.
+        assert_eq!(anonymous("Name:\trustc\nState:\tZ (zombie)\n"), None);
+    }
 
     const MEMINFO: (&str, &str) = (
         "/proc/meminfo",

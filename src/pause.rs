@@ -37,6 +37,8 @@ use std::path::Path;
 use std::process::Child;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use crate::memory;
+
 /// Whether anything can be paused on this system.
 pub const IS_SUPPORTED: bool = cfg!(target_os = "linux");
 
@@ -79,7 +81,7 @@ impl Handle {
     pub fn memory(&self) -> Option<u64> {
         let status = self.read("status", |path| fs::read(path))?;
         // The name of the process, on the first line, may be anything.
-        anonymous(&String::from_utf8_lossy(&status))
+        memory::anonymous(&String::from_utf8_lossy(&status))
     }
 
     /// Whether the process runs this executable now, as `/proc/PID/exe` has it (proc_pid_exe(5)), which
@@ -171,27 +173,4 @@ fn signal(id: u32, is_stop: bool) -> bool {
 #[cfg(not(target_os = "linux"))]
 fn signal(_: u32, _: bool) -> bool {
     false
-}
-
-fn anonymous(status: &str) -> Option<u64> {
-    let [resident, swapped] =
-        ["RssAnon:", "VmSwap:"].map(|name| crate::memory::kib_field(status, name));
-    // A kernel without swap does not count it.
-    resident?.checked_add(swapped.unwrap_or(0))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn anonymous_memory() {
-        let status =
-            "Name:\tRssAnon: 7\nVmRSS:\t  300 kB\nRssAnon:\t  100 kB\nRssFile:\t  200 kB\n";
-        assert_eq!(anonymous(status), Some(100 * 1024));
-        let swapped = format!("{status}VmSwap:\t 50 kB\n");
-        assert_eq!(anonymous(&swapped), Some(150 * 1024));
-        // A process that has ended has no memory.
-        assert_eq!(anonymous("Name:\trustc\nState:\tZ (zombie)\n"), None);
-    }
 }

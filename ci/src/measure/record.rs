@@ -242,6 +242,7 @@ impl Sources {
                 unit.codegen = compiled.codegen;
                 unit.link = compiled.link;
                 unit.codegen_units = compiled.codegen_units;
+                unit.memory = compiled.memory;
                 unit.source_size = compiled.source_size;
                 // Libraries get the option, too; it takes effect where they are linked.
                 recording.lto |= compiled.lto && unit.is_linked();

@@ -68,6 +68,9 @@ pub struct Unit {
     /// How many object files the codegen makes.
     #[serde(skip_serializing_if = "is_zero")]
     pub codegen_units: u64,
+    /// How many bytes its compiler holds alone when the metadata is written.
+    #[serde(skip_serializing_if = "is_zero")]
+    pub memory: u64,
     /// Of the source, as [`source_size`](cargo_pipelining::scheduler::source_size) counts it; of a build
     /// script's run, as [`native_source_size`] does.
     #[serde(skip_serializing_if = "is_zero")]

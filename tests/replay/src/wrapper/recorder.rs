@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result};
 use cargo_pipelining::job::notification::Notification;
 use cargo_pipelining::link_gate::linker;
+use cargo_pipelining::memory::anonymous;
 use cargo_pipelining::scheduler::source_size;
 use fs_err as fs;
 use object::read::archive::ArchiveFile;
@@ -37,6 +38,8 @@ pub struct Compiled {
     pub codegen: u64,
     pub link: u64,
     pub codegen_units: u64,
+    /// How many bytes rustc held when the metadata was written.
+    pub memory: u64,
     /// The size of the source files, in bytes.
     pub source_size: u64,
     /// Why the linker could not be told from the rest.
@@ -102,6 +105,12 @@ fn cpu_of(_: u32) -> Option<Duration> {
     None
 }
 
+/// Returns how many bytes a process holds, 0 if that cannot be had.
+fn memory_of(process: u32) -> u64 {
+    let status = fs::read_to_string(format!("/proc/{process}/status")).unwrap_or_default();
+    anonymous(&status).unwrap_or(0)
+}
+
 /// Runs rustc, whose path is the first argument, with a linker that records how long it takes.
 pub fn run(args: Vec<OsString>) -> Result<ExitCode> {
     let mut args = args.into_iter();
@@ -134,6 +143,7 @@ pub fn run(args: Vec<OsString>) -> Result<ExitCode> {
     let mut child = command.spawn().context("could not run rustc")?;
     let stderr = child.stderr.take().context("rustc has no stderr")?;
     let mut frontend = None;
+    let mut memory = 0;
     let mut stderr = BufReader::new(stderr);
     let mut line = Vec::new();
     while stderr.read_until(b'\n', &mut line)? > 0 {
@@ -141,6 +151,7 @@ pub fn run(args: Vec<OsString>) -> Result<ExitCode> {
             && Notification::parse(text).is_some_and(|it| it.is_metadata(&rmeta))
         {
             frontend = Some(meter.of_running(child.id()));
+            memory = memory_of(child.id());
         }
         std::io::stderr().write_all(&line)?;
         line.clear();
@@ -174,6 +185,7 @@ pub fn run(args: Vec<OsString>) -> Result<ExitCode> {
         codegen: compiled - frontend,
         link,
         codegen_units,
+        memory,
         source_size: invocation.source().map_or(0, source_size),
         link_unknown,
         lto,
