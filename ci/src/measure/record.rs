@@ -242,6 +242,8 @@ impl Sources {
                 unit.codegen = compiled.codegen;
                 unit.link = compiled.link;
                 unit.codegen_units = compiled.codegen_units;
+                unit.is_optimized = compiled.is_optimized;
+                unit.has_debuginfo = compiled.has_debuginfo;
                 unit.memory = compiled.memory;
                 unit.source_size = compiled.source_size;
                 // Libraries get the option, too; it takes effect where they are linked.

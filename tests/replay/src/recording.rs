@@ -68,6 +68,10 @@ pub struct Unit {
     /// How many object files the codegen makes.
     #[serde(skip_serializing_if = "is_zero")]
     pub codegen_units: u64,
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub is_optimized: bool,
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub has_debuginfo: bool,
     /// How many bytes its compiler holds alone when the metadata is written.
     #[serde(skip_serializing_if = "is_zero")]
     pub memory: u64,

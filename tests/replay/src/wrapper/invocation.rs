@@ -44,6 +44,13 @@ impl Invocation {
         self.value("--json").contains("artifacts")
     }
 
+    /// True if it is asked for, at any level but 0.
+    pub fn has_codegen_option(&self, option: &str) -> bool {
+        let given = self.values("-C").filter_map(|it| it.split_once('='));
+        let level = given.filter(|(name, _)| *name == option).last();
+        level.is_some_and(|(_, level)| level != "0" && level != "none")
+    }
+
     pub fn emits(&self, what: &str) -> bool {
         self.value("--emit").split(',').any(|emit| emit == what)
     }

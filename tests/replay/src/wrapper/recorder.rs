@@ -38,6 +38,8 @@ pub struct Compiled {
     pub codegen: u64,
     pub link: u64,
     pub codegen_units: u64,
+    pub is_optimized: bool,
+    pub has_debuginfo: bool,
     /// How many bytes rustc held when the metadata was written.
     pub memory: u64,
     /// The size of the source files, in bytes.
@@ -185,6 +187,8 @@ pub fn run(args: Vec<OsString>) -> Result<ExitCode> {
         codegen: compiled - frontend,
         link,
         codegen_units,
+        is_optimized: invocation.has_codegen_option("opt-level"),
+        has_debuginfo: invocation.has_codegen_option("debuginfo"),
         memory,
         source_size: invocation.source().map_or(0, source_size),
         link_unknown,
