@@ -7,25 +7,23 @@
 //!
 //! The documentation of the `replay` package lists what a simulation leaves out.
 
-use std::collections::BTreeMap;
 use std::fmt;
 use std::time::Duration;
 
 use ::replay::simulate::{Outcome, Pipelining, Schedule, Settings, guessed, measured, simulate};
 use ::replay::{Recording, limit};
-use anyhow::{Result, bail};
+use anyhow::Result;
 use fs_err as fs;
 use serde::Serialize;
 
 use super::report::{Case, Report, Row};
+use super::sources::{Source, sources};
 use super::{plot, queue};
 use crate::lock::Lock;
 use crate::project::Project;
 
 const JOBS: [u64; 7] = [1, 2, 4, 8, 16, 32, 64];
 const QUICK_JOBS: [u64; 4] = [1, 2, 8, 64];
-
-const ENDING: &str = ".json.gz";
 
 #[derive(Debug, Default, clap::Args)]
 pub struct Args {
@@ -91,14 +89,12 @@ impl fmt::Display for Side {
 
 /// Simulates all builds, prints the tables, and writes them and the picture.
 pub fn run(project: &Project, args: &Args) -> Result<()> {
-    let sources = sources(project, args)?;
+    let sources = sources(project, args.filter.as_deref().unwrap_or_default())?;
     let dir = project.root.join("target/bench");
     fs::create_dir_all(&dir)?;
     let _lock = Lock::command(project, "bench")?;
     let jobs = if args.quick { &QUICK_JOBS[..] } else { &JOBS };
-    let cases = sources
-        .iter()
-        .map(|(name, recording)| case(name, recording, jobs));
+    let cases = sources.iter().map(|source| case(source, jobs));
     let report = Report {
         quick: args.quick,
         cases: cases.collect::<Result<_>>()?,
@@ -118,7 +114,8 @@ pub fn run(project: &Project, args: &Args) -> Result<()> {
 }
 
 /// Simulates a recording with these numbers of jobs, by all sides.
-fn case(name: &str, recording: &Recording, jobs: &[u64]) -> Result<Case> {
+fn case(source: &Source, jobs: &[u64]) -> Result<Case> {
+    let recording = &source.recording;
     let seconds = |micros| Duration::from_micros(micros).as_secs_f64();
     let mut rows = Vec::new();
     for &jobs in jobs {
@@ -137,85 +134,11 @@ fn case(name: &str, recording: &Recording, jobs: &[u64]) -> Result<Case> {
         rows.push(row);
     }
     Ok(Case {
-        name: name.to_owned(),
+        name: source.name.clone(),
+        set: source.set,
         title: recording.name.clone(),
         units: recording.units.len(),
         work: seconds(recording.work()),
         rows,
     })
-}
-
-/// Reads the recordings that are asked for, in the order of their names.
-fn sources(project: &Project, args: &Args) -> Result<BTreeMap<String, Recording>> {
-    let dir = project.recordings();
-    let mut files = BTreeMap::new();
-    for file in dir.read_dir().into_iter().flatten() {
-        let path = file?.path();
-        let name = path.file_name().unwrap_or_default().to_string_lossy();
-        if let Some(name) = name.strip_suffix(ENDING) {
-            files.insert(name.to_owned(), path);
-        }
-    }
-    if files.is_empty() {
-        bail!(
-            "there is no recording of a build in {}",
-            project.shown(&dir)
-        );
-    }
-    if let Some(part) = &args.filter {
-        let names = files.keys().cloned().collect::<Vec<_>>().join(", ");
-        files.retain(|name, _| name.contains(part));
-        if files.is_empty() {
-            bail!("no recording has a name that contains `{part}`; there are: {names}");
-        }
-    }
-    let files = files.into_iter();
-    let sources = files.map(|(name, path)| Ok((name, Recording::read(&path)?)));
-    sources.collect()
-}
-
-#[cfg(test)]
-mod tests {
-    #![allow(clippy::unwrap_used)]
-    use super::*;
-    use ::replay::recording::Unit;
-
-    fn project(names: &[&str]) -> (tempfile::TempDir, Project) {
-        let dir = tempfile::tempdir().unwrap();
-        let project = Project {
-            root: dir.path().to_path_buf(),
-            ..Project::default()
-        };
-        fs::create_dir_all(project.recordings()).unwrap();
-        for name in names {
-            let path = project.recordings().join(format!("{name}{ENDING}"));
-            let mut recording = Recording::new(*name, "none", "anywhere");
-            recording.units.push(Unit::default());
-            recording.write(&path).unwrap();
-        }
-        (dir, project)
-    }
-
-    fn names(project: &Project, filter: &str) -> Result<Vec<String>> {
-        let args = Args {
-            quick: false,
-            filter: Some(filter.to_owned()),
-        };
-        Ok(sources(project, &args)?.into_keys().collect())
-    }
-
-    #[test]
-    fn recordings_are_chosen_by_name() {
-        let (_dir, project) = project(&["ripgrep", "cargo-dev", "cargo-release", "bat"]);
-        fs::write(project.recordings().join("README.md"), "").unwrap();
-        let all = ["bat", "cargo-dev", "cargo-release", "ripgrep"];
-        assert_eq!(names(&project, "").unwrap(), all);
-        let cargo = ["cargo-dev", "cargo-release"];
-        assert_eq!(names(&project, "cargo").unwrap(), cargo);
-        let error = names(&project, "fd").unwrap_err().to_string();
-        assert_eq!(
-            error,
-            "no recording has a name that contains `fd`; there are: bat, cargo-dev, cargo-release, ripgrep"
-        );
-    }
 }

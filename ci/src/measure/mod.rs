@@ -15,6 +15,7 @@ mod queue;
 pub mod record;
 pub mod replay;
 mod report;
+mod sources;
 
 /// Returns the median; of no figures it is not a number.
 fn median(figures: &[f64]) -> f64 {

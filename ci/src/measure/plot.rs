@@ -7,6 +7,7 @@ use plotters::prelude::*;
 
 use super::bench::Side;
 use super::report::Report;
+use super::sources::Set;
 
 const GREEN: RGBColor = RGBColor(0, 158, 115);
 const BLUE: RGBColor = RGBColor(0, 114, 178);
@@ -26,7 +27,9 @@ pub fn overview(report: &Report) -> Result<String> {
         (Side::StockOrder, GREEN.stroke_width(2)),
     ];
     let curves = curves.map(|(side, style)| {
-        let means = report.means(|row| row.to_stock(side)).into_iter();
+        let means = report
+            .means(&Set::ALL, |row| row.to_stock(side))
+            .into_iter();
         let points = means.map(|(jobs, mean)| (jobs as f64, 1.0 / mean));
         (side, style.filled(), points.collect::<Vec<_>>())
     });

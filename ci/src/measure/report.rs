@@ -10,6 +10,7 @@ use serde::Serialize;
 use super::bench::Side;
 use super::geometric_mean;
 use super::queue::{Graph, Spent};
+use super::sources::Set;
 use crate::table::Table;
 
 /// From this number of jobs on, more overlap must not make a build slower.
@@ -43,6 +44,7 @@ pub struct Report {
 #[derive(Debug, Default, Serialize)]
 pub struct Case {
     pub name: String,
+    pub set: Set,
     pub title: String,
     pub units: usize,
     /// The time of all units, one after another.
@@ -80,7 +82,8 @@ Recorded builds, simulated on the scheduler. Wall times are in seconds; a ratio 
 mode `metadata` in the order of the released cargo, which is how that builds. `off`, `metadata` and `link` are
 the modes of the replacement with measured costs; `link` is the default. `cold` is the same with guessed
 costs, and `stock-order` in the order of the released cargo: what is left is that units that link start
-early. The limit is what the work and the critical path leave to any scheduler. Paused is the
+early. Set `first` is what the rules were made on, `learning` what the table of well-known crates was made of, and
+`reporting` nothing was made on. The limit is what the work and the critical path leave to any scheduler. Paused is the
 most compilers that were paused at the same time in `link`. Overlap gained is the part of the time of
 `off` that the mode `link` saves.
 
@@ -114,11 +117,13 @@ impl Report {
 
     fn sections(&self) -> Vec<(String, Table)> {
         let mut sections: Vec<_> = self.cases.iter().map(Case::section).collect();
-        sections.push(("All builds: geometric means".to_owned(), self.all_means()));
-        sections.push((
-            format!("All builds with -j{FEWEST_SCHEDULED} and more: wall time to the limit"),
-            self.to_limit(),
-        ));
+        for set in self.sets() {
+            let heading = format!("Set `{set}`: geometric means");
+            sections.push((heading, self.means_of(set)));
+            let jobs = format!("-j{FEWEST_SCHEDULED} and more");
+            let heading = format!("Set `{set}` with {jobs}: wall time to the limit");
+            sections.push((heading, self.to_limit(set)));
+        }
         sections.push((
             "What the queue alone costs: graphs in which nothing takes any time, -j8".to_owned(),
             self.queues(),
@@ -126,21 +131,28 @@ impl Report {
         sections
     }
 
-    /// Returns the numbers of jobs, with the geometric means of all cases' ratios.
-    pub fn means(&self, ratio: impl Fn(&Row) -> f64) -> Vec<(u64, f64)> {
+    /// Returns the sets that the cases are of.
+    fn sets(&self) -> impl Iterator<Item = Set> {
+        let has = |set: &Set| self.cases.iter().any(|case| case.set == *set);
+        Set::ALL.into_iter().filter(has)
+    }
+
+    /// Returns the numbers of jobs, with the geometric means of the ratios of all cases in these sets.
+    pub fn means(&self, sets: &[Set], ratio: impl Fn(&Row) -> f64) -> Vec<(u64, f64)> {
         let rows = self.cases.first().map_or(&[][..], |case| &case.rows);
         let mean = |place: usize| {
-            let rows = self.cases.iter().map(|case| &case.rows[place]);
+            let cases = self.cases.iter().filter(|case| sets.contains(&case.set));
+            let rows = cases.map(|case| &case.rows[place]);
             geometric_mean(&rows.map(&ratio).collect::<Vec<_>>())
         };
         let rows = rows.iter().enumerate();
         rows.map(|(place, row)| (row.jobs, mean(place))).collect()
     }
 
-    fn all_means(&self) -> Table {
+    fn means_of(&self, set: Set) -> Table {
         let sides = [Side::Metadata, Side::Link, Side::Cold, Side::StockOrder];
-        let to_stock = sides.map(|side| self.means(|row| row.to_stock(side)));
-        let to_limit = sides.map(|side| self.means(|row| row.to_limit(side)));
+        let to_stock = sides.map(|side| self.means(&[set], |row| row.to_stock(side)));
+        let to_limit = sides.map(|side| self.means(&[set], |row| row.to_limit(side)));
         let names = |to| sides.map(|side| format!("|{side}/{to}")).concat();
         let mut table = Table::new(&(names("stock") + &names("limit")));
         for (place, (jobs, _)) in to_stock[0].iter().enumerate() {
@@ -151,18 +163,19 @@ impl Report {
         table
     }
 
-    /// Returns the geometric mean and the greatest of a side's ratios to the limit.
-    fn distance(&self, side: Side) -> (f64, f64) {
-        let rows = self.rows().filter(|(_, row)| row.jobs >= FEWEST_SCHEDULED);
+    /// Returns the geometric mean and the greatest of a side's ratios to the limit in a set.
+    fn distance(&self, set: Set, side: Side) -> (f64, f64) {
+        let is_in = |case: &Case, row: &Row| case.set == set && row.jobs >= FEWEST_SCHEDULED;
+        let rows = self.rows().filter(|(case, row)| is_in(case, row));
         let ratios: Vec<f64> = rows.map(|(_, row)| row.to_limit(side)).collect();
         let worst = ratios.iter().copied().fold(f64::NAN, f64::max);
         (geometric_mean(&ratios), worst)
     }
 
-    fn to_limit(&self) -> Table {
+    fn to_limit(&self, set: Set) -> Table {
         let mut table = Table::new("|geometric mean|worst");
         for side in Side::ALL {
-            let (mean, worst) = self.distance(side);
+            let (mean, worst) = self.distance(set, side);
             table.row(&format!("{side}|{mean:.3}|{worst:.3}"));
         }
         table
@@ -224,15 +237,18 @@ impl Report {
         let (link, metadata) = (Side::Link, Side::Metadata);
         slower(MANY_JOBS, [(link, metadata), (metadata, Side::Off)]);
         slower(0, [(link, Side::Stock), (Side::Cold, Side::Stock)]);
-        for (side, most_mean, most_worst) in MOST_TO_LIMIT {
-            let (mean, worst) = self.distance(side);
+        let sets = self
+            .sets()
+            .flat_map(|set| MOST_TO_LIMIT.map(|most| (set, most)));
+        for (set, (side, most_mean, most_worst)) in sets {
+            let (mean, worst) = self.distance(set, side);
             let pairs = [
                 (mean, most_mean, "on average"),
                 (worst, most_worst, "at worst"),
             ];
             for (ratio, most, what) in pairs {
                 let text = format!(
-                    "`{side}` takes {ratio:.3} times the limit {what}, more than {most:.2}"
+                    "`{side}` takes {ratio:.3} times the limit {what} in set `{set}`, more than {most:.2}"
                 );
                 note(ratio > most, text);
             }
@@ -314,7 +330,7 @@ pub mod tests {
         let plain = report.plain();
         let row = "-j8  20.00  40.00     20.00  10.00  10.00         5.00       0.500       2.000       2.000       3           75.0%";
         assert!(plain.contains(row), "{plain}");
-        let (jobs, mean) = report.means(|row| row.to_stock(Side::Off))[1];
+        let (jobs, mean) = report.means(&Set::ALL, |row| row.to_stock(Side::Off))[1];
         assert_eq!(jobs, 8);
         assert!((mean - 2.0_f64.sqrt()).abs() < 1e-12);
     }
@@ -336,9 +352,9 @@ pub mod tests {
             [
                 "a, -j1: `link` takes 1.200 times as long as `stock`",
                 "a, -j8: `link` takes 1.200 times as long as `stock`",
-                "`link` takes 1.095 times the limit on average, more than 1.06",
-                "`link` takes 1.200 times the limit at worst, more than 1.15",
-                "`cold` takes 1.095 times the limit on average, more than 1.09",
+                "`link` takes 1.095 times the limit on average in set `first`, more than 1.06",
+                "`link` takes 1.200 times the limit at worst in set `first`, more than 1.15",
+                "`cold` takes 1.095 times the limit on average in set `first`, more than 1.09",
             ]
         );
     }
