@@ -88,6 +88,12 @@ impl Graph {
         self.dependents.reachable(&self.dependents_first(), count)
     }
 
+    /// Returns for each job the number of its dependencies, direct or not. Takes as much memory.
+    pub(crate) fn count_dependencies(&self) -> Vec<u32> {
+        let count = |row: &[u64]| row.iter().map(|word| word.count_ones()).sum::<u32>() - 1;
+        self.needs.reachable(&self.dependencies_first, count)
+    }
+
     /// Returns all jobs, each behind its dependents.
     pub(crate) fn dependents_first(&self) -> Vec<usize> {
         self.dependencies_first.iter().copied().rev().collect()

@@ -39,7 +39,7 @@ use anyhow::Result;
 use clap::{Parser, Subcommand};
 use serde::de::DeserializeOwned;
 
-use crate::measure::{bench, compare, record, replay};
+use crate::measure::{bench, compare, prior, record, replay};
 use crate::project::Project;
 
 /// Assembles, builds, runs, tests and installs the replacement cargo.
@@ -105,6 +105,8 @@ enum Command {
     /// (cold), and in the order of the released cargo (stock-order). Then generated graphs of up to
     /// 10,000 units show what the two job queues cost: leave the machine alone meanwhile.
     Bench(bench::Args),
+    /// Make the table of what well-known crates cost, from the recordings to learn from
+    Prior,
     /// Check that each patch of the series is formatted, and compiles on those before it
     Prefixes,
     /// Move the series to another release of the `cargo` crate
@@ -147,6 +149,7 @@ fn execute(cli: Cli) -> Result<ExitCode> {
         Command::Compare(args) => compare::run(project, &args)?,
         Command::Record(args) => record::run(project, &args)?,
         Command::Replay(args) => replay::run(&args)?,
+        Command::Prior => prior::run(project)?,
         Command::Bench(args) => bench::run(project, &args)?,
         Command::Port { version } => port::run(project, &version)?,
         Command::Prefixes => prefixes::run(project)?,

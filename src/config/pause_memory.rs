@@ -40,12 +40,6 @@ impl PauseMemory {
     }
 }
 
-impl Default for PauseMemory {
-    fn default() -> Self {
-        PauseMemory::Percent(25)
-    }
-}
-
 /// Reads a size in bytes, as Cargo's own `parse_human_size` does in `src/workspace/gc.rs`: one decimal
 /// at most, and only with a unit; one space at most before the unit; any case.
 fn size(text: &str) -> Option<u64> {
@@ -133,7 +127,6 @@ mod tests {
         for percent in [0, 1, 25, 100] {
             assert_eq!(parse(&format!("\"{percent}%\"")), Ok(Percent(percent)));
         }
-        assert_eq!(PauseMemory::default(), Percent(25));
     }
 
     #[test]

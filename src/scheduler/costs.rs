@@ -24,7 +24,7 @@ use anyhow::Context as _;
 use cargo_util::paths;
 
 use super::estimate::{Estimate, Measured};
-use super::guess::{Kind, guess};
+use super::guess::{Subject, guess};
 use super::{Plan, Scheduler};
 
 /// Begins the file. The version changes with the format and what is measured.
@@ -59,13 +59,13 @@ impl<U: Clone + Eq + Hash> KnownCosts<U> {
     }
 
     /// Estimates the work of all jobs of `plan`. A job without a `key` has no work. The work of a unit
-    /// that the file does not have is guessed from its `kind`, which is called only then. Returns an error
+    /// that the file does not have is guessed from what `subject` says, which is called only then. Returns an error
     /// if the file cannot be read; then everything is guessed.
     pub fn estimate<J>(
         &mut self,
         plan: &mut Plan<U, J>,
         key: impl Fn(&U, &J) -> Option<u64>,
-        kind: impl Fn(&U) -> Kind,
+        subject: impl Fn(&U) -> Subject<'_>,
     ) -> anyhow::Result<()> {
         let costs = read(&self.path);
         self.has_failed = costs.is_err();
@@ -80,7 +80,7 @@ impl<U: Clone + Eq + Hash> KnownCosts<U> {
             self.keys.insert(node.unit.clone(), key);
             node.estimate(match costs.get(&key) {
                 Some(measured) => Estimate::Measured(measured.work()),
-                None => Estimate::Guessed(guess(kind(&node.unit))),
+                None => Estimate::Guessed(guess(&subject(&node.unit))),
             });
         }
         result
@@ -188,6 +188,7 @@ fn average(old: Measured, new: Measured) -> Measured {
 mod tests {
     use super::*;
     use crate::graph::Artifact;
+    use crate::scheduler::guess::Kind;
     use crate::scheduler::{Action, Clock, Settings, Task};
     use std::sync::Arc;
     use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
@@ -294,6 +295,14 @@ mod tests {
         is_fresh: bool,
     }
 
+    fn other<U>(_: &U) -> Subject<'_> {
+        Subject {
+            kind: Kind::Other,
+            package: None,
+            is_optimized: false,
+        }
+    }
+
     impl Task for Unit {
         fn is_fresh(&self) -> bool {
             self.is_fresh
@@ -311,7 +320,7 @@ mod tests {
         let key = |package: &&'static str, unit: &Unit| {
             (!unit.is_fresh).then_some(package.as_bytes()[0].into())
         };
-        let estimated = costs.estimate(&mut plan, key, |_| Kind::Other);
+        let estimated = costs.estimate(&mut plan, key, other);
         let now = Arc::new(AtomicU64::new(0));
         let shown = Arc::clone(&now);
         let settings = Settings {

@@ -1,5 +1,9 @@
 //! What a unit has to do, and what a build teaches about it.
 
+use std::collections::HashMap;
+
+use super::guess::{Basis, Guess};
+
 /// A part of a job that takes time.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Phase {
@@ -57,15 +61,15 @@ impl Measured {
 pub enum Estimate {
     /// Measured in an earlier build of such a unit.
     Measured(Work),
-    /// Guessed without compiling. At best, it is right in proportion to other guesses.
-    Guessed(Work),
+    /// Guessed without compiling.
+    Guessed(Guess),
 }
 
 impl Estimate {
     /// Returns the work.
     pub fn work(self) -> Work {
         match self {
-            Estimate::Measured(work) | Estimate::Guessed(work) => work,
+            Estimate::Measured(work) | Estimate::Guessed(Guess { work, .. }) => work,
         }
     }
 }
@@ -73,34 +77,54 @@ impl Estimate {
 /// After how many phases their ratio is believed; before, it may be an accident.
 const ENOUGH: u32 = 4;
 
-/// How far guesses are off, phase by phase, as this build has shown so far.
-#[derive(Clone, Copy, Debug, Default)]
+/// How far guesses are off, by their basis and phase, as this build has shown so far.
+#[derive(Clone, Debug, Default)]
 pub struct Correction {
-    count: Phases<u32>,
-    guessed: Work,
-    took: Work,
+    by_basis: HashMap<Basis, Phases<Ratio>>,
+    all: Phases<Ratio>,
+}
+
+#[derive(Clone, Copy, Debug, Default)]
+struct Ratio {
+    count: u32,
+    guessed: u64,
+    took: u64,
+}
+
+impl Ratio {
+    fn note(&mut self, guessed: u64, took: u64) {
+        self.count += 1;
+        self.guessed = self.guessed.saturating_add(guessed);
+        self.took = self.took.saturating_add(took);
+    }
+
+    fn is_believed(&self) -> bool {
+        self.count >= ENOUGH && self.guessed > 0
+    }
 }
 
 impl Correction {
     /// Notes that a phase which was guessed to take `guessed` µs has taken `took` µs.
-    pub fn note(&mut self, phase: Phase, guessed: u64, took: u64) {
-        *self.count.of_mut(phase) += 1;
-        for (sum, more) in [(&mut self.guessed, guessed), (&mut self.took, took)] {
-            let sum = sum.of_mut(phase);
-            *sum = sum.saturating_add(more);
-        }
+    pub fn note(&mut self, phase: Phase, basis: Basis, guessed: u64, took: u64) {
+        let own = self.by_basis.entry(basis).or_default();
+        own.of_mut(phase).note(guessed, took);
+        self.all.of_mut(phase).note(guessed, took);
     }
 
-    /// Corrects a guess in the proportion in which the others were wrong.
-    pub fn apply(&self, mut guess: Work) -> Work {
+    /// Corrects a guess in the proportion in which others of its basis were wrong, or of any basis as long as
+    /// too few have ended.
+    pub fn apply(&self, guess: Guess) -> Work {
+        let mut work = guess.work;
+        let own = self.by_basis.get(&guess.basis);
         for phase in [Phase::Frontend, Phase::Codegen, Phase::Link] {
-            let guessed = self.guessed.of(phase);
-            if self.count.of(phase) >= ENOUGH && guessed > 0 {
-                let figure = guess.of_mut(phase);
-                *figure = scaled(*figure, self.took.of(phase), guessed);
+            let own = own.map(|own| own.of(phase));
+            let ratios = own.into_iter().chain([self.all.of(phase)]);
+            if let Some(ratio) = ratios.into_iter().find(Ratio::is_believed) {
+                let figure = work.of_mut(phase);
+                *figure = scaled(*figure, ratio.took, ratio.guessed);
             }
         }
-        guess
+        work
     }
 }
 
@@ -114,38 +138,44 @@ pub(crate) fn scaled(figure: u64, numerator: u64, denominator: u64) -> u64 {
 mod tests {
     use super::*;
 
+    fn guess(basis: Basis, frontend: u64, codegen: u64, link: u64) -> Guess {
+        let work = Work {
+            frontend,
+            codegen,
+            link,
+        };
+        Guess { basis, work }
+    }
+
     #[test]
     fn guesses_are_corrected_in_proportion() {
-        let guess = Work {
-            frontend: 100,
-            codegen: 1_000,
-            link: 7,
-        };
+        let library = guess(Basis::Library, 100, 1_000, 7);
+        let known = guess(Basis::Prior, 100, 1_000, 7);
         let mut correction = Correction::default();
         for count in 0..ENOUGH {
-            assert_eq!(correction.apply(guess), guess, "after {count}");
-            correction.note(Phase::Frontend, 10, 30);
-            correction.note(Phase::Codegen, 10, 5);
-            correction.note(Phase::Link, 0, 5);
+            assert_eq!(correction.apply(library), library.work, "after {count}");
+            correction.note(Phase::Frontend, Basis::Library, 10, 30);
+            correction.note(Phase::Codegen, Basis::Library, 10, 5);
+            correction.note(Phase::Link, Basis::Library, 0, 5);
         }
-        let expected = Work {
-            frontend: 300,
-            codegen: 500,
-            link: 7,
-        };
-        assert_eq!(correction.apply(guess), expected);
+        let expected = guess(Basis::Library, 300, 500, 7);
+        assert_eq!(correction.apply(library), expected.work);
+        // No other is known yet.
+        assert_eq!(correction.apply(known), expected.work);
+        for _ in 0..ENOUGH {
+            correction.note(Phase::Frontend, Basis::Prior, 10, 10);
+        }
+        assert_eq!(correction.apply(library), expected.work);
+        assert_eq!(correction.apply(known).frontend, 100);
     }
 
     #[test]
     fn huge_figures_do_not_overflow() {
         let mut correction = Correction::default();
         for _ in 0..2 * ENOUGH {
-            correction.note(Phase::Link, 1, u64::MAX);
+            correction.note(Phase::Link, Basis::Linked, 1, u64::MAX);
         }
-        let guess = Work {
-            link: u64::MAX,
-            ..Work::default()
-        };
+        let guess = guess(Basis::Linked, 0, 0, u64::MAX);
         assert_eq!(correction.apply(guess).link, u64::MAX);
     }
 }

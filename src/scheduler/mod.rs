@@ -42,6 +42,7 @@ pub mod limit;
 mod node;
 pub mod pauses;
 mod plan;
+pub mod prior;
 mod priority;
 mod ready;
 mod summary;

@@ -13,38 +13,106 @@
 //!
 //! # The rule
 //!
-//! A compiler is stopped if a job of higher priority could have its slot and its codegen is worth a place
-//! among those that may be stopped: at least a sixth of what each of the places would hold if all codegen
-//! that is left were divided among them.
+//! A compiler is stopped if a job of higher priority could have its slot, and its codegen is worth the memory
+//! that it holds: at least a tenth of what it would be if all codegen that is left were divided among the
+//! memory that may be held.
 //!
 //! `tests/replay/RESULTS.md` compares it with others that were tried.
 
 use std::collections::HashMap;
 use std::path::PathBuf;
 
-use super::node::Tally;
 use crate::config::PauseMemory;
 use crate::descriptors;
 use crate::memory;
 use crate::pause::{self, Handle};
 
-/// The divisor of a place's share.
-const WORTH_A_PLACE: u128 = 6;
-/// The least number of compilers that may be paused at the same time, memory permitting.
-const LEAST_PLACES: usize = 4;
+/// The divisor of a share of the memory.
+const WORTH_ITS_MEMORY: u128 = 10;
+
+/// How many bytes a compiler holds that is not small. Paused compilers may hold as much together as one such for
+/// each job slot, unless the user says otherwise.
+const LARGE: u64 = 256 << 20;
+
+/// The share of the available memory, in percent, that paused compilers hold at most, unless the user says
+/// otherwise.
+const SHARE: PauseMemory = PauseMemory::Percent(25);
+
+/// How much memory paused compilers may hold together.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Budget {
+    /// So many bytes.
+    Bytes(u64),
+    /// As many bytes as those that run, if each was the largest: `largest` of those seen so far, for each of
+    /// the `slots`. At most `most` bytes.
+    AsRunning {
+        /// The largest compiler seen so far, in bytes.
+        largest: u64,
+        /// The number of job slots.
+        slots: u64,
+        /// Bytes.
+        most: u64,
+    },
+}
+
+impl Budget {
+    /// For a build of this many job slots, with as much memory as it could use.
+    pub fn usual(slots: u64) -> Self {
+        Budget::AsRunning {
+            largest: LARGE,
+            slots,
+            most: u64::MAX,
+        }
+    }
+
+    /// Notes what a compiler holds, in bytes.
+    fn see(&mut self, memory: u64) {
+        if let Budget::AsRunning { largest, .. } = self {
+            *largest = memory.max(*largest);
+        }
+    }
+
+    fn bytes(self) -> u64 {
+        match self {
+            Budget::Bytes(bytes) => bytes,
+            Budget::AsRunning {
+                largest,
+                slots,
+                most,
+            } => largest.saturating_mul(slots).min(most),
+        }
+    }
+}
+
+impl Default for Budget {
+    fn default() -> Self {
+        Budget::Bytes(0)
+    }
+}
 
 /// Pauses and resumes compilers, within the memory that they may hold meanwhile. Dropping it resumes
 /// those that are paused.
 #[derive(Debug, Default)]
 pub struct Pauses {
-    places: usize,
+    budget: Budget,
     slots: usize,
-    /// How many bytes all that is paused may hold together.
-    most_memory: u64,
-    /// The executable of a process that may be paused. `None` where no compiler runs.
-    rustc: Option<PathBuf>,
-    /// The compiler of each job that runs, and how many bytes it holds while it is paused.
-    compilers: HashMap<usize, (Handle, u64)>,
+    compilers: Compilers,
+    /// How many bytes each compiler holds that is paused.
+    held: HashMap<usize, u64>,
+}
+
+#[derive(Debug)]
+enum Compilers {
+    /// The executable of a process that may be paused, and the compiler of each job that runs.
+    Real(PathBuf, HashMap<usize, Handle>),
+    /// How many bytes the compiler of each job holds, one if there is no figure.
+    Simulated(Vec<u64>),
+}
+
+impl Default for Compilers {
+    fn default() -> Self {
+        Compilers::Simulated(Vec::new())
+    }
 }
 
 impl Pauses {
@@ -53,97 +121,116 @@ impl Pauses {
         Pauses::default()
     }
 
-    /// For a build that is only simulated, in which this many compilers may be paused at the same time.
-    pub fn simulated(places: usize) -> Self {
-        let mut pauses = Pauses::none();
-        pauses.places = places;
-        pauses
+    /// For a build that is only simulated. Each compiler holds as many bytes as `memory` has for its job, in the
+    /// order in which they were added, or else one.
+    pub fn simulated(budget: Budget, memory: Vec<u64>) -> Self {
+        Pauses {
+            budget,
+            slots: 0,
+            compilers: Compilers::Simulated(memory),
+            held: HashMap::new(),
+        }
     }
 
-    /// For a build with this many job slots, whose paused compilers may hold `share` of the memory. `rustc`
-    /// is the executable of the compiler itself. With one slot there is nothing to gain, so nothing is paused.
-    pub fn new(slots: usize, share: PauseMemory, rustc: PathBuf) -> Self {
-        let most_memory = share.bytes(memory::available());
-        if slots < 2 || most_memory == 0 || !pause::IS_SUPPORTED {
+    /// For a build with this many job slots, whose paused compilers may hold as much memory as the user says.
+    /// `rustc` is the executable of the compiler itself. With one slot there is nothing to gain, so nothing is
+    /// paused.
+    pub fn new(slots: usize, said: Option<PauseMemory>, rustc: PathBuf) -> Self {
+        let available = memory::available();
+        let budget = match said {
+            Some(memory) => Budget::Bytes(memory.bytes(available)),
+            None => Budget::AsRunning {
+                largest: LARGE,
+                slots: u64::try_from(slots).unwrap_or(u64::MAX),
+                most: SHARE.bytes(available),
+            },
+        };
+        if slots < 2 || budget.bytes() == 0 || !pause::IS_SUPPORTED {
             return Pauses::none();
         }
         Pauses {
-            places: places(slots),
+            budget,
             slots,
-            most_memory,
-            rustc: Some(rustc),
-            compilers: HashMap::new(),
+            compilers: Compilers::Real(rustc, HashMap::new()),
+            held: HashMap::new(),
         }
     }
 
     /// Returns a handle for the compiler of a job that starts. `None` if nothing is paused in this build.
     pub(super) fn handle(&mut self, job: usize) -> Option<Handle> {
-        self.rustc.as_ref()?;
-        let handle = Handle::default();
-        self.compilers.insert(job, (handle.clone(), 0));
-        Some(handle)
-    }
-
-    /// Whether one more compiler, whose codegen takes this many µs, is worth a place that is free.
-    pub(super) fn have_place(&self, tally: &Tally, codegen: u64) -> bool {
-        tally.paused < self.places && is_worth_a_place(codegen, tally.codegen_left, self.places)
-    }
-
-    /// Tries to stop the compiler of this job. Returns false if it would hold too much memory together with
-    /// the others, or an unknown amount, if file descriptors are short, or if it is not rustc itself.
-    pub(super) fn pause(&mut self, job: usize) -> bool {
-        let Some(rustc) = &self.rustc else {
-            return true;
+        let Compilers::Real(_, handles) = &mut self.compilers else {
+            return None;
         };
-        let held: u64 = self.compilers.values().map(|(_, held)| held).sum();
-        let Some((handle, holds)) = self.compilers.get_mut(&job) else {
+        Some(handles.entry(job).or_default().clone())
+    }
+
+    /// Tries to stop the compiler of this job, whose codegen takes this many µs of `codegen_left`. Returns
+    /// false if it is not worth the memory that it holds, if that is too much together with the others, or
+    /// unknown, if file descriptors are short, or if it is not rustc itself.
+    pub(super) fn pause(&mut self, job: usize, codegen: u64, codegen_left: u128) -> bool {
+        let memory = match &self.compilers {
+            Compilers::Real(_, handles) => handles.get(&job).and_then(Handle::memory),
+            Compilers::Simulated(memory) => Some(memory.get(job).copied().unwrap_or(1)),
+        };
+        let Some(memory) = memory else {
             return false;
         };
-        match handle.memory() {
-            Some(memory)
-                if held.saturating_add(memory) <= self.most_memory
-                    && handle.runs(rustc)
-                    && descriptors::allow_one_more(self.slots)
-                    && handle.pause() =>
-            {
-                *holds = memory;
-                true
-            }
-            _ => false,
+        self.budget.see(memory);
+        let most = self.budget.bytes();
+        let all: u64 = self.held.values().sum();
+        let fits =
+            all.saturating_add(memory) <= most && is_worth(codegen, codegen_left, memory, most);
+        if fits && self.stop(job) {
+            self.held.insert(job, memory);
+            return true;
         }
+        false
+    }
+
+    fn stop(&self, job: usize) -> bool {
+        let Compilers::Real(rustc, handles) = &self.compilers else {
+            return true;
+        };
+        handles.get(&job).is_some_and(|handle| {
+            handle.runs(rustc) && descriptors::allow_one_more(self.slots) && handle.pause()
+        })
     }
 
     /// Continues the compiler of this job.
     pub(super) fn resume(&mut self, job: usize) {
-        if let Some((handle, holds)) = self.compilers.get_mut(&job) {
+        self.held.remove(&job);
+        if let Compilers::Real(_, handles) = &self.compilers
+            && let Some(handle) = handles.get(&job)
+        {
             handle.resume();
-            *holds = 0;
         }
     }
 
     /// The job has ended.
     pub(super) fn ended(&mut self, job: usize) {
-        self.compilers.remove(&job);
+        self.held.remove(&job);
+        if let Compilers::Real(_, handles) = &mut self.compilers {
+            handles.remove(&job);
+        }
     }
 }
 
 impl Drop for Pauses {
     fn drop(&mut self) {
-        for (handle, _) in self.compilers.values() {
-            handle.resume();
+        if let Compilers::Real(_, handles) = &self.compilers {
+            for handle in handles.values() {
+                handle.resume();
+            }
         }
     }
 }
 
-/// Returns how many compilers may be paused at the same time with this many job slots, memory permitting.
-pub fn places(slots: usize) -> usize {
-    slots.max(LEAST_PLACES)
-}
-
-/// Whether a codegen is worth one of the places, when all that is left takes `codegen_left`. In µs.
-fn is_worth_a_place(codegen: u64, codegen_left: u128, places: usize) -> bool {
-    let places = u128::try_from(places).unwrap_or(u128::MAX);
-    (u128::from(codegen).saturating_mul(places)).saturating_mul(WORTH_A_PLACE) >= codegen_left
+/// Whether a codegen of this many µs is worth the memory that its compiler holds meanwhile, in bytes, when
+/// all that is left takes `codegen_left` µs.
+fn is_worth(codegen: u64, codegen_left: u128, memory: u64, most_memory: u64) -> bool {
+    let [codegen, memory, most_memory] = [codegen, memory, most_memory].map(u128::from);
+    let share = codegen.saturating_mul(most_memory);
+    share.saturating_mul(WORTH_ITS_MEMORY) >= codegen_left.saturating_mul(memory)
 }
 
 #[cfg(test)]
@@ -151,16 +238,28 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_sixth_of_the_share() {
-        assert!(is_worth_a_place(50, 1_200, 4));
-        assert!(!is_worth_a_place(49, 1_200, 4));
-        assert!(is_worth_a_place(49, 1_200, 8));
-        assert!(!is_worth_a_place(0, 1, usize::MAX));
-        assert!(is_worth_a_place(u64::MAX, u128::MAX, usize::MAX));
+    fn a_tenth_of_the_share() {
+        assert!(is_worth(30, 1_200, 1, 4));
+        assert!(!is_worth(29, 1_200, 1, 4));
+        assert!(is_worth(29, 1_200, 1, 8));
+        assert!(!is_worth(29, 1_200, 2, 8));
+        assert!(!is_worth(0, 1, 1, u64::MAX));
+        assert!(is_worth(u64::MAX, u128::MAX, 1, u64::MAX));
     }
 
     #[test]
-    fn few_slots_still_have_places() {
-        assert_eq!([1, 4, 64].map(places), [4, 4, 64]);
+    fn budget_grows_with_the_largest() {
+        let mut budget = Budget::AsRunning {
+            largest: 100,
+            slots: 4,
+            most: 1_000,
+        };
+        for (memory, expected) in [(50, 400), (200, 800), (100, 800), (300, 1_000)] {
+            budget.see(memory);
+            assert_eq!(budget.bytes(), expected);
+        }
+        let mut fixed = Budget::Bytes(7);
+        fixed.see(u64::MAX);
+        assert_eq!(fixed.bytes(), 7);
     }
 }

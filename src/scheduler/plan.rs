@@ -127,6 +127,7 @@ impl<U: Clone + Debug + Eq + Hash, J> Plan<U, J> {
             transitions: Vec::new(),
         };
         scheduler.count_dependents();
+        scheduler.count_dependencies();
         scheduler.rank();
         // In the order of adding, so that jobs that become ready together are ordered the same each time.
         for id in 0..scheduler.nodes.len() {

@@ -6,6 +6,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use proptest::prelude::*;
 
+use super::guess::{Basis, Guess};
+use super::pauses::Budget;
 use super::*;
 use crate::link_gate::{HeldLinker, Hold};
 
@@ -157,7 +159,10 @@ fn machines() -> impl Strategy<Value = Machine> {
             if known {
                 Estimate::Measured(work)
             } else {
-                Estimate::Guessed(work)
+                Estimate::Guessed(Guess {
+                    basis: Basis::Library,
+                    work,
+                })
             }
         });
     let schedule = prop::sample::select(vec![Schedule::Stock, Schedule::CriticalPath]);
@@ -222,7 +227,7 @@ fn run(
         clock: Clock::new(move || shown.load(Ordering::Relaxed)),
         early: EarlyStarts::simulated(machine.early_slots),
         local_slots: machine.local_slots,
-        pauses: Pauses::simulated(places),
+        pauses: Pauses::simulated(Budget::Bytes(places as u64), Vec::new()),
         ..Settings::default()
     };
     let mut scheduler = plan.seal(settings).unwrap();

@@ -5,7 +5,7 @@ use std::collections::BinaryHeap;
 use std::hash::Hash;
 
 use super::estimate::{Estimate, Phase, Phases, Work, scaled};
-use super::node::{Candidate, Turn};
+use super::node::{Candidate, Node, Turn};
 use super::priority::priorities;
 use super::{Action, Scheduler, Start, Task};
 use crate::config::Schedule;
@@ -23,7 +23,7 @@ const FIRST_RANKED_ANEW: usize = 16;
 /// order.
 const NOTICEABLE: u64 = 1_000_000;
 
-/// In builds with more jobs, only direct dependents are counted: counting all takes a bit for each pair.
+/// In builds with more jobs, only direct dependents and dependencies are counted: counting all takes a bit for each pair.
 const MOST_COUNTED: usize = 4_096;
 
 /// By what factor an estimate of codegen is corrected at most when the frontend has ended.
@@ -133,15 +133,13 @@ impl<U: Clone + Eq + Hash, J: Task> Scheduler<U, J> {
     pub fn pause_codegen(&mut self, slots: usize, has_token: impl Fn() -> bool) {
         for id in std::mem::take(&mut self.metadata_written) {
             let node = &self.nodes[id];
-            if self.tally.all.running < slots
-                || node.state != State::Codegen
-                || !(self.settings.pauses).have_place(&self.tally, node.work.codegen)
-            {
+            if self.tally.all.running < slots || node.state != State::Codegen {
                 continue;
             }
-            let own = self.priority(id);
+            let (own, codegen) = (self.priority(id), node.work.codegen);
             let is_higher = self.highest().peek().is_some_and(|it| it.priority > own);
-            if is_higher && !has_token() && self.settings.pauses.pause(id) {
+            let left = self.tally.codegen_left;
+            if is_higher && !has_token() && self.settings.pauses.pause(id, codegen, left) {
                 self.set(id, State::Paused);
             }
         }
@@ -204,7 +202,8 @@ impl<U: Clone + Eq + Hash, J> Scheduler<U, J> {
     /// Corrects estimates by a phase of a job that has ended, and now and then ranks all jobs again.
     pub(super) fn learn(&mut self, id: usize, phase: Phase, took: u64) {
         if let Estimate::Guessed(guess) = self.nodes[id].estimate {
-            self.correction.note(phase, guess.of(phase), took);
+            let guessed = guess.work.of(phase);
+            self.correction.note(phase, guess.basis, guessed, took);
         }
         if phase == Phase::Frontend {
             self.correct_codegen(id, took);
@@ -273,6 +272,27 @@ impl<U: Clone + Eq + Hash, J> Scheduler<U, J> {
         };
         for (node, count) in std::iter::zip(&mut self.nodes, counts) {
             node.dependents = count;
+        }
+    }
+
+    /// Corrects guesses by the number of dependencies.
+    pub(super) fn count_dependencies(&mut self) {
+        let is_guessed = |node: &Node<U>| matches!(node.estimate, Estimate::Guessed(_));
+        if !self.nodes.iter().any(is_guessed) {
+            return;
+        }
+        let counts = if self.nodes.len() <= MOST_COUNTED {
+            self.graph.count_dependencies()
+        } else {
+            let direct = |id| small(self.graph.needs.of(id).len());
+            (0..self.nodes.len()).map(direct).collect()
+        };
+        for (id, count) in counts.into_iter().enumerate() {
+            if let Estimate::Guessed(guess) = self.nodes[id].estimate {
+                self.change(id, |node| {
+                    node.estimate(Estimate::Guessed(guess.with_dependencies(count)));
+                });
+            }
         }
     }
 

@@ -3,6 +3,8 @@ use std::sync::atomic::AtomicU64;
 use std::sync::atomic::Ordering::Relaxed;
 use std::sync::mpsc::{Receiver, channel};
 
+use super::guess::{Basis, Guess};
+use super::pauses::Budget;
 use super::*;
 use crate::link_gate::{HeldLinker, Hold};
 use Need::{AllToLink, AllToStart, MetadataToStart};
@@ -25,7 +27,7 @@ fn settings(schedule: Schedule) -> Settings<&'static str> {
         schedule,
         clock: Clock::new(|| 0),
         early: EarlyStarts::simulated(1),
-        pauses: Pauses::simulated(4),
+        pauses: Pauses::simulated(Budget::Bytes(4), Vec::new()),
         ..Settings::default()
     }
 }
@@ -298,14 +300,14 @@ fn work(frontend: u64, codegen: u64) -> Estimate {
 }
 
 /// `core` is the metadata that `lib` reads; `other` has nothing to do with them.
-fn core_lib_and_other(places: usize) -> Queue {
+fn core_lib_and_other(places: u64) -> Queue {
     let mut plan = Plan::default();
     plan.add("other", (), []).estimate(work(20, 0));
     plan.add("core", (), []).estimate(work(10, 50));
     plan.add("lib", (), [("core", MetadataToStart)])
         .estimate(work(100, 30));
     plan.seal(Settings {
-        pauses: Pauses::simulated(places),
+        pauses: Pauses::simulated(Budget::Bytes(places), Vec::new()),
         ..settings(Schedule::CriticalPath)
     })
     .unwrap()
@@ -420,10 +422,12 @@ fn slow_frontend_raises_codegen_priority() {
 #[test]
 fn guesses_are_corrected() {
     let guess = |frontend| {
-        Estimate::Guessed(Work {
+        let work = Work {
             frontend: frontend * SECOND,
             ..Work::default()
-        })
+        };
+        let basis = Basis::ProcMacro;
+        Estimate::Guessed(Guess { basis, work })
     };
     let names = [
         "a", "b", "c", "d", "e", "f", "g", "h", "i", "j", "k", "l", "m", "n", "o", "p",

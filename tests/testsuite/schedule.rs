@@ -5,6 +5,7 @@ use std::fs;
 use std::path::PathBuf;
 
 use cargo_test_support::prelude::*;
+use cargo_test_support::registry::Package;
 use cargo_test_support::{Execs, Project, paths, project, str};
 
 use crate::support::{BuilderExt, ExecsExt, ProjectExt, assert_everywhere, empty_bin, manifest};
@@ -227,4 +228,42 @@ fn build_script_with_most_c_starts_first() {
         );
         fs::remove_file(library).unwrap();
     }
+}
+
+/// A program that needs a tiny `syn`, and a crate that is larger and comes first by name.
+fn with_syn(syn: &str) -> Project {
+    Package::new("aaa", "1.0.0")
+        .file("src/lib.rs", &"// Much.\n".repeat(4_000))
+        .publish();
+    Package::new("syn", "2.0.0").publish();
+    let dependencies = format!("[dependencies]\naaa = \"1\"\nsyn = {syn}\n");
+    project()
+        .file("Cargo.toml", &manifest("unmistakable", &dependencies))
+        .file("src/main.rs", "fn main() {}")
+        .file("syn/Cargo.toml", &manifest("syn", ""))
+        .file("syn/src/lib.rs", "")
+        .build()
+}
+
+/// Returns which of the two the first build ever starts first.
+fn first_of_first_build(p: &Project) -> String {
+    let _ = fs::remove_file(store());
+    let output = p.cargo("build -j1").run();
+    let stderr = String::from_utf8_lossy(&output.stderr).into_owned();
+    let mut compiled = stderr
+        .lines()
+        .filter_map(|line| line.trim().strip_prefix("Compiling "));
+    let first = compiled.next().expect("nothing was compiled");
+    first.split(' ').next().unwrap_or_default().to_owned()
+}
+
+/// `syn` takes seconds, as its source here does not tell.
+#[cargo_test]
+fn well_known_crate_goes_first_in_a_first_build() {
+    assert_eq!(first_of_first_build(&with_syn("\"2\"")), "syn");
+}
+
+#[cargo_test]
+fn package_of_ones_own_is_not_well_known() {
+    assert_eq!(first_of_first_build(&with_syn("{ path = \"syn\" }")), "aaa");
 }

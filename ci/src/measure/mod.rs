@@ -3,7 +3,8 @@
 //! ```text
 //!   a project ──> compare: both cargos in turn            ──> times, artifacts
 //!             ──> record ──> a recording ──> replay: simulated once
-//!                                        └─> bench: all recordings, sides and numbers of jobs
+//!                                        ├─> bench: all recordings, sides and numbers of jobs
+//!                                        └─> prior: what well-known crates cost
 //! ```
 
 pub mod bench;
@@ -11,6 +12,7 @@ pub mod compare;
 #[cfg(target_os = "linux")]
 mod memory;
 mod plot;
+pub mod prior;
 mod queue;
 pub mod record;
 pub mod replay;

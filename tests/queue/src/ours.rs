@@ -5,8 +5,10 @@ use cargo_pipelining::graph::{Artifact, Need};
 use cargo_pipelining::job::State;
 use cargo_pipelining::link_gate::{EarlyStarts, HeldLinker, Hold};
 use cargo_pipelining::permit::PermitSender;
+use cargo_pipelining::scheduler::guess::{Basis, Guess};
+use cargo_pipelining::scheduler::pauses::Budget;
 use cargo_pipelining::scheduler::{
-    Action, Clock, Estimate, Pauses, Plan, Scheduler, Settings, Task, Work, pauses,
+    Action, Clock, Estimate, Pauses, Plan, Scheduler, Settings, Task, Work,
 };
 
 use crate::build::{Phase, Queue, Running, SLOTS};
@@ -33,14 +35,17 @@ impl Queue for Ours {
             let needs = node.needs.iter();
             let needs = needs.map(|&place| (graph.node(place).unit.clone(), need));
             plan.add(node.unit.clone(), Job::default(), needs)
-                .estimate(Estimate::Guessed(work(node)))
+                .estimate(Estimate::Guessed(Guess {
+                    basis: Basis::Library,
+                    work: work(node),
+                }))
                 .hold(hold);
         }
         let settings = Settings {
             schedule: Schedule::CriticalPath,
             clock: Clock::new(|| 0),
             early: EarlyStarts::simulated(SLOTS as u32),
-            pauses: Pauses::simulated(pauses::places(SLOTS)),
+            pauses: Pauses::simulated(Budget::Bytes(SLOTS as u64), Vec::new()),
             ..Settings::default()
         };
         Ours(plan.seal(settings).expect("a generated graph can be built"))

@@ -13,7 +13,7 @@ use std::io::Read;
 use std::path::Path;
 
 use anyhow::{Context, Result, bail};
-use cargo_pipelining::scheduler::guess::Kind;
+use cargo_pipelining::scheduler::guess::{Kind, Subject};
 pub use cargo_pipelining::scheduler::native_source_size;
 use flate2::Compression;
 use flate2::read::GzDecoder;
@@ -89,6 +89,24 @@ fn is_zero(number: &u64) -> bool {
 }
 
 impl Unit {
+    /// What there is to guess its costs by.
+    pub fn subject(&self) -> Subject<'_> {
+        Subject {
+            kind: self.estimated_kind(),
+            package: self
+                .numbers()
+                .map(|version| (self.package.as_str(), version)),
+            is_optimized: self.is_optimized,
+        }
+    }
+
+    /// The numbers of its version.
+    pub fn numbers(&self) -> Option<[u64; 3]> {
+        let numbers = self.version.split(['-', '+']).next()?.split('.');
+        let numbers: Vec<u64> = numbers.map(str::parse).collect::<Result<_, _>>().ok()?;
+        numbers.try_into().ok()
+    }
+
     pub fn estimated_kind(&self) -> Kind {
         let is = |kind: &str| self.kind.iter().any(|k| k == kind);
         let source = self.source_size;
@@ -101,6 +119,15 @@ impl Unit {
             "test" => Kind::Linked { source },
             _ if is("lib") || is("rlib") => Kind::Library { source },
             _ => Kind::Linked { source },
+        }
+    }
+
+    /// How many bytes its compiler holds when the metadata is written. Guessed where it was not recorded: it
+    /// grows with what the compiler has done.
+    pub fn memory_held(&self) -> u64 {
+        match self.memory {
+            0 => 15_000_000 + 140 * self.frontend,
+            memory => memory,
         }
     }
 

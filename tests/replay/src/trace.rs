@@ -330,6 +330,7 @@ mod tests {
 
     use cargo_pipelining::graph::{Artifact, Need};
     use cargo_pipelining::job::Kind;
+    use cargo_pipelining::scheduler::pauses::Budget;
     use cargo_pipelining::scheduler::{Action, Clock, Estimate, Pauses, Plan, Settings, Work};
     use cargo_pipelining::trace::{Description, Trace};
 
@@ -370,7 +371,7 @@ mod tests {
         let mut scheduler = plan
             .seal(Settings {
                 clock: Clock::new(move || shown.fetch_add(1, Ordering::Relaxed)),
-                pauses: Pauses::simulated(8),
+                pauses: Pauses::simulated(Budget::Bytes(8), Vec::new()),
                 trace: Trace::create(&path, describe).unwrap(),
                 ..Settings::default()
             })

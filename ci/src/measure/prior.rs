@@ -1,0 +1,132 @@
+//! `cargo xtask prior`: what well-known crates take, from the recordings to learn from.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use ::replay::Recording;
+use ::replay::recording::Unit;
+use anyhow::Result;
+use cargo_pipelining::scheduler::guess::Kind as UnitKind;
+use cargo_pipelining::scheduler::prior::{Kind, compatible, line_of};
+use fs_err as fs;
+
+use super::geometric_mean;
+use super::sources::{Set, sources};
+use crate::project::Project;
+
+/// From what factor on a range of versions has a line of its own.
+const DIFFERS: f64 = 1.5;
+
+/// Writes the table of the engine anew.
+pub fn run(project: &Project) -> Result<()> {
+    let sources = sources(project, "")?.into_iter();
+    let learning = sources.filter(|source| source.set == Set::Learning);
+    let recordings: Vec<Recording> = learning.map(|source| source.recording).collect();
+    let table = table(&recordings);
+    let path = project.root.join("src/scheduler/prior.txt");
+    fs::write(&path, &table)?;
+    let (lines, path) = (table.lines().count(), project.shown(&path));
+    status!("Wrote", "{lines} lines to {path}");
+    Ok(())
+}
+
+/// What the builds of one range of versions of a crate took until their metadata and from there, in ms.
+type Took = Vec<[f64; 2]>;
+
+fn table(recordings: &[Recording]) -> String {
+    let mut crates: BTreeMap<(&str, Kind), BTreeMap<[u64; 3], Took>> = BTreeMap::new();
+    for unit in recordings.iter().flat_map(|recording| &recording.units) {
+        let (Some(kind), Some(version)) = (kind(unit), unit.numbers()) else {
+            continue;
+        };
+        let phases = match kind {
+            Kind::Run => [unit.run, 0],
+            Kind::ProcMacro => [unit.frontend + unit.codegen, 0],
+            Kind::Library | Kind::OptimizedLibrary => [unit.frontend, unit.codegen],
+        };
+        let ranges = crates.entry((&unit.package, kind)).or_default();
+        // Versions of one range are together, under the first number that is not 0.
+        let range = match version {
+            [0, 0, patch] => [0, 0, patch],
+            [0, minor, _] => [0, minor, 0],
+            [major, ..] => [major, 0, 0],
+        };
+        let phases = phases.map(|micros| (micros as f64 / 1e3).max(1.0));
+        ranges.entry(range).or_default().push(phases);
+    }
+    let mut lines = BTreeSet::new();
+    for ((name, kind), ranges) in crates {
+        let means = ranges.into_iter().map(|(range, took)| (range, mean(&took)));
+        let mut newest_first = means.rev();
+        let Some((_, newest)) = newest_first.next() else {
+            continue;
+        };
+        lines.insert(line(name, None, kind, newest));
+        let all = |[frontend, codegen]: [f64; 2]| frontend + codegen;
+        for (range, older) in newest_first {
+            let ratio = all(older) / all(newest);
+            if ratio > DIFFERS || ratio < DIFFERS.recip() {
+                lines.insert(line(name, Some(&compatible(range)), kind, older));
+            }
+        }
+    }
+    lines.into_iter().collect()
+}
+
+/// Returns what the table tells apart, of units that other projects have, too.
+fn kind(unit: &Unit) -> Option<Kind> {
+    match unit.estimated_kind() {
+        UnitKind::Library { .. } if unit.is_optimized => Some(Kind::OptimizedLibrary),
+        UnitKind::Library { .. } => Some(Kind::Library),
+        UnitKind::ProcMacro { .. } => Some(Kind::ProcMacro),
+        UnitKind::Run { .. } => Some(Kind::Run),
+        UnitKind::Linked { .. } | UnitKind::BuildScript | UnitKind::Other => None,
+    }
+}
+
+fn mean(took: &Took) -> [f64; 2] {
+    [0, 1].map(|phase| geometric_mean(&took.iter().map(|it| it[phase]).collect::<Vec<_>>()))
+}
+
+fn line(name: &str, range: Option<&str>, kind: Kind, [frontend, codegen]: [f64; 2]) -> String {
+    let begin = line_of(name, range, kind);
+    match kind {
+        Kind::Library | Kind::OptimizedLibrary => format!("{begin}{frontend:.0} {codegen:.0}\n"),
+        Kind::ProcMacro | Kind::Run => format!("{begin}{frontend:.0}\n"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn unit(version: &str, kind: &str, is_optimized: bool, took: [u64; 2]) -> Unit {
+        Unit {
+            package: "known".to_owned(),
+            version: version.to_owned(),
+            kind: vec![kind.to_owned()],
+            mode: "build".to_owned(),
+            is_optimized,
+            frontend: took[0] * 1_000,
+            codegen: took[1] * 1_000,
+            ..Unit::default()
+        }
+    }
+
+    #[test]
+    fn ranges_that_differ_have_their_own_line() {
+        let mut recording = Recording::new("any", "none", "anywhere");
+        recording.units = vec![
+            unit("0.2.1", "lib", false, [10, 100]),
+            unit("0.2.9", "lib", false, [40, 100]),
+            unit("0.1.0", "lib", false, [20, 90]),
+            unit("1.0.0", "lib", true, [7, 70]),
+            unit("0.1.0", "lib", true, [7, 7]),
+            unit("0.1.0", "proc-macro", false, [7, 8]),
+            unit("0.1.0", "bin", false, [1, 1]),
+        ];
+        assert_eq!(
+            table(&[recording]),
+            "known lib 20 100\nknown lib-optimized 7 70\nknown proc-macro 15\nknown@0.1 lib-optimized 7 7\n"
+        );
+    }
+}
