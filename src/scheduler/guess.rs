@@ -43,6 +43,8 @@ pub struct Subject<'a> {
 pub enum Kind {
     /// A library.
     Library { source: u64 },
+    /// A library, program or test that is only checked.
+    Checked { source: u64 },
     /// A procedural macro.
     ProcMacro { source: u64 },
     /// A program, a test, or a library that is linked.
@@ -79,7 +81,7 @@ pub struct Guess {
 
 const MILLISECOND: u64 = 1_000;
 
-/// What each phase takes that is not in proportion to a figure that is known.
+/// What the link of a procedural macro takes.
 const MACRO_LINK: u64 = 130 * MILLISECOND;
 
 impl Guess {
@@ -87,7 +89,8 @@ impl Guess {
     pub(super) fn with_dependencies(mut self, dependencies: u32) -> Self {
         let units = u64::from(dependencies) + 1;
         // Times 2⁸.
-        let [root, fourth_root] = [(units << 16).isqrt(), (units << 32).isqrt().isqrt()];
+        let root = (units << 16).isqrt();
+        let fourth_root = (root << 8).isqrt();
         let Work {
             frontend,
             codegen,
@@ -101,7 +104,8 @@ impl Guess {
             }
             Basis::Linked => {
                 scale(frontend, fourth_root);
-                *link = link.saturating_mul(units);
+                scale(link, root);
+                scale(link, fourth_root);
             }
             Basis::Prior | Basis::ProcMacro | Basis::BuildScript | Basis::Run | Basis::Other => {}
         }
@@ -122,7 +126,7 @@ pub fn guess(subject: &Subject<'_>) -> Guess {
     };
     let optimized = if subject.is_optimized { 2 } else { 1 };
     let known_work = match subject.kind {
-        Kind::Library { .. } => {
+        Kind::Library { .. } | Kind::Checked { .. } => {
             let kinds = [prior::Kind::Library, prior::Kind::OptimizedLibrary];
             let [this, other] = if subject.is_optimized {
                 [kinds[1], kinds[0]]
@@ -142,14 +146,8 @@ pub fn guess(subject: &Subject<'_>) -> Guess {
         Kind::Run { .. } => known(prior::Kind::Run),
         Kind::Linked { .. } | Kind::BuildScript | Kind::Other => None,
     };
-    if let Some(work) = known_work {
-        return Guess {
-            basis: Basis::Prior,
-            work,
-        };
-    }
-    let (basis, work) = match subject.kind {
-        Kind::Library { source } => {
+    let by_signs = || match subject.kind {
+        Kind::Library { source } | Kind::Checked { source } => {
             let root = source.isqrt();
             (Basis::Library, work(450 * root, 220 * optimized * root, 0))
         }
@@ -160,7 +158,7 @@ pub fn guess(subject: &Subject<'_>) -> Guess {
         }
         Kind::Linked { source } => {
             let compiled = 1_500 * optimized * source.isqrt();
-            (Basis::Linked, work(compiled, 0, 25 * MILLISECOND))
+            (Basis::Linked, work(compiled, 0, 20 * MILLISECOND))
         }
         Kind::BuildScript => (
             Basis::BuildScript,
@@ -172,6 +170,11 @@ pub fn guess(subject: &Subject<'_>) -> Guess {
         }
         Kind::Other => (Basis::Other, work(100 * MILLISECOND, 0, 0)),
     };
+    let known = known_work.map(|work| (Basis::Prior, work));
+    let (basis, mut work) = known.unwrap_or_else(by_signs);
+    if let Kind::Checked { .. } = subject.kind {
+        work.codegen = 0;
+    }
     Guess { basis, work }
 }
 
@@ -282,9 +285,10 @@ mod tests {
         };
         assert_eq!(with(Basis::Library, 0), work);
         assert_eq!(with(Basis::Library, 15), of([2_000, 4_000, 1_000]));
-        assert_eq!(with(Basis::Linked, 15), of([2_000, 1_000, 16_000]));
+        assert_eq!(with(Basis::Linked, 15), of([2_000, 1_000, 8_000]));
         assert_eq!(with(Basis::Prior, 15), work);
-        assert!(with(Basis::Library, u32::MAX).codegen > 1_000);
+        let most = with(Basis::Library, u32::MAX);
+        assert!(most.codegen > most.frontend && most.frontend > 1_000);
     }
 
     #[test]

@@ -82,7 +82,7 @@ pub struct Settings<U> {
     pub early: EarlyStarts,
     /// How many [local](node::Node::local) jobs may run at once.
     pub local_slots: usize,
-    /// How many compilers may be paused.
+    /// Which compilers may be paused, by the memory that they hold.
     pub pauses: Pauses,
     /// Set if compilers may not notify that their metadata is written.
     pub watch: Option<Arc<MetadataWatch>>,

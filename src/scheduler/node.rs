@@ -167,6 +167,12 @@ impl<U> Node<U> {
         frontend.saturating_add(codegen)
     }
 
+    /// Subtracts the link, as estimated, from what it took together with the compilation, in µs. It may be
+    /// estimated too high, and does not take most.
+    pub(super) fn without_link(&self, took: u64) -> u64 {
+        took - self.work.link.min(took / 2)
+    }
+
     /// Measures what the job has done until a transition. Returns the phase that it ends and what that took.
     /// The link of a job that did not park is subtracted as estimated.
     pub(super) fn observe(&mut self, transition: Transition) -> Option<(Phase, u64)> {
@@ -187,7 +193,7 @@ impl<U> Node<U> {
         let took = self.took.of(phase).unwrap_or(0).saturating_add(passed);
         *self.took.of_mut(phase) = Some(took);
         match (transition.from, transition.to) {
-            (Frontend, Done) => Some((phase, took.saturating_sub(self.work.link))),
+            (Frontend, Done) => Some((phase, self.without_link(took))),
             (Frontend, Codegen) | (Codegen | Linking, Done) => Some((phase, took)),
             (Frontend | Codegen, Parked) => {
                 self.ran_ahead.get_or_insert(self.compiled());

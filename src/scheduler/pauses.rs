@@ -13,9 +13,9 @@
 //!
 //! # The rule
 //!
-//! A compiler is stopped if a job of higher priority could have its slot, and its codegen is worth the memory
-//! that it holds: at least a tenth of what it would be if all codegen that is left were divided among the
-//! memory that may be held.
+//! A compiler is stopped if a job of higher priority could have its slot, if its memory is within the
+//! [budget](Budget) together with that of the others, and if its codegen is worth it: at least a tenth of what it
+//! would be if all codegen that is left were divided among the memory that may be held.
 //!
 //! `tests/replay/RESULTS.md` compares it with others that were tried.
 
@@ -30,8 +30,7 @@ use crate::pause::{self, Handle};
 /// The divisor of a share of the memory.
 const WORTH_ITS_MEMORY: u128 = 10;
 
-/// How many bytes a compiler holds that is not small. Paused compilers may hold as much together as one such for
-/// each job slot, unless the user says otherwise.
+/// How many bytes a large compiler holds, until a larger one was seen.
 const LARGE: u64 = 256 << 20;
 
 /// The share of the available memory, in percent, that paused compilers hold at most, unless the user says
@@ -43,10 +42,10 @@ const SHARE: PauseMemory = PauseMemory::Percent(25);
 pub enum Budget {
     /// So many bytes.
     Bytes(u64),
-    /// As many bytes as those that run, if each was the largest: `largest` of those seen so far, for each of
-    /// the `slots`. At most `most` bytes.
+    /// As many bytes as those that run, if each was the largest, which is told only of those that were considered:
+    /// `largest` for each of the `slots`. At most `most` bytes.
     AsRunning {
-        /// The largest compiler seen so far, in bytes.
+        /// Bytes, when its metadata was written.
         largest: u64,
         /// The number of job slots.
         slots: u64,

@@ -91,7 +91,7 @@ impl<U: Clone + Eq + Hash, J> Scheduler<U, J> {
             let mut took = node.took;
             if let (Some(frontend), None, None) = (&mut took.frontend, took.codegen, took.link) {
                 // It was one with the link, whose time is only estimated.
-                *frontend = frontend.saturating_sub(node.work.link);
+                *frontend = node.without_link(*frontend);
             }
             (&node.unit, took)
         })

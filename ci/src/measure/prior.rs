@@ -34,13 +34,14 @@ type Took = Vec<[f64; 2]>;
 
 fn table(recordings: &[Recording]) -> String {
     let mut crates: BTreeMap<(&str, Kind), BTreeMap<[u64; 3], Took>> = BTreeMap::new();
-    for unit in recordings.iter().flat_map(|recording| &recording.units) {
+    let units = recordings.iter().flat_map(units_of_others);
+    for unit in units {
         let (Some(kind), Some(version)) = (kind(unit), unit.numbers()) else {
             continue;
         };
         let phases = match kind {
             Kind::Run => [unit.run, 0],
-            Kind::ProcMacro => [unit.frontend + unit.codegen, 0],
+            Kind::ProcMacro => [unit.frontend.saturating_add(unit.codegen), 0],
             Kind::Library | Kind::OptimizedLibrary => [unit.frontend, unit.codegen],
         };
         let ranges = crates.entry((&unit.package, kind)).or_default();
@@ -72,14 +73,21 @@ fn table(recordings: &[Recording]) -> String {
     lines.into_iter().collect()
 }
 
-/// Returns what the table tells apart, of units that other projects have, too.
+/// Returns the units of all packages but the program's own, which comes from no registry and is built last.
+fn units_of_others(recording: &Recording) -> impl Iterator<Item = &Unit> {
+    let own = recording.units.last().map(|last| &last.package);
+    let units = recording.units.iter();
+    units.filter(move |unit| Some(&unit.package) != own)
+}
+
+/// Returns what the table tells apart.
 fn kind(unit: &Unit) -> Option<Kind> {
     match unit.estimated_kind() {
         UnitKind::Library { .. } if unit.is_optimized => Some(Kind::OptimizedLibrary),
         UnitKind::Library { .. } => Some(Kind::Library),
         UnitKind::ProcMacro { .. } => Some(Kind::ProcMacro),
         UnitKind::Run { .. } => Some(Kind::Run),
-        UnitKind::Linked { .. } | UnitKind::BuildScript | UnitKind::Other => None,
+        _ => None,
     }
 }
 
@@ -123,6 +131,10 @@ mod tests {
             unit("0.1.0", "lib", true, [7, 7]),
             unit("0.1.0", "proc-macro", false, [7, 8]),
             unit("0.1.0", "bin", false, [1, 1]),
+            Unit {
+                package: "program".to_owned(),
+                ..unit("1.0.0", "lib", false, [1, 1])
+            },
         ];
         assert_eq!(
             table(&[recording]),

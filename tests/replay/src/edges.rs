@@ -41,7 +41,7 @@ pub fn edges(recording: &Recording, pipelining: Pipelining) -> Vec<Vec<(usize, N
 fn needs_objects(unit: &Unit) -> bool {
     let is_linked = match unit.estimated_kind() {
         Kind::Linked { .. } | Kind::ProcMacro { .. } | Kind::BuildScript => true,
-        Kind::Library { .. } | Kind::Run { .. } | Kind::Other => false,
+        Kind::Library { .. } | Kind::Checked { .. } | Kind::Run { .. } | Kind::Other => false,
     };
     is_linked || has_type(unit, &["cdylib", "staticlib", "dylib"])
 }

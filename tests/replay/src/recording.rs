@@ -126,7 +126,7 @@ impl Unit {
     /// grows with what the compiler has done.
     pub fn memory_held(&self) -> u64 {
         match self.memory {
-            0 => 15_000_000 + 140 * self.frontend,
+            0 => 15_000_000 + self.frontend.saturating_mul(140).min(1 << 40),
             memory => memory,
         }
     }
