@@ -135,7 +135,11 @@ pub fn guess(subject: &Subject<'_>) -> Guess {
             };
             known(this).or_else(|| {
                 let mut work = known(other)?;
-                work.codegen = scaled(work.codegen, optimized * optimized, 2);
+                work.codegen = if subject.is_optimized {
+                    work.codegen.saturating_mul(2)
+                } else {
+                    work.codegen / 2
+                };
                 Some(work)
             })
         }

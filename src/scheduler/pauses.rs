@@ -40,10 +40,10 @@ const SHARE: PauseMemory = PauseMemory::Percent(25);
 /// How much memory paused compilers may hold together.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Budget {
-    /// So many bytes.
+    /// A number of bytes.
     Bytes(u64),
-    /// As many bytes as those that run, if each was the largest, which is told only of those that were considered:
-    /// `largest` for each of the `slots`. At most `most` bytes.
+    /// `largest` for each of the `slots`, at most `most` bytes: what those that run hold if each is as large as
+    /// the largest that was considered.
     AsRunning {
         /// Bytes, when its metadata was written.
         largest: u64,
@@ -55,12 +55,12 @@ pub enum Budget {
 }
 
 impl Budget {
-    /// For a build of this many job slots, with as much memory as it could use.
-    pub fn usual(slots: u64) -> Self {
+    /// For a build of this many job slots, at most `most` bytes.
+    pub fn as_running(slots: u64, most: u64) -> Self {
         Budget::AsRunning {
             largest: LARGE,
             slots,
-            most: u64::MAX,
+            most,
         }
     }
 
@@ -138,11 +138,10 @@ impl Pauses {
         let available = memory::available();
         let budget = match said {
             Some(memory) => Budget::Bytes(memory.bytes(available)),
-            None => Budget::AsRunning {
-                largest: LARGE,
-                slots: u64::try_from(slots).unwrap_or(u64::MAX),
-                most: SHARE.bytes(available),
-            },
+            None => {
+                let slots = u64::try_from(slots).unwrap_or(u64::MAX);
+                Budget::as_running(slots, SHARE.bytes(available))
+            }
         };
         if slots < 2 || budget.bytes() == 0 || !pause::IS_SUPPORTED {
             return Pauses::none();

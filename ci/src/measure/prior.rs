@@ -1,5 +1,6 @@
 //! `cargo xtask prior`: what well-known crates take, from the recordings to learn from.
 
+use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet};
 
 use ::replay::Recording;
@@ -29,13 +30,12 @@ pub fn run(project: &Project) -> Result<()> {
     Ok(())
 }
 
-/// What the builds of one range of versions of a crate took until their metadata and from there, in ms.
-type Took = Vec<[f64; 2]>;
+/// The version of a crate, and what a build of it took until its metadata and from there, in ms.
+type Took = ([u64; 3], [f64; 2]);
 
 fn table(recordings: &[Recording]) -> String {
-    let mut crates: BTreeMap<(&str, Kind), BTreeMap<[u64; 3], Took>> = BTreeMap::new();
-    let units = recordings.iter().flat_map(units_of_others);
-    for unit in units {
+    let mut crates: BTreeMap<(&str, Kind), Vec<Took>> = BTreeMap::new();
+    for unit in recordings.iter().flat_map(units_of_others) {
         let (Some(kind), Some(version)) = (kind(unit), unit.numbers()) else {
             continue;
         };
@@ -44,29 +44,24 @@ fn table(recordings: &[Recording]) -> String {
             Kind::ProcMacro => [unit.frontend.saturating_add(unit.codegen), 0],
             Kind::Library | Kind::OptimizedLibrary => [unit.frontend, unit.codegen],
         };
-        let ranges = crates.entry((&unit.package, kind)).or_default();
-        // Versions of one range are together, under the first number that is not 0.
-        let range = match version {
-            [0, 0, patch] => [0, 0, patch],
-            [0, minor, _] => [0, minor, 0],
-            [major, ..] => [major, 0, 0],
-        };
         let phases = phases.map(|micros| (micros as f64 / 1e3).max(1.0));
-        ranges.entry(range).or_default().push(phases);
+        let builds = crates.entry((&unit.package, kind)).or_default();
+        builds.push((version, phases));
     }
     let mut lines = BTreeSet::new();
-    for ((name, kind), ranges) in crates {
-        let means = ranges.into_iter().map(|(range, took)| (range, mean(&took)));
-        let mut newest_first = means.rev();
-        let Some((_, newest)) = newest_first.next() else {
+    for ((name, kind), mut builds) in crates {
+        builds.sort_by_key(|(version, _)| Reverse(*version));
+        let ranges = builds.chunk_by(|(one, _), (other, _)| compatible(*one) == compatible(*other));
+        let mut means = ranges.map(|range| (range[0].0, mean(range)));
+        let Some((_, newest)) = means.next() else {
             continue;
         };
         lines.insert(line(name, None, kind, newest));
         let all = |[frontend, codegen]: [f64; 2]| frontend + codegen;
-        for (range, older) in newest_first {
+        for (version, older) in means {
             let ratio = all(older) / all(newest);
             if ratio > DIFFERS || ratio < DIFFERS.recip() {
-                lines.insert(line(name, Some(&compatible(range)), kind, older));
+                lines.insert(line(name, Some(&compatible(version)), kind, older));
             }
         }
     }
@@ -91,8 +86,15 @@ fn kind(unit: &Unit) -> Option<Kind> {
     }
 }
 
-fn mean(took: &Took) -> [f64; 2] {
-    [0, 1].map(|phase| geometric_mean(&took.iter().map(|it| it[phase]).collect::<Vec<_>>()))
+/// Returns the means of what builds took, by phase.
+fn mean(builds: &[Took]) -> [f64; 2] {
+    let of = |phase: usize| {
+        builds
+            .iter()
+            .map(|(_, took)| took[phase])
+            .collect::<Vec<_>>()
+    };
+    [0, 1].map(|phase| geometric_mean(&of(phase)))
 }
 
 fn line(name: &str, range: Option<&str>, kind: Kind, [frontend, codegen]: [f64; 2]) -> String {

@@ -89,7 +89,7 @@ fn is_zero(number: &u64) -> bool {
 }
 
 impl Unit {
-    /// What there is to guess its costs by.
+    /// What its costs are guessed by.
     pub fn subject(&self) -> Subject<'_> {
         Subject {
             kind: self.estimated_kind(),

@@ -40,7 +40,7 @@ impl Settings {
     pub fn new(jobs: u64, pipelining: Pipelining, schedule: Schedule) -> Self {
         let pauses = jobs > 1 && schedule == Schedule::CriticalPath;
         let pause_memory = if pauses {
-            Budget::usual(jobs)
+            Budget::as_running(jobs, u64::MAX)
         } else {
             Budget::default()
         };
