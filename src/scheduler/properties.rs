@@ -127,7 +127,9 @@ struct Machine {
     slots: usize,
     /// Two early starts for each.
     early_slots: u32,
-    places: usize,
+    budget: Budget,
+    /// How many bytes each compiler holds, the first for all beyond.
+    memory: Vec<u64>,
     local_slots: usize,
     /// Every n-th unit is local.
     local: usize,
@@ -140,6 +142,25 @@ struct Machine {
 impl Machine {
     fn estimate(&self, unit: usize) -> Estimate {
         *self.estimates.get(unit).unwrap_or(&self.estimates[0])
+    }
+
+    fn memory(&self, unit: usize) -> u64 {
+        *self.memory.get(unit).unwrap_or(&self.memory[0])
+    }
+
+    /// How many bytes paused compilers may hold together when these have started.
+    fn most_memory(&self, started: &BTreeSet<usize>) -> u64 {
+        match self.budget {
+            Budget::Bytes(bytes) => bytes,
+            Budget::AsRunning {
+                largest,
+                slots,
+                most,
+            } => {
+                let seen = started.iter().map(|unit| self.memory(*unit)).max();
+                most.min(slots * largest.max(seen.unwrap_or(0)))
+            }
+        }
     }
 
     fn is_local(&self, unit: usize) -> bool {
@@ -165,25 +186,45 @@ fn machines() -> impl Strategy<Value = Machine> {
                 })
             }
         });
+    let budget = prop_oneof![
+        (0..9u64).prop_map(Budget::Bytes),
+        (0..9u64, 0..9u64, 0..30u64).prop_map(|(largest, slots, most)| Budget::AsRunning {
+            largest,
+            slots,
+            most
+        }),
+    ];
     let schedule = prop::sample::select(vec![Schedule::Stock, Schedule::CriticalPath]);
     let estimates = prop::collection::vec(estimate, 1..40);
     (
         schedule,
         1..9usize,
         0..5u32,
-        0..9usize,
+        budget,
+        prop::collection::vec(1..4u64, 1..40),
         1..5usize,
         1..5usize,
         2..9usize,
         estimates,
     )
         .prop_map(
-            |(schedule, slots, early_slots, places, local_slots, local, fresh, estimates)| {
+            |(
+                schedule,
+                slots,
+                early_slots,
+                budget,
+                memory,
+                local_slots,
+                local,
+                fresh,
+                estimates,
+            )| {
                 Machine {
                     schedule,
                     slots,
                     early_slots,
-                    places,
+                    budget,
+                    memory,
                     local_slots,
                     local,
                     fresh,
@@ -199,7 +240,7 @@ fn run(
     machine: &Machine,
     steps: &[(prop::sample::Index, Step)],
 ) -> Result<(Scheduler<usize, Unit>, Seen), TestCaseError> {
-    let &Machine { slots, places, .. } = machine;
+    let slots = machine.slots;
     let most_early = 2 * machine.early_slots as usize;
     // It may well be turned back.
     let now = Arc::new(AtomicU64::new(0));
@@ -222,12 +263,14 @@ fn run(
             linker: "cc".to_owned(),
         })));
     }
+    let memory = (0..graph.len()).rev().map(|unit| machine.memory(unit));
+    let memory = memory.collect();
     let settings = Settings {
         schedule: machine.schedule,
         clock: Clock::new(move || shown.load(Ordering::Relaxed)),
         early: EarlyStarts::simulated(machine.early_slots),
         local_slots: machine.local_slots,
-        pauses: Pauses::simulated(Budget::Bytes(places as u64), Vec::new()),
+        pauses: Pauses::simulated(machine.budget, memory),
         ..Settings::default()
     };
     let mut scheduler = plan.seal(settings).unwrap();
@@ -277,7 +320,8 @@ fn run(
         }
         prop_assert_eq!(scheduler.tally.early, seen.early.len());
         prop_assert_eq!(scheduler.tally.paused, seen.paused.len());
-        prop_assert!(seen.paused.len() <= places);
+        let held = seen.paused.iter().map(|unit| machine.memory(*unit));
+        prop_assert!(held.sum::<u64>() <= machine.most_memory(&seen.started));
         prop_assert!(seen.early.len() <= most_early);
         let mut sums = Tally::default();
         for node in &scheduler.nodes {

@@ -299,15 +299,16 @@ fn work(frontend: u64, codegen: u64) -> Estimate {
     })
 }
 
-/// `core` is the metadata that `lib` reads; `other` has nothing to do with them.
-fn core_lib_and_other(places: u64) -> Queue {
+/// `core` is the metadata that `lib` reads; `other` has nothing to do with them. Paused compilers, of one byte each,
+/// may hold `memory` bytes.
+fn core_lib_and_other(memory: u64) -> Queue {
     let mut plan = Plan::default();
     plan.add("other", (), []).estimate(work(20, 0));
     plan.add("core", (), []).estimate(work(10, 50));
     plan.add("lib", (), [("core", MetadataToStart)])
         .estimate(work(100, 30));
     plan.seal(Settings {
-        pauses: Pauses::simulated(Budget::Bytes(places), Vec::new()),
+        pauses: Pauses::simulated(Budget::Bytes(memory), Vec::new()),
         ..settings(Schedule::CriticalPath)
     })
     .unwrap()
@@ -346,14 +347,14 @@ fn codegen_waits_for_a_higher_priority() {
 
 #[test]
 fn codegen_goes_on() {
-    let metadata = |places| {
-        let mut queue = core_lib_and_other(places);
+    let metadata = |memory| {
+        let mut queue = core_lib_and_other(memory);
         start(&mut queue);
         queue.produced(&"core", Artifact::Metadata);
         queue
     };
     let paused = Some(State::Paused);
-    assert!(!pauses(&mut metadata(0), "core"), "there is no place");
+    assert!(!pauses(&mut metadata(0), "core"), "there is no memory");
     let mut queue = metadata(4);
     queue.pause_codegen(2, || false);
     assert_ne!(queue.state(&"core"), paused, "there is another slot");
