@@ -25,6 +25,7 @@ use cargo_util::paths;
 
 use super::estimate::{Estimate, Measured};
 use super::guess::{Subject, guess};
+use super::prior::Table;
 use super::{Plan, Scheduler};
 
 /// Begins the file. The version changes with the format and what is measured.
@@ -80,7 +81,7 @@ impl<U: Clone + Eq + Hash> KnownCosts<U> {
             self.keys.insert(node.unit.clone(), key);
             node.estimate(match costs.get(&key) {
                 Some(measured) => Estimate::Measured(measured.work()),
-                None => Estimate::Guessed(guess(&subject(&node.unit))),
+                None => Estimate::Guessed(guess(&subject(&node.unit), Table::SHIPPED)),
             });
         }
         result

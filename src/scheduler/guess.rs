@@ -23,7 +23,7 @@ use std::fs;
 use std::path::Path;
 
 use super::estimate::{Work, scaled};
-use super::prior;
+use super::prior::{self, Table};
 
 /// What is to be guessed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -114,7 +114,7 @@ impl Guess {
 }
 
 /// Guesses the work of a unit without dependencies.
-pub fn guess(subject: &Subject<'_>) -> Guess {
+pub fn guess(subject: &Subject<'_>, table: Table<'_>) -> Guess {
     let work = |frontend, codegen, link| Work {
         frontend,
         codegen,
@@ -122,7 +122,7 @@ pub fn guess(subject: &Subject<'_>) -> Guess {
     };
     let known = |kind| {
         let (name, version) = subject.package?;
-        prior::find(name, version, kind)
+        table.find(name, version, kind)
     };
     let optimized = if subject.is_optimized { 2 } else { 1 };
     let known_work = match subject.kind {
@@ -259,7 +259,7 @@ mod tests {
             package: None,
             is_optimized: false,
         };
-        guess(&subject).work
+        guess(&subject, Table::SHIPPED).work
     }
 
     #[test]
@@ -298,11 +298,12 @@ mod tests {
     #[test]
     fn well_known_crates_are_not_guessed_by_their_size() {
         let of = |kind, is_optimized, version| {
-            guess(&Subject {
+            let subject = Subject {
                 kind,
                 package: Some(("syn", version)),
                 is_optimized,
-            })
+            };
+            guess(&subject, Table::SHIPPED)
         };
         let kind = Kind::Library { source: 1 };
         let known = of(kind, false, [2, 0, 0]);

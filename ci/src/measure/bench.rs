@@ -10,7 +10,9 @@
 use std::fmt;
 use std::time::Duration;
 
-use ::replay::simulate::{Outcome, Pipelining, Schedule, Settings, guessed, measured, simulate};
+use ::replay::simulate::{
+    Outcome, Pipelining, Schedule, Settings, guessed, measured, prior::Table, simulate,
+};
 use ::replay::{Recording, limit};
 use anyhow::Result;
 use fs_err as fs;
@@ -18,7 +20,7 @@ use serde::Serialize;
 
 use super::report::{Case, Report, Row};
 use super::sources::{Source, sources};
-use super::{plot, queue};
+use super::{plot, prior, queue};
 use crate::lock::Lock;
 use crate::project::Project;
 
@@ -63,7 +65,7 @@ impl Side {
         Side::StockOrder,
     ];
 
-    fn simulate(self, recording: &Recording, jobs: u64) -> Result<Outcome> {
+    fn simulate(self, recording: &Recording, jobs: u64, known: Table<'_>) -> Result<Outcome> {
         let (pipelining, schedule) = match self {
             Side::Stock => (Pipelining::Metadata, Schedule::Stock),
             Side::Off => (Pipelining::Off, Schedule::CriticalPath),
@@ -72,12 +74,10 @@ impl Side {
             Side::StockOrder => (Pipelining::Link, Schedule::Stock),
         };
         let settings = Settings::new(jobs, pipelining, schedule);
-        let costs = if self == Side::Cold {
-            guessed
-        } else {
-            measured
-        };
-        simulate(recording, &settings, costs)
+        simulate(recording, &settings, |unit| match self {
+            Side::Cold => guessed(unit, known),
+            _ => measured(unit),
+        })
     }
 }
 
@@ -89,12 +89,17 @@ impl fmt::Display for Side {
 
 /// Simulates all builds, prints the tables, and writes them and the picture.
 pub fn run(project: &Project, args: &Args) -> Result<()> {
+    let all = sources(project, "")?;
     let sources = sources(project, args.filter.as_deref().unwrap_or_default())?;
     let dir = project.root.join("target/bench");
     fs::create_dir_all(&dir)?;
     let _lock = Lock::command(project, "bench")?;
     let jobs = if args.quick { &QUICK_JOBS[..] } else { &JOBS };
-    let cases = sources.iter().map(|source| case(source, jobs));
+    let cases = sources.iter().map(|source| {
+        let without = prior::without(&all, source);
+        let known = without.as_deref().map_or(Table::SHIPPED, Table::new);
+        case(source, jobs, known)
+    });
     let report = Report {
         quick: args.quick,
         cases: cases.collect::<Result<_>>()?,
@@ -113,8 +118,8 @@ pub fn run(project: &Project, args: &Args) -> Result<()> {
     Ok(())
 }
 
-/// Simulates a recording with these numbers of jobs, by all sides.
-fn case(source: &Source, jobs: &[u64]) -> Result<Case> {
+/// Simulates a recording with these numbers of jobs, by all sides. `known` is what a first build has to guess by.
+fn case(source: &Source, jobs: &[u64], known: Table<'_>) -> Result<Case> {
     let recording = &source.recording;
     let seconds = |micros| Duration::from_micros(micros).as_secs_f64();
     let mut rows = Vec::new();
@@ -125,7 +130,7 @@ fn case(source: &Source, jobs: &[u64]) -> Result<Case> {
             ..Row::default()
         };
         for side in Side::ALL {
-            let outcome = side.simulate(recording, jobs)?;
+            let outcome = side.simulate(recording, jobs, known)?;
             row.walls.insert(side, seconds(outcome.wall));
             if side == Side::Link {
                 row.most_paused = outcome.most_paused;

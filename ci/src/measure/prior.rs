@@ -11,7 +11,7 @@ use cargo_pipelining::scheduler::prior::{Kind, compatible, line_of};
 use fs_err as fs;
 
 use super::geometric_mean;
-use super::sources::{Set, sources};
+use super::sources::{Set, Source, sources};
 use crate::project::Project;
 
 /// From what factor on a range of versions has a line of its own.
@@ -19,10 +19,8 @@ const DIFFERS: f64 = 1.5;
 
 /// Writes the table of the engine anew.
 pub fn run(project: &Project) -> Result<()> {
-    let sources = sources(project, "")?.into_iter();
-    let learning = sources.filter(|source| source.set == Set::Learning);
-    let recordings: Vec<Recording> = learning.map(|source| source.recording).collect();
-    let table = table(&recordings);
+    let sources = sources(project, "")?;
+    let table = table(learning(&sources).map(|source| &source.recording));
     let path = project.root.join("src/scheduler/prior.txt");
     fs::write(&path, &table)?;
     let (lines, path) = (table.lines().count(), project.shown(&path));
@@ -30,12 +28,22 @@ pub fn run(project: &Project) -> Result<()> {
     Ok(())
 }
 
+/// Returns the table without what was learned from this program, or `None` if nothing was.
+pub fn without(sources: &[Source], program: &Source) -> Option<String> {
+    let others = learning(sources).filter(|source| source.program() != program.program());
+    (program.set == Set::Learning).then(|| table(others.map(|source| &source.recording)))
+}
+
+fn learning(sources: &[Source]) -> impl Iterator<Item = &Source> {
+    sources.iter().filter(|source| source.set == Set::Learning)
+}
+
 /// The version of a crate, and what a build of it took until its metadata and from there, in ms.
 type Took = ([u64; 3], [f64; 2]);
 
-fn table(recordings: &[Recording]) -> String {
+fn table<'r>(recordings: impl Iterator<Item = &'r Recording>) -> String {
     let mut crates: BTreeMap<(&str, Kind), Vec<Took>> = BTreeMap::new();
-    for unit in recordings.iter().flat_map(units_of_others) {
+    for unit in recordings.flat_map(units_of_others) {
         let (Some(kind), Some(version)) = (kind(unit), unit.numbers()) else {
             continue;
         };
@@ -139,8 +147,38 @@ mod tests {
             },
         ];
         assert_eq!(
-            table(&[recording]),
+            table([&recording].into_iter()),
             "known lib 20 100\nknown lib-optimized 7 70\nknown proc-macro 15\nknown@0.1 lib-optimized 7 7\n"
+        );
+    }
+
+    #[test]
+    fn nothing_is_known_from_the_program_itself() {
+        let source = |name: &str, set, took| {
+            let mut recording = Recording::new(name, "none", "anywhere");
+            let program = Unit {
+                package: "program".to_owned(),
+                ..unit("1.0.0", "bin", false, [1, 1])
+            };
+            recording.units = vec![unit("1.0.0", "lib", false, [took, took]), program];
+            Source {
+                name: name.to_owned(),
+                set,
+                recording,
+            }
+        };
+        let sources = [
+            source("a-dev", Set::Learning, 10),
+            source("a-release", Set::Learning, 10),
+            source("b-dev", Set::Learning, 40),
+            source("c-dev", Set::Reporting, 90),
+        ];
+        let without: Vec<_> = sources.iter().map(|it| without(&sources, it)).collect();
+        let known = |took| Some(format!("known lib {took} {took}\n"));
+        assert_eq!(without, [known(40), known(40), known(10), None]);
+        assert_eq!(
+            super::without(&sources[..2], &sources[0]),
+            Some(String::new())
         );
     }
 }

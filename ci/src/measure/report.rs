@@ -83,7 +83,7 @@ mode `metadata` in the order of the released cargo, which is how that builds. `o
 the modes of the replacement with measured costs; `link` is the default. `cold` is the same with guessed
 costs, and `stock-order` in the order of the released cargo: what is left is that units that link start
 early. Set `first` is what the rules were made on, `learning` what the table of well-known crates was made of, and
-`reporting` nothing was made on. The limit is what the work and the critical path leave to any scheduler. Paused is the
+`reporting` nothing was made on. Costs of `learning` are guessed by a table without what the program itself has taught. The limit is what the work and the critical path leave to any scheduler. Paused is the
 most compilers that were paused at the same time in `link`. Overlap gained is the part of the time of
 `off` that the mode `link` saves.
 

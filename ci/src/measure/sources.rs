@@ -33,10 +33,9 @@ pub enum Set {
 impl Set {
     pub const ALL: [Set; 3] = [Set::First, Set::Learning, Set::Reporting];
 
-    /// The set of a recording in a directory of its own, by its name without the kind of build: `ripgrep-dev`.
+    /// The set of a recording in a directory of its own.
     fn of(name: &str) -> Self {
-        let program = name.rsplit_once('-').map_or(name, |(program, _)| program);
-        match blake3::hash(program.as_bytes()).as_bytes()[0] % 2 {
+        match blake3::hash(program(name).as_bytes()).as_bytes()[0] % 2 {
             0 => Set::Reporting,
             _ => Set::Learning,
         }
@@ -54,6 +53,18 @@ pub struct Source {
     pub name: String,
     pub set: Set,
     pub recording: Recording,
+}
+
+/// The name of a recording without the kind of build: `ripgrep` of `ripgrep-dev`.
+fn program(name: &str) -> &str {
+    name.rsplit_once('-').map_or(name, |(program, _)| program)
+}
+
+impl Source {
+    /// What was built, in whatever way.
+    pub fn program(&self) -> &str {
+        program(&self.name)
+    }
 }
 
 /// Reads the recordings whose names contain `part`, by set and name.

@@ -17,6 +17,7 @@ use cargo_pipelining::scheduler::{Action, Clock, Pauses, Plan, Scheduler};
 
 pub use cargo_pipelining::config::{Pipelining, Schedule};
 pub use cargo_pipelining::scheduler::pauses::Budget;
+pub use cargo_pipelining::scheduler::prior;
 pub use cargo_pipelining::scheduler::{Estimate, Work};
 
 use crate::edges::{announces_metadata, edges};
@@ -85,8 +86,8 @@ pub fn measured(unit: &Unit) -> Estimate {
 }
 
 /// What a unit probably costs that was never built.
-pub fn guessed(unit: &Unit) -> Estimate {
-    Estimate::Guessed(guess(&unit.subject()))
+pub fn guessed(unit: &Unit, table: prior::Table<'_>) -> Estimate {
+    Estimate::Guessed(guess(&unit.subject(), table))
 }
 
 pub(crate) fn recorded_work(unit: &Unit) -> Work {

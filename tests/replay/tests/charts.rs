@@ -28,7 +28,8 @@ use std::fmt::Write as _;
 use replay::Recording;
 use replay::recording::Unit;
 use replay::simulate::{
-    Estimate, Outcome, Phase, Pipelining, Schedule, Settings, guessed, measured, simulate,
+    Estimate, Outcome, Phase, Pipelining, Schedule, Settings, guessed, measured, prior::Table,
+    simulate,
 };
 use snapbox::{assert_data_eq, file};
 
@@ -69,7 +70,9 @@ fn charts(graph: &str) -> String {
         };
         [
             side("stock", stock, measured),
-            side("guessed", critical_path, guessed),
+            side("guessed", critical_path, |unit| {
+                guessed(unit, Table::SHIPPED)
+            }),
             side("known", critical_path, measured),
         ]
     } else {
