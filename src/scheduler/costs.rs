@@ -189,7 +189,7 @@ fn average(old: Measured, new: Measured) -> Measured {
 mod tests {
     use super::*;
     use crate::graph::Artifact;
-    use crate::scheduler::guess::Kind;
+    use crate::scheduler::guess::{Kind, Source, SourceSize};
     use crate::scheduler::{Action, Clock, Settings, Task};
     use std::sync::Arc;
     use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
@@ -301,6 +301,7 @@ mod tests {
             kind: Kind::Other,
             package: None,
             is_optimized: false,
+            source: Source::Size(SourceSize::default()),
         }
     }
 

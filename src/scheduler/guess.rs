@@ -1,28 +1,33 @@
 //! What a unit probably costs that was never built.
 //!
 //! If its crate is well known, what it took in [recorded builds](super::prior). For nine in ten, another build
-//! takes at most 2.2 times that or a part as small, as it has other features; half of them are within 1.24.
+//! takes at most 1.6 times that until its metadata and 2.2 times that in codegen, or a part as small, as it has other
+//! features; for half of them, 1.17 and 1.24 times, respectively.
 //!
 //! All others are guessed by their signs. How much each is worth was tried on libraries of the recordings to learn
 //! from, on crates that the fit had not seen. The error is the root mean square of its natural logarithm, where
 //! long phases count more:
 //!
-//! | | frontend | codegen |
-//! | --- | --- | --- |
-//! | size of the source alone | 0.79 | 1.39 |
-//! | and the number of dependencies, direct or not | 0.68 | 1.23 |
-//! | and whether it is optimized | 0.68 | 1.22 |
-//! | and `impl`s, or the share of generic functions, which have to be read | 0.65 | 1.11 |
+//! | | frontend | of 2 s and more | codegen |
+//! | --- | --- | --- | --- |
+//! | size of the source alone | 1.04 | 1.08 | 1.40 |
+//! | and the number of dependencies, direct or not | 0.87 | 0.94 | 1.16 |
+//! | and whether it is optimized | 0.87 | 0.94 | 1.00 |
+//! | and how many traits are derived by macros | 0.81 | 0.87 | 1.00 |
+//! | and how often other macros are called | 0.78 | 0.72 | 1.00 |
 //!
-//! The last is not worth reading all sources before anything starts. Nothing is gained by the number of derives,
-//! functions, types, macros or files, by leaving out comments and tests, by debug information, or by how many
-//! units depend on it. The build itself [corrects](super::estimate::Correction) how far guesses are off.
+//! The last two are for what macros add to the source. It has to be read, but only of libraries that are not well known,
+//! and the compiler reads it next. Hardly anything is gained by the number of functions,
+//! types, `macro_rules!` or files, by leaving out comments and tests, by debug information, or by how many units depend
+//! on it. Not seen is what build scripts write. The build itself [corrects](super::estimate::Correction) how far
+//! guesses are off.
 
 use std::ffi::OsStr;
 use std::fs;
+use std::io::{self, Read as _};
 use std::path::Path;
 
-use super::estimate::{Work, scaled};
+use super::estimate::{Phase, Work, scaled};
 use super::prior::{self, Table};
 
 /// What is to be guessed.
@@ -34,27 +39,49 @@ pub struct Subject<'a> {
     pub package: Option<(&'a str, [u64; 3])>,
     /// Whether its code is optimized at all.
     pub is_optimized: bool,
+    /// What it is compiled from.
+    pub source: Source<'a>,
 }
 
-/// What kind of unit it is. `source` is what [`source_size`] returns, `native_source` what
-/// [`native_source_size`] returns.
+/// What kind of unit it is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[expect(missing_docs, reason = "the documentation of the type has the fields")]
 pub enum Kind {
     /// A library.
-    Library { source: u64 },
+    Library,
     /// A library, program or test that is only checked.
-    Checked { source: u64 },
+    Checked,
     /// A procedural macro.
-    ProcMacro { source: u64 },
+    ProcMacro,
     /// A program, a test, or a library that is linked.
-    Linked { source: u64 },
+    Linked,
     /// The compilation of a build script.
     BuildScript,
     /// The run of a build script.
-    Run { native_source: u64 },
+    Run,
     /// Anything else that takes a moment.
     Other,
+}
+
+/// What a unit is compiled from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Source<'a> {
+    /// The crate with this root.
+    Crate(&'a Path),
+    /// What a build script may compile in this directory of a package.
+    Native(&'a Path),
+    /// What is known of it.
+    Size(SourceSize),
+}
+
+/// How much a unit is compiled from.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct SourceSize {
+    /// The size of its files.
+    pub bytes: u64,
+    /// How many traits it derives in any case that are not built into the compiler, also in comments.
+    pub derives: u64,
+    /// How often it calls a macro, also in comments. Assertions do not count, as most of them are in tests.
+    pub macro_calls: u64,
 }
 
 /// What a guess goes by. Those of one basis are off in the same direction.
@@ -80,6 +107,14 @@ pub struct Guess {
 }
 
 const MILLISECOND: u64 = 1_000;
+
+/// How much longer codegen takes if it optimizes.
+const OPTIMIZED: u64 = 3;
+
+/// The same for all of a procedural macro. With `opt-level` 2 or 3 it shares no generic functions with the crates that
+/// it links, such as `syn` (`Options::share_generics` in `rustc_session`), so it compiles them itself. By seven macros,
+/// which took 2 to 29 times as long.
+const OPTIMIZED_MACRO: u64 = 10;
 
 /// What the link of a procedural macro takes.
 const MACRO_LINK: u64 = 130 * MILLISECOND;
@@ -124,107 +159,217 @@ pub fn guess(subject: &Subject<'_>, table: Table<'_>) -> Guess {
         let (name, version) = subject.package?;
         table.find(name, version, kind)
     };
-    let optimized = if subject.is_optimized { 2 } else { 1 };
-    let known_work = match subject.kind {
-        Kind::Library { .. } | Kind::Checked { .. } => {
-            let kinds = [prior::Kind::Library, prior::Kind::OptimizedLibrary];
-            let [this, other] = if subject.is_optimized {
-                [kinds[1], kinds[0]]
+    let known_as = |plain, optimized, phase, factor| {
+        let (this, other) = if subject.is_optimized {
+            (optimized, plain)
+        } else {
+            (plain, optimized)
+        };
+        known(this).or_else(|| {
+            let mut work = known(other)?;
+            let figure = work.of_mut(phase);
+            *figure = if subject.is_optimized {
+                figure.saturating_mul(factor)
             } else {
-                kinds
+                *figure / factor
             };
-            known(this).or_else(|| {
-                let mut work = known(other)?;
-                work.codegen = if subject.is_optimized {
-                    work.codegen.saturating_mul(2)
-                } else {
-                    work.codegen / 2
-                };
-                Some(work)
+            Some(work)
+        })
+    };
+    let known_work = match subject.kind {
+        Kind::Library | Kind::Checked => {
+            let [plain, optimized] = [prior::Kind::Library, prior::Kind::OptimizedLibrary];
+            known_as(plain, optimized, Phase::Codegen, OPTIMIZED)
+        }
+        Kind::ProcMacro => {
+            let [plain, optimized] = [prior::Kind::ProcMacro, prior::Kind::OptimizedProcMacro];
+            let compiled = known_as(plain, optimized, Phase::Frontend, OPTIMIZED_MACRO);
+            compiled.map(|work| Work {
+                link: MACRO_LINK,
+                ..work
             })
         }
-        Kind::ProcMacro { .. } => known(prior::Kind::ProcMacro).map(|it| Work {
-            link: MACRO_LINK,
-            ..it
-        }),
-        Kind::Run { .. } => known(prior::Kind::Run),
-        Kind::Linked { .. } | Kind::BuildScript | Kind::Other => None,
+        Kind::Run => known(prior::Kind::Run),
+        Kind::Linked | Kind::BuildScript | Kind::Other => None,
     };
+    let if_optimized = |factor| if subject.is_optimized { factor } else { 1 };
+    let size = |of_crate: fn(&Path) -> SourceSize| match subject.source {
+        Source::Crate(root) => of_crate(root),
+        Source::Native(package) => SourceSize::native(package),
+        Source::Size(size) => size,
+    };
+    let square_root = || size(SourceSize::listed).bytes.isqrt();
     let by_signs = || match subject.kind {
-        Kind::Library { source } | Kind::Checked { source } => {
-            let root = source.isqrt();
-            (Basis::Library, work(450 * root, 220 * optimized * root, 0))
+        Kind::Library | Kind::Checked => {
+            let size = size(SourceSize::read);
+            let square_root = size.bytes.isqrt();
+            let frontend = 380 * square_root + 2_500 * size.derives + 450 * size.macro_calls;
+            let codegen = 250 * if_optimized(OPTIMIZED) * square_root;
+            (Basis::Library, work(frontend, codegen, 0))
         }
         // A linked unit writes no metadata for others: all of its compilation is frontend.
-        Kind::ProcMacro { source } => {
-            let compiled = 2_800 * source.isqrt();
+        Kind::ProcMacro => {
+            let compiled = 2_800 * if_optimized(OPTIMIZED_MACRO) * square_root();
             (Basis::ProcMacro, work(compiled, 0, MACRO_LINK))
         }
-        Kind::Linked { source } => {
-            let compiled = 1_500 * optimized * source.isqrt();
+        Kind::Linked => {
+            let compiled = 1_500 * if_optimized(OPTIMIZED) * square_root();
             (Basis::Linked, work(compiled, 0, 20 * MILLISECOND))
         }
         Kind::BuildScript => (
             Basis::BuildScript,
             work(100 * MILLISECOND, 0, 40 * MILLISECOND),
         ),
-        Kind::Run { native_source } => {
-            let run = 50 * MILLISECOND + 8_000 * native_source.isqrt();
+        Kind::Run => {
+            let run = 50 * MILLISECOND + 8_000 * square_root();
             (Basis::Run, work(run, 0, 0))
         }
         Kind::Other => (Basis::Other, work(100 * MILLISECOND, 0, 0)),
     };
     let known = known_work.map(|work| (Basis::Prior, work));
     let (basis, mut work) = known.unwrap_or_else(by_signs);
-    if let Kind::Checked { .. } = subject.kind {
+    if subject.kind == Kind::Checked {
         work.codegen = 0;
     }
     Guess { basis, work }
 }
 
-/// How many directory entries are read at most: their size says enough.
+/// How many directory entries are listed at most: their size says enough.
 const MAX_ENTRIES: usize = 4_000;
 
-/// Estimates the size, in bytes, of the source files of the crate with this root: of all `.rs` files in the
-/// directory of `lib.rs`, or `main.rs` of a package without a library; otherwise of the root and the
-/// directory beside it that has its name, for its modules.
-///
-/// Files that cannot be read count 0. Blocks as long as it takes to list the directories.
-pub fn source_size(root: &Path) -> u64 {
-    let stem = root.file_stem().unwrap_or_default();
-    let claims_directory =
-        stem == "lib" || (stem == "main" && !root.with_file_name("lib.rs").exists());
-    let size_below = |dir: &Path| size_below(dir, |_| true, |extension| extension == "rs");
-    let root_size = || fs::metadata(root).map_or(0, |metadata| metadata.len());
-    if claims_directory {
-        root.parent().map_or(0, size_below)
-    } else if stem == "main" {
-        root_size()
-    } else {
-        root_size() + size_below(&root.with_extension(""))
+/// How many bytes of a crate are read at most.
+const MAX_READ: u64 = 4 << 20;
+
+/// What a directory has that is another package, or a target directory.
+const NOT_OWN: [&str; 2] = ["Cargo.toml", "CACHEDIR.TAG"];
+
+/// The traits whose derives take next to no time.
+const BUILT_IN: [&str; 9] = [
+    "Clone",
+    "Copy",
+    "Debug",
+    "Default",
+    "Eq",
+    "Hash",
+    "Ord",
+    "PartialEq",
+    "PartialOrd",
+];
+
+impl SourceSize {
+    /// Returns the size of the source files of the crate with this root: of all `.rs` files in the directory of
+    /// `lib.rs`, or `main.rs` of a package without a library; otherwise of the root and the directory beside it
+    /// that has its name, for its modules.
+    ///
+    /// Other packages within it, target directories, hidden directories and files that cannot be read count 0.
+    /// Blocks as long as it takes to list the directories.
+    pub fn listed(root: &Path) -> Self {
+        let mut size = SourceSize::default();
+        for_each_of_crate(root, |_, bytes| size.add(bytes));
+        size
+    }
+
+    /// Returns the [size](Self::listed) of the crate with this root, and counts what macros add to it. Blocks also as
+    /// long as it takes to read a few MB at most; larger files are left out.
+    pub fn read(root: &Path) -> Self {
+        let mut size = SourceSize::default();
+        let mut left = MAX_READ;
+        for_each_of_crate(root, |file, bytes| {
+            size.add(bytes);
+            if bytes <= left {
+                left -= bytes;
+                let code = read(file, bytes).unwrap_or_default();
+                size.derives += derives(&code);
+                size.macro_calls += macro_calls(&code);
+            }
+        });
+        size
+    }
+
+    /// Returns the size of all C, C++, Objective-C and assembly in this directory of a package, which may be much
+    /// more than its build script compiles.
+    ///
+    /// Counts the files, and blocks, as [`listed`](Self::listed) does.
+    pub fn native(package: &Path) -> Self {
+        const NATIVE: [&str; 8] = ["asm", "c", "cc", "cpp", "cxx", "m", "mm", "s"];
+        let is_native =
+            |extension: &OsStr| NATIVE.iter().any(|it| extension.eq_ignore_ascii_case(it));
+        let mut size = SourceSize::default();
+        for_each_below(package, is_native, |_, bytes| size.add(bytes));
+        size
+    }
+
+    fn add(&mut self, bytes: u64) {
+        self.bytes = self.bytes.saturating_add(bytes);
     }
 }
 
-/// Returns the size, in bytes, of all C, C++, Objective-C and assembly in the package with this root, which
-/// may be much more than its build script compiles.
-///
-/// Packages within it, a directory `target`, hidden directories and files that cannot be read count 0. Blocks
-/// as long as it takes to list the directories.
-pub fn native_source_size(package: &Path) -> u64 {
-    const NATIVE: [&str; 8] = ["asm", "c", "cc", "cpp", "cxx", "m", "mm", "s"];
+/// Reads a file, or its begin if it has grown.
+fn read(file: &Path, bytes: u64) -> io::Result<String> {
+    let mut code = String::new();
+    fs::File::open(file)?
+        .take(bytes)
+        .read_to_string(&mut code)?;
+    Ok(code)
+}
+
+/// Counts the traits that are derived by macros.
+fn derives(code: &str) -> u64 {
+    let lists = code.split("#[derive(").skip(1);
+    let traits = lists.flat_map(|rest| rest.split(')').next().unwrap_or_default().split(','));
+    let names = traits.map(|path| path.rsplit("::").next().unwrap_or_default().trim());
+    let is_macro = |name: &&str| !name.is_empty() && !BUILT_IN.contains(name);
+    names.filter(is_macro).count() as u64
+}
+
+/// Counts calls of macros.
+fn macro_calls(code: &str) -> u64 {
+    let is_call = |at: &usize| {
+        let (before, after) = code.split_at(*at);
+        let name = before
+            .rsplit(|c: char| c != '_' && !c.is_alphanumeric())
+            .next()
+            .unwrap_or_default();
+        let is_assertion = ["assert", "debug_assert"]
+            .iter()
+            .any(|it| name.starts_with(it));
+        // Not past another mark: this takes time in proportion to the code.
+        let arguments = after.strip_prefix('!').unwrap_or(after).trim_start();
+        !name.is_empty() && !is_assertion && arguments.starts_with(['(', '[', '{'])
+    };
+    let marks = code.match_indices('!').map(|(at, _)| at);
+    marks.filter(is_call).count() as u64
+}
+
+/// Calls `visit` with the source files of the crate with this root, and their bytes.
+fn for_each_of_crate(root: &Path, mut visit: impl FnMut(&Path, u64)) {
+    let is_source = |extension: &OsStr| extension == "rs";
+    let stem = root.file_stem().unwrap_or_default();
+    if stem == "lib" || (stem == "main" && !root.with_file_name("lib.rs").exists()) {
+        if let Some(dir) = root.parent() {
+            for_each_below(dir, is_source, visit);
+        }
+        return;
+    }
+    if let Ok(metadata) = fs::metadata(root)
+        // A pipe could block for ever, and the compiler would miss what is read from it.
+        && metadata.is_file()
+    {
+        visit(root, metadata.len());
+    }
+    if stem != "main" {
+        for_each_below(&root.with_extension(""), is_source, visit);
+    }
+}
+
+/// Calls `visit` with the files of a package below a directory whose extension `counts`, and their bytes.
+fn for_each_below(dir: &Path, counts: impl Fn(&OsStr) -> bool, mut visit: impl FnMut(&Path, u64)) {
     let is_own = |dir: &Path| {
         let name = dir.file_name().unwrap_or_default();
         let is_hidden = name.as_encoded_bytes().starts_with(b".");
-        !is_hidden && name != "target" && !dir.join("Cargo.toml").exists()
+        !is_hidden && NOT_OWN.iter().all(|mark| !dir.join(mark).exists())
     };
-    let is_native = |extension: &OsStr| NATIVE.iter().any(|it| extension.eq_ignore_ascii_case(it));
-    size_below(package, is_own, is_native)
-}
-
-/// Returns the size of the files below a directory whose extension `counts`.
-fn size_below(dir: &Path, enters: impl Fn(&Path) -> bool, counts: impl Fn(&OsStr) -> bool) -> u64 {
     let mut unvisited = vec![dir.to_path_buf()];
-    let mut size = 0;
     let mut entries = 0;
     while let Some(dir) = unvisited.pop() {
         let Ok(listed) = fs::read_dir(&dir) else {
@@ -233,43 +378,64 @@ fn size_below(dir: &Path, enters: impl Fn(&Path) -> bool, counts: impl Fn(&OsStr
         for entry in listed.flatten() {
             entries += 1;
             if entries > MAX_ENTRIES {
-                return size;
+                return;
             }
             let path = entry.path();
             // Links are not followed, so this ends.
             match entry.file_type() {
-                Ok(kind) if kind.is_dir() && enters(&path) => unvisited.push(path),
+                Ok(kind) if kind.is_dir() && is_own(&path) => unvisited.push(path),
                 Ok(kind) if kind.is_file() && path.extension().is_some_and(&counts) => {
-                    size += entry.metadata().map_or(0, |metadata| metadata.len());
+                    visit(&path, entry.metadata().map_or(0, |metadata| metadata.len()));
                 }
                 _ => {}
             }
         }
     }
-    size
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn guess_of(kind: Kind) -> Work {
+    fn guess_of(kind: Kind, bytes: u64) -> Work {
+        guess_of_size(
+            kind,
+            SourceSize {
+                bytes,
+                ..SourceSize::default()
+            },
+        )
+    }
+
+    fn guess_of_size(kind: Kind, size: SourceSize) -> Work {
         let subject = Subject {
             kind,
             package: None,
             is_optimized: false,
+            source: Source::Size(size),
         };
         guess(&subject, Table::SHIPPED).work
     }
 
     #[test]
     fn more_source_is_more_work() {
-        let library = |source| guess_of(Kind::Library { source });
+        let library = |bytes| guess_of(Kind::Library, bytes);
         assert!(library(100_000).frontend > library(1_000).frontend);
         assert!(library(100_000).codegen > library(1_000).codegen);
         assert_eq!(library(0), Work::default());
         assert!(library(u64::MAX).frontend > library(u64::MAX / 2).frontend);
-        let run = |native_source| guess_of(Kind::Run { native_source }).frontend;
+        let with = |derives, macro_calls| {
+            let size = SourceSize {
+                bytes: 100_000,
+                derives,
+                macro_calls,
+            };
+            guess_of_size(Kind::Library, size)
+        };
+        let plain = library(100_000);
+        assert!(with(10, 0).frontend > plain.frontend && with(0, 10).frontend > plain.frontend);
+        assert_eq!(with(10, 10).codegen, plain.codegen);
+        let run = |bytes| guess_of(Kind::Run, bytes).frontend;
         assert!(run(1_000_000) > run(1_000) && run(1_000) > run(0));
         assert!(run(u64::MAX) > run(u64::MAX / 2));
     }
@@ -297,20 +463,25 @@ mod tests {
 
     #[test]
     fn well_known_crates_are_not_guessed_by_their_size() {
-        let of = |kind, is_optimized, version| {
+        let of_crate = |name, kind, is_optimized, version| {
             let subject = Subject {
                 kind,
-                package: Some(("syn", version)),
+                package: Some((name, version)),
                 is_optimized,
+                source: Source::Size(SourceSize::default()),
             };
             guess(&subject, Table::SHIPPED)
         };
-        let kind = Kind::Library { source: 1 };
+        let of = |kind, is_optimized, version| of_crate("syn", kind, is_optimized, version);
+        let kind = Kind::Library;
         let known = of(kind, false, [2, 0, 0]);
         assert_eq!(known.basis, Basis::Prior);
         assert!(known.work.frontend > 500 * MILLISECOND && known.work.codegen > 0);
         let optimized = of(kind, true, [2, 0, 0]);
         assert!(optimized.work.codegen > known.work.codegen);
+        let serde_derive =
+            |is_optimized| of_crate("serde_derive", Kind::ProcMacro, is_optimized, [1, 0, 0]);
+        assert!(serde_derive(true).work.frontend > 3 * serde_derive(false).work.frontend);
         assert_eq!(
             of(Kind::BuildScript, false, [2, 0, 0]).basis,
             Basis::BuildScript
@@ -319,13 +490,9 @@ mod tests {
 
     #[test]
     fn linked_units_have_no_codegen() {
-        for kind in [
-            Kind::ProcMacro { source: 1 },
-            Kind::Linked { source: 1 },
-            Kind::BuildScript,
-        ] {
-            assert_eq!(guess_of(kind).codegen, 0);
-            assert!(guess_of(kind).link > 0);
+        for kind in [Kind::ProcMacro, Kind::Linked, Kind::BuildScript] {
+            let Work { codegen, link, .. } = guess_of(kind, 1);
+            assert!(codegen == 0 && link > 0);
         }
     }
 
@@ -351,7 +518,7 @@ mod tests {
             ("src/bin/tool.rs", 10_000),
             ("src/bin/tool/args.rs", 100_000),
         ]);
-        let size = |root: &str| source_size(&dir.path().join(root));
+        let size = |root: &str| SourceSize::listed(&dir.path().join(root)).bytes;
         assert_eq!(size("build.rs"), 1);
         assert_eq!(size("src/lib.rs"), 111_110);
         assert_eq!(size("src/main.rs"), 1_000);
@@ -370,14 +537,80 @@ mod tests {
             ("vendored/src/deep/x86.S", 100),
             ("vendored/library.CPP", 1_000),
             ("vendored/library.h", 3),
+            ("target/CACHEDIR.TAG", 6),
             ("target/debug/build/copy.c", 10_000),
+            ("vendored/target/x86.c", 200_000),
             (".git/hidden.c", 20_000),
             ("member/Cargo.toml", 4),
             ("member/native.c", 30_000),
             ("c", 5),
         ]);
-        assert_eq!(native_source_size(dir.path()), 1_110);
-        assert_eq!(native_source_size(&dir.path().join("member")), 30_000);
-        assert_eq!(native_source_size(&dir.path().join("gone")), 0);
+        let size = |package: &str| SourceSize::native(&dir.path().join(package)).bytes;
+        assert_eq!(size(""), 201_110);
+        assert_eq!(size("member"), 30_000);
+        assert_eq!(size("gone"), 0);
+    }
+
+    #[test]
+    fn calls_of_macros() {
+        let code = "vec![1]; a::b! {}; if !(c) != [d] {}; e!\n(f!()); assert_eq!(g!(), 1); debug_assert!(true); \
+            macro_rules! h { () => {}; } #![warn(i)]; j!";
+        assert_eq!(macro_calls(code), 5);
+    }
+
+    #[test]
+    fn traits_that_macros_derive() {
+        let code = "#[derive(Debug, Serialize, serde::Deserialize)]\nstruct A;\n#[derive(Clone)]\nstruct B;\n\
+            #[derive(\n    Parser,\n    fmt::Debug,\n)]\nenum C {}\n#[derive()]\nstruct D;\n// #[derive(";
+        assert_eq!(derives(code), 3);
+    }
+
+    #[test]
+    fn sources_are_read() {
+        let dir = dir_of(&[("src/large.rs", MAX_READ as usize + 1)]);
+        let code = "#[derive(A)]\nstruct É;\né!(); m! {}";
+        let crates = ["src/lib.rs", "tests/tool.rs", "tests/tool/args.rs"];
+        for file in crates {
+            let path = dir.path().join(file);
+            fs::create_dir_all(path.parent().unwrap()).unwrap();
+            fs::write(path, code).unwrap();
+        }
+        fs::write(dir.path().join("src/other.rs"), b"m!(); \xff").unwrap();
+        for (root, files, other) in [("src/lib.rs", 1, MAX_READ + 8), ("tests/tool.rs", 2, 0)] {
+            let expected = SourceSize {
+                bytes: files * code.len() as u64 + other,
+                derives: files,
+                macro_calls: 2 * files,
+            };
+            let root = dir.path().join(root);
+            let read = SourceSize::read(&root);
+            assert_eq!(read, expected);
+            let listed = SourceSize {
+                bytes: expected.bytes,
+                ..SourceSize::default()
+            };
+            assert_eq!(SourceSize::listed(&root), listed);
+        }
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn pipes_are_not_read() {
+        let dir = dir_of(&[("src/lib.rs", 1)]);
+        for pipe in ["src/main.rs", "src/other.rs"] {
+            let pipe = dir.path().join(pipe);
+            let made = std::process::Command::new("mkfifo").arg(&pipe).status();
+            assert!(made.unwrap().success());
+        }
+        for (root, bytes) in [("src/main.rs", 0), ("src/lib.rs", 1)] {
+            assert_eq!(SourceSize::read(&dir.path().join(root)).bytes, bytes);
+        }
+    }
+
+    #[test]
+    fn many_marks_take_no_time_each() {
+        let marks = "!".repeat(1 << 20);
+        assert_eq!(macro_calls(&marks), 0);
+        assert_eq!(macro_calls(&(marks + "a")), 0);
     }
 }

@@ -54,7 +54,6 @@ use std::sync::Arc;
 pub use clock::Clock;
 pub use costs::KnownCosts;
 pub use estimate::{Estimate, Measured, Work};
-pub use guess::{native_source_size, source_size};
 pub use node::Node;
 pub use pauses::Pauses;
 pub use plan::Plan;

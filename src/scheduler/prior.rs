@@ -18,8 +18,10 @@ pub enum Kind {
     Library,
     /// A library that is.
     OptimizedLibrary,
-    /// A procedural macro, without its link.
+    /// A procedural macro that is not optimized, without its link.
     ProcMacro,
+    /// One that is.
+    OptimizedProcMacro,
     /// The run of a build script.
     Run,
 }
@@ -31,6 +33,7 @@ impl Kind {
             Kind::Library => "lib",
             Kind::OptimizedLibrary => "lib-optimized",
             Kind::ProcMacro => "proc-macro",
+            Kind::OptimizedProcMacro => "proc-macro-optimized",
             Kind::Run => "run",
         }
     }

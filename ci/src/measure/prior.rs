@@ -49,7 +49,9 @@ fn table<'r>(recordings: impl Iterator<Item = &'r Recording>) -> String {
         };
         let phases = match kind {
             Kind::Run => [unit.run, 0],
-            Kind::ProcMacro => [unit.frontend.saturating_add(unit.codegen), 0],
+            Kind::ProcMacro | Kind::OptimizedProcMacro => {
+                [unit.frontend.saturating_add(unit.codegen), 0]
+            }
             Kind::Library | Kind::OptimizedLibrary => [unit.frontend, unit.codegen],
         };
         let phases = phases.map(|micros| (micros as f64 / 1e3).max(1.0));
@@ -86,10 +88,11 @@ fn units_of_others(recording: &Recording) -> impl Iterator<Item = &Unit> {
 /// Returns what the table tells apart.
 fn kind(unit: &Unit) -> Option<Kind> {
     match unit.estimated_kind() {
-        UnitKind::Library { .. } if unit.is_optimized => Some(Kind::OptimizedLibrary),
-        UnitKind::Library { .. } => Some(Kind::Library),
-        UnitKind::ProcMacro { .. } => Some(Kind::ProcMacro),
-        UnitKind::Run { .. } => Some(Kind::Run),
+        UnitKind::Library if unit.is_optimized => Some(Kind::OptimizedLibrary),
+        UnitKind::Library => Some(Kind::Library),
+        UnitKind::ProcMacro if unit.is_optimized => Some(Kind::OptimizedProcMacro),
+        UnitKind::ProcMacro => Some(Kind::ProcMacro),
+        UnitKind::Run => Some(Kind::Run),
         _ => None,
     }
 }
@@ -109,7 +112,7 @@ fn line(name: &str, range: Option<&str>, kind: Kind, [frontend, codegen]: [f64; 
     let begin = line_of(name, range, kind);
     match kind {
         Kind::Library | Kind::OptimizedLibrary => format!("{begin}{frontend:.0} {codegen:.0}\n"),
-        Kind::ProcMacro | Kind::Run => format!("{begin}{frontend:.0}\n"),
+        Kind::ProcMacro | Kind::OptimizedProcMacro | Kind::Run => format!("{begin}{frontend:.0}\n"),
     }
 }
 

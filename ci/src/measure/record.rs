@@ -9,7 +9,7 @@ use std::path::PathBuf;
 use std::process::Command;
 
 use ::replay::BuildTrace;
-use ::replay::recording::{Recording, Unit, native_source_size};
+use ::replay::recording::{Recording, SourceSize, Unit};
 use ::replay::wrapper::{Compiled, LINKED, RECORDER, RECORDS, install};
 use anyhow::{Context, Result, bail};
 use fs_err as fs;
@@ -223,7 +223,7 @@ impl Sources {
                 let manifest = packages.get(&id).context("a package without a manifest")?;
                 let package = manifest.parent().unwrap_or(manifest);
                 unit.run = ran.ended.map_or(0, |ended| ended.time - ran.began.time);
-                unit.source_size = native_source_size(package);
+                unit.source_size = SourceSize::native(package).bytes;
             } else {
                 let compiled = self.compiled.pop_front();
                 let compiled = compiled.with_context(|| {
@@ -246,6 +246,8 @@ impl Sources {
                 unit.has_debuginfo = compiled.has_debuginfo;
                 unit.memory = compiled.memory;
                 unit.source_size = compiled.source_size;
+                unit.derives = compiled.derives;
+                unit.macro_calls = compiled.macro_calls;
                 // Libraries get the option, too; it takes effect where they are linked.
                 recording.lto |= compiled.lto && unit.is_linked();
                 if let Some(reason) = compiled.link_unknown {

@@ -40,20 +40,20 @@ pub fn edges(recording: &Recording, pipelining: Pipelining) -> Vec<Vec<(usize, N
 /// `Unit::requires_upstream_objects` has it.
 fn needs_objects(unit: &Unit) -> bool {
     let is_linked = match unit.estimated_kind() {
-        Kind::Linked { .. } | Kind::ProcMacro { .. } | Kind::BuildScript => true,
-        Kind::Library { .. } | Kind::Checked { .. } | Kind::Run { .. } | Kind::Other => false,
+        Kind::Linked | Kind::ProcMacro | Kind::BuildScript => true,
+        Kind::Library | Kind::Checked | Kind::Run | Kind::Other => false,
     };
     is_linked || has_type(unit, &["cdylib", "staticlib", "dylib"])
 }
 
 /// True if its metadata is enough for the libraries that use it.
 pub(crate) fn is_library(unit: &Unit) -> bool {
-    matches!(unit.estimated_kind(), Kind::Library { .. }) && !needs_objects(unit)
+    matches!(unit.estimated_kind(), Kind::Library) && !needs_objects(unit)
 }
 
 /// True for a library that is linked as well, and whose dependents start on the metadata that goes into the rlib.
 fn is_mixed(unit: &Unit) -> bool {
-    matches!(unit.estimated_kind(), Kind::Library { .. })
+    matches!(unit.estimated_kind(), Kind::Library)
         && has_type(unit, &["cdylib", "staticlib"])
         && !has_type(unit, &["dylib"])
 }

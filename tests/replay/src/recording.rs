@@ -13,8 +13,8 @@ use std::io::Read;
 use std::path::Path;
 
 use anyhow::{Context, Result, bail};
-use cargo_pipelining::scheduler::guess::{Kind, Subject};
-pub use cargo_pipelining::scheduler::native_source_size;
+pub use cargo_pipelining::scheduler::guess::SourceSize;
+use cargo_pipelining::scheduler::guess::{Kind, Source, Subject};
 use flate2::Compression;
 use flate2::read::GzDecoder;
 use flate2::write::GzEncoder;
@@ -75,10 +75,15 @@ pub struct Unit {
     /// How many bytes its compiler holds alone when the metadata is written.
     #[serde(skip_serializing_if = "is_zero")]
     pub memory: u64,
-    /// Of the source, as [`source_size`](cargo_pipelining::scheduler::source_size) counts it; of a build
-    /// script's run, as [`native_source_size`] does.
+    /// The size of the source files: of a crate, or of what a build script may compile.
     #[serde(skip_serializing_if = "is_zero")]
     pub source_size: u64,
+    /// How many traits macros derive there.
+    #[serde(skip_serializing_if = "is_zero")]
+    pub derives: u64,
+    /// How often macros are called there, but for assertions.
+    #[serde(skip_serializing_if = "is_zero")]
+    pub macro_calls: u64,
     /// A build script's run.
     #[serde(skip_serializing_if = "is_zero")]
     pub run: u64,
@@ -97,6 +102,11 @@ impl Unit {
                 .numbers()
                 .map(|version| (self.package.as_str(), version)),
             is_optimized: self.is_optimized,
+            source: Source::Size(SourceSize {
+                bytes: self.source_size,
+                derives: self.derives,
+                macro_calls: self.macro_calls,
+            }),
         }
     }
 
@@ -109,16 +119,13 @@ impl Unit {
 
     pub fn estimated_kind(&self) -> Kind {
         let is = |kind: &str| self.kind.iter().any(|k| k == kind);
-        let source = self.source_size;
         match self.mode.as_str() {
-            "run-custom-build" => Kind::Run {
-                native_source: source,
-            },
+            "run-custom-build" => Kind::Run,
             _ if is("custom-build") => Kind::BuildScript,
-            _ if is("proc-macro") => Kind::ProcMacro { source },
-            "test" => Kind::Linked { source },
-            _ if is("lib") || is("rlib") => Kind::Library { source },
-            _ => Kind::Linked { source },
+            _ if is("proc-macro") => Kind::ProcMacro,
+            "test" => Kind::Linked,
+            _ if is("lib") || is("rlib") => Kind::Library,
+            _ => Kind::Linked,
         }
     }
 
@@ -133,11 +140,11 @@ impl Unit {
 
     /// True for a program, or a library for other programs.
     pub fn is_linked(&self) -> bool {
-        matches!(self.estimated_kind(), Kind::Linked { .. })
+        self.estimated_kind() == Kind::Linked
     }
 
     pub fn is_run(&self) -> bool {
-        matches!(self.estimated_kind(), Kind::Run { .. })
+        self.estimated_kind() == Kind::Run
     }
 
     /// Returns all of its work on one thread, in µs.

@@ -10,7 +10,7 @@ use anyhow::{Context, Result};
 use cargo_pipelining::job::notification::Notification;
 use cargo_pipelining::link_gate::linker;
 use cargo_pipelining::memory::anonymous;
-use cargo_pipelining::scheduler::source_size;
+use cargo_pipelining::scheduler::guess::SourceSize;
 use fs_err as fs;
 use object::read::archive::ArchiveFile;
 use serde::{Deserialize, Serialize};
@@ -44,6 +44,10 @@ pub struct Compiled {
     pub memory: u64,
     /// The size of the source files, in bytes.
     pub source_size: u64,
+    /// How many traits macros derive there.
+    pub derives: u64,
+    /// How often macros are called there, but for assertions.
+    pub macro_calls: u64,
     /// Why the linker could not be told from the rest.
     pub link_unknown: Option<String>,
     /// True if that is link-time optimization across crates.
@@ -180,6 +184,8 @@ pub fn run(args: Vec<OsString>) -> Result<ExitCode> {
         Some(frontend) => frontend.min(compiled),
         None => compiled,
     };
+    let source = invocation.source();
+    let source = source.map_or_else(SourceSize::default, SourceSize::read);
     let record = Compiled {
         crate_name: invocation.crate_name().to_owned(),
         is_test: invocation.is_test(),
@@ -190,7 +196,9 @@ pub fn run(args: Vec<OsString>) -> Result<ExitCode> {
         is_optimized: invocation.has_codegen_option("opt-level"),
         has_debuginfo: invocation.has_codegen_option("debuginfo"),
         memory,
-        source_size: invocation.source().map_or(0, source_size),
+        source_size: source.bytes,
+        derives: source.derives,
+        macro_calls: source.macro_calls,
         link_unknown,
         lto,
     };
