@@ -19,7 +19,7 @@ use fs_err as fs;
 use serde::Serialize;
 
 use super::report::{Case, Report, Row};
-use super::sources::{Source, sources};
+use super::sources::{Source, named, sources};
 use super::{plot, prior, queue};
 use crate::lock::Lock;
 use crate::project::Project;
@@ -89,14 +89,14 @@ impl fmt::Display for Side {
 
 /// Simulates all builds, prints the tables, and writes them and the picture.
 pub fn run(project: &Project, args: &Args) -> Result<()> {
-    let all = sources(project, "")?;
-    let sources = sources(project, args.filter.as_deref().unwrap_or_default())?;
+    let sources = sources(project)?;
+    let chosen = named(&sources, args.filter.as_deref().unwrap_or_default())?;
     let dir = project.root.join("target/bench");
     fs::create_dir_all(&dir)?;
     let _lock = Lock::command(project, "bench")?;
     let jobs = if args.quick { &QUICK_JOBS[..] } else { &JOBS };
-    let cases = sources.iter().map(|source| {
-        let without = prior::without(&all, source);
+    let cases = chosen.into_iter().map(|source| {
+        let without = prior::without(&sources, source);
         let known = without.as_deref().map_or(Table::SHIPPED, Table::new);
         case(source, jobs, known)
     });

@@ -19,7 +19,7 @@ const DIFFERS: f64 = 1.5;
 
 /// Writes the table of the engine anew.
 pub fn run(project: &Project) -> Result<()> {
-    let sources = sources(project, "")?;
+    let sources = sources(project)?;
     let table = table(learning(&sources).map(|source| &source.recording));
     let path = project.root.join("src/scheduler/prior.txt");
     fs::write(&path, &table)?;

@@ -82,10 +82,11 @@ Recorded builds, simulated on the scheduler. Wall times are in seconds; a ratio 
 mode `metadata` in the order of the released cargo, which is how that builds. `off`, `metadata` and `link` are
 the modes of the replacement with measured costs; `link` is the default. `cold` is the same with guessed
 costs, and `stock-order` in the order of the released cargo: what is left is that units that link start
-early. Set `first` is what the rules were made on, `learning` what the table of well-known crates was made of, and
-`reporting` nothing was made on. Costs of `learning` are guessed by a table without what the program itself has taught. The limit is what the work and the critical path leave to any scheduler. Paused is the
-most compilers that were paused at the same time in `link`. Overlap gained is the part of the time of
-`off` that the mode `link` saves.
+early. Set `first` is what the rules were made on, `learning` what the table of well-known crates and the signs of
+others were learned from, and `reporting` only judges. In a first build, a program of `learning` is guessed by the
+table without its own crates. The limit is what the work and the critical path leave to any scheduler. Paused is
+the most compilers that were paused at the same time in `link`. Overlap gained is the part of the time of `off` that
+the mode `link` saves.
 
 On generated graphs the two queues are measured alone, without the rest of cargo: the time that they take,
 and the most memory that they have. Growth is the ratio of that time to the time for a tenth of the units:

@@ -55,7 +55,7 @@ pub struct Source {
     pub recording: Recording,
 }
 
-/// The name of a recording without the kind of build: `ripgrep` of `ripgrep-dev`.
+/// The name of a recording without the kind of build, which is one word: `ripgrep` of `ripgrep-dev`.
 fn program(name: &str) -> &str {
     name.rsplit_once('-').map_or(name, |(program, _)| program)
 }
@@ -67,8 +67,8 @@ impl Source {
     }
 }
 
-/// Reads the recordings whose names contain `part`, by set and name.
-pub fn sources(project: &Project, part: &str) -> Result<Vec<Source>> {
+/// Reads the recordings, by set and name.
+pub fn sources(project: &Project) -> Result<Vec<Source>> {
     let dir = project.recordings();
     let mut files = BTreeMap::new();
     for entry in WalkDir::new(&dir).min_depth(1) {
@@ -88,12 +88,6 @@ pub fn sources(project: &Project, part: &str) -> Result<Vec<Source>> {
             project.shown(&dir)
         );
     }
-    let names: Vec<String> = files.keys().map(|(_, name)| name.clone()).collect();
-    files.retain(|(_, name), _| name.contains(part));
-    if files.is_empty() {
-        let names = names.join(", ");
-        bail!("no recording has a name that contains `{part}`; there are: {names}");
-    }
     let read = |((set, name), path): ((Set, String), PathBuf)| {
         let recording = Recording::read(&path)?;
         Ok(Source {
@@ -103,6 +97,17 @@ pub fn sources(project: &Project, part: &str) -> Result<Vec<Source>> {
         })
     };
     files.into_iter().map(read).collect()
+}
+
+/// Returns those whose names contain `part`.
+pub fn named<'s>(sources: &'s [Source], part: &str) -> Result<Vec<&'s Source>> {
+    let named: Vec<&Source> = sources.iter().filter(|it| it.name.contains(part)).collect();
+    if named.is_empty() {
+        let names: Vec<&str> = sources.iter().map(|source| &*source.name).collect();
+        let names = names.join(", ");
+        bail!("no recording has a name that contains `{part}`; there are: {names}");
+    }
+    Ok(named)
 }
 
 #[cfg(test)]
@@ -129,8 +134,9 @@ mod tests {
     }
 
     fn names(project: &Project, part: &str) -> Result<Vec<String>> {
-        let sources = sources(project, part)?;
-        Ok(sources.into_iter().map(|source| source.name).collect())
+        let sources = sources(project)?;
+        let named = named(&sources, part)?.into_iter();
+        Ok(named.map(|source| source.name.clone()).collect())
     }
 
     #[test]
@@ -152,7 +158,7 @@ mod tests {
     #[test]
     fn halves_go_by_the_program() {
         let (_dir, project) = project(&["bat-dev", "x/rage-dev", "x/rage-release", "x/dufs-dev"]);
-        let sources = sources(&project, "").unwrap();
+        let sources = sources(&project).unwrap();
         let sets: Vec<_> = sources.iter().map(|it| (&*it.name, it.set)).collect();
         let expected = [
             ("bat-dev", Set::First),
