@@ -271,12 +271,12 @@ fn package_of_ones_own_is_not_well_known() {
 /// The compiler reads what macros add, which may be much more than the source.
 #[cargo_test]
 fn crate_that_calls_most_macros_goes_first_in_a_first_build() {
-    let calls = "nothing!();\n".repeat(1_000);
+    let calls = "nothing!();\n".repeat(10_000);
     let dependencies = "[dependencies]\naaa.path = 'aaa'\nzzz.path = 'zzz'";
     let p = project()
         .file("Cargo.toml", &manifest("unmistakable", dependencies))
         .file("src/main.rs", "fn main() {}")
-        .lib("aaa", "", &"// Much.\n".repeat(4_000))
+        .lib("aaa", "", &"// Much.\n".repeat(40_000))
         .lib(
             "zzz",
             "",
