@@ -27,6 +27,8 @@ use std::fs;
 use std::io::{self, Read as _};
 use std::path::Path;
 
+use walkdir::{DirEntry, WalkDir};
+
 use super::estimate::{Phase, Work, scaled};
 use super::prior::{self, Table};
 
@@ -150,23 +152,31 @@ impl Guess {
 
 /// Guesses the work of a unit without dependencies.
 pub fn guess(subject: &Subject<'_>, table: Table<'_>) -> Guess {
-    let work = |frontend, codegen, link| Work {
-        frontend,
-        codegen,
-        link,
+    let mut guess = match known(subject, table) {
+        Some(work) => Guess {
+            basis: Basis::Prior,
+            work,
+        },
+        None => by_signs(subject),
     };
-    let known = |kind| {
-        let (name, version) = subject.package?;
-        table.find(name, version, kind)
-    };
-    let known_as = |plain, optimized, phase, factor| {
+    if subject.kind == Kind::Checked {
+        guess.work.codegen = 0;
+    }
+    guess
+}
+
+/// Returns what a well-known crate takes.
+fn known(subject: &Subject<'_>, table: Table<'_>) -> Option<Work> {
+    let (name, version) = subject.package?;
+    let find = |kind| table.find(name, version, kind);
+    let find_either = |plain, optimized, phase, factor| {
         let (this, other) = if subject.is_optimized {
             (optimized, plain)
         } else {
             (plain, optimized)
         };
-        known(this).or_else(|| {
-            let mut work = known(other)?;
+        find(this).or_else(|| {
+            let mut work = find(other)?;
             let figure = work.of_mut(phase);
             *figure = if subject.is_optimized {
                 figure.saturating_mul(factor)
@@ -176,22 +186,26 @@ pub fn guess(subject: &Subject<'_>, table: Table<'_>) -> Guess {
             Some(work)
         })
     };
-    let known_work = match subject.kind {
+    match subject.kind {
         Kind::Library | Kind::Checked => {
             let [plain, optimized] = [prior::Kind::Library, prior::Kind::OptimizedLibrary];
-            known_as(plain, optimized, Phase::Codegen, OPTIMIZED)
+            find_either(plain, optimized, Phase::Codegen, OPTIMIZED)
         }
         Kind::ProcMacro => {
             let [plain, optimized] = [prior::Kind::ProcMacro, prior::Kind::OptimizedProcMacro];
-            let compiled = known_as(plain, optimized, Phase::Frontend, OPTIMIZED_MACRO);
-            compiled.map(|work| Work {
+            let compiled = find_either(plain, optimized, Phase::Frontend, OPTIMIZED_MACRO)?;
+            Some(Work {
                 link: MACRO_LINK,
-                ..work
+                ..compiled
             })
         }
-        Kind::Run => known(prior::Kind::Run),
+        Kind::Run => find(prior::Kind::Run),
         Kind::Linked | Kind::BuildScript | Kind::Other => None,
-    };
+    }
+}
+
+/// Guesses what a crate takes that is not well known.
+fn by_signs(subject: &Subject<'_>) -> Guess {
     let if_optimized = |factor| if subject.is_optimized { factor } else { 1 };
     let size = |of_crate: fn(&Path) -> SourceSize| match subject.source {
         Source::Crate(root) => of_crate(root),
@@ -199,38 +213,35 @@ pub fn guess(subject: &Subject<'_>, table: Table<'_>) -> Guess {
         Source::Size(size) => size,
     };
     let square_root = || size(SourceSize::listed).bytes.isqrt();
-    let by_signs = || match subject.kind {
+    let (basis, frontend, codegen, link) = match subject.kind {
         Kind::Library | Kind::Checked => {
             let size = size(SourceSize::read);
             let square_root = size.bytes.isqrt();
             let frontend = 380 * square_root + 2_500 * size.derives + 450 * size.macro_calls;
             let codegen = 250 * if_optimized(OPTIMIZED) * square_root;
-            (Basis::Library, work(frontend, codegen, 0))
+            (Basis::Library, frontend, codegen, 0)
         }
         // A linked unit writes no metadata for others: all of its compilation is frontend.
         Kind::ProcMacro => {
             let compiled = 2_800 * if_optimized(OPTIMIZED_MACRO) * square_root();
-            (Basis::ProcMacro, work(compiled, 0, MACRO_LINK))
+            (Basis::ProcMacro, compiled, 0, MACRO_LINK)
         }
         Kind::Linked => {
             let compiled = 1_500 * if_optimized(OPTIMIZED) * square_root();
-            (Basis::Linked, work(compiled, 0, 20 * MILLISECOND))
+            (Basis::Linked, compiled, 0, 20 * MILLISECOND)
         }
-        Kind::BuildScript => (
-            Basis::BuildScript,
-            work(100 * MILLISECOND, 0, 40 * MILLISECOND),
-        ),
+        Kind::BuildScript => (Basis::BuildScript, 100 * MILLISECOND, 0, 40 * MILLISECOND),
         Kind::Run => {
             let run = 50 * MILLISECOND + 8_000 * square_root();
-            (Basis::Run, work(run, 0, 0))
+            (Basis::Run, run, 0, 0)
         }
-        Kind::Other => (Basis::Other, work(100 * MILLISECOND, 0, 0)),
+        Kind::Other => (Basis::Other, 100 * MILLISECOND, 0, 0),
     };
-    let known = known_work.map(|work| (Basis::Prior, work));
-    let (basis, mut work) = known.unwrap_or_else(by_signs);
-    if subject.kind == Kind::Checked {
-        work.codegen = 0;
-    }
+    let work = Work {
+        frontend,
+        codegen,
+        link,
+    };
     Guess { basis, work }
 }
 
@@ -330,9 +341,7 @@ fn macro_calls(code: &str) -> u64 {
             .rsplit(|c: char| c != '_' && !c.is_alphanumeric())
             .next()
             .unwrap_or_default();
-        let is_assertion = ["assert", "debug_assert"]
-            .iter()
-            .any(|it| name.starts_with(it));
+        let is_assertion = name.starts_with("assert") || name.starts_with("debug_assert");
         // Not past another mark: this takes time in proportion to the code.
         let arguments = after.strip_prefix('!').unwrap_or(after).trim_start();
         !name.is_empty() && !is_assertion && arguments.starts_with(['(', '[', '{'])
@@ -364,31 +373,17 @@ fn for_each_of_crate(root: &Path, mut visit: impl FnMut(&Path, u64)) {
 
 /// Calls `visit` with the files of a package below a directory whose extension `counts`, and their bytes.
 fn for_each_below(dir: &Path, counts: impl Fn(&OsStr) -> bool, mut visit: impl FnMut(&Path, u64)) {
-    let is_own = |dir: &Path| {
-        let name = dir.file_name().unwrap_or_default();
-        let is_hidden = name.as_encoded_bytes().starts_with(b".");
-        !is_hidden && NOT_OWN.iter().all(|mark| !dir.join(mark).exists())
+    let is_own = |dir: &DirEntry| {
+        let is_hidden = dir.file_name().as_encoded_bytes().starts_with(b".");
+        !is_hidden && NOT_OWN.iter().all(|mark| !dir.path().join(mark).exists())
     };
-    let mut unvisited = vec![dir.to_path_buf()];
-    let mut entries = 0;
-    while let Some(dir) = unvisited.pop() {
-        let Ok(listed) = fs::read_dir(&dir) else {
-            continue;
-        };
-        for entry in listed.flatten() {
-            entries += 1;
-            if entries > MAX_ENTRIES {
-                return;
-            }
-            let path = entry.path();
-            // Links are not followed, so this ends.
-            match entry.file_type() {
-                Ok(kind) if kind.is_dir() && is_own(&path) => unvisited.push(path),
-                Ok(kind) if kind.is_file() && path.extension().is_some_and(&counts) => {
-                    visit(&path, entry.metadata().map_or(0, |metadata| metadata.len()));
-                }
-                _ => {}
-            }
+    let enters =
+        |entry: &DirEntry| entry.depth() == 0 || !entry.file_type().is_dir() || is_own(entry);
+    let entries = WalkDir::new(dir).into_iter().filter_entry(enters);
+    for entry in entries.take(MAX_ENTRIES).flatten() {
+        if entry.file_type().is_file() && entry.path().extension().is_some_and(&counts) {
+            let bytes = entry.metadata().map_or(0, |metadata| metadata.len());
+            visit(entry.path(), bytes);
         }
     }
 }

@@ -168,70 +168,50 @@ impl Machine {
     }
 }
 
-fn machines() -> impl Strategy<Value = Machine> {
+fn estimates() -> impl Strategy<Value = Estimate> {
     let time = || prop_oneof![4 => 0..1_000u64, 1 => Just(u64::MAX), 1 => Just(0)];
-    let estimate =
-        (time(), time(), time(), any::<bool>()).prop_map(|(frontend, codegen, link, known)| {
-            let work = Work {
-                frontend,
-                codegen,
-                link,
-            };
-            if known {
-                Estimate::Measured(work)
-            } else {
-                Estimate::Guessed(Guess {
-                    basis: Basis::Library,
-                    work,
-                })
-            }
-        });
-    let budget = prop_oneof![
+    (time(), time(), time(), any::<bool>()).prop_map(|(frontend, codegen, link, known)| {
+        let work = Work {
+            frontend,
+            codegen,
+            link,
+        };
+        if known {
+            Estimate::Measured(work)
+        } else {
+            Estimate::Guessed(Guess {
+                basis: Basis::Library,
+                work,
+            })
+        }
+    })
+}
+
+fn budgets() -> impl Strategy<Value = Budget> {
+    prop_oneof![
         (0..9u64).prop_map(Budget::Bytes),
         (0..9u64, 0..9u64, 0..30u64).prop_map(|(largest, slots, most)| Budget::AsRunning {
             largest,
             slots,
             most
         }),
-    ];
-    let schedule = prop::sample::select(vec![Schedule::Stock, Schedule::CriticalPath]);
-    let estimates = prop::collection::vec(estimate, 1..40);
-    (
-        schedule,
-        1..9usize,
-        0..5u32,
-        budget,
-        prop::collection::vec(1..4u64, 1..40),
-        1..5usize,
-        1..5usize,
-        2..9usize,
-        estimates,
-    )
-        .prop_map(
-            |(
-                schedule,
-                slots,
-                early_slots,
-                budget,
-                memory,
-                local_slots,
-                local,
-                fresh,
-                estimates,
-            )| {
-                Machine {
-                    schedule,
-                    slots,
-                    early_slots,
-                    budget,
-                    memory,
-                    local_slots,
-                    local,
-                    fresh,
-                    estimates,
-                }
-            },
-        )
+    ]
+}
+
+prop_compose! {
+    fn machines()(
+        schedule in prop::sample::select(vec![Schedule::Stock, Schedule::CriticalPath]),
+        slots in 1..9usize,
+        early_slots in 0..5u32,
+        budget in budgets(),
+        memory in prop::collection::vec(1..4u64, 1..40),
+        local_slots in 1..5usize,
+        local in 1..5usize,
+        fresh in 2..9usize,
+        estimates in prop::collection::vec(estimates(), 1..40),
+    ) -> Machine {
+        Machine { schedule, slots, early_slots, budget, memory, local_slots, local, fresh, estimates }
+    }
 }
 
 /// Runs a build of `graph` in which `steps` happen over and over.
