@@ -12,11 +12,16 @@ use crate::support::gated::{NONE, artifacts, assert_tidy, hollow_rlibs};
 use crate::support::running::Running;
 use crate::support::{BuildTrace, BuilderExt, ProjectExt, manifest};
 
-/// Links `mixed` when `$PARKED` jobs have parked, after `$BEFORE_LINKING`.
+/// Links `mixed` when `$PARKED` other jobs have parked, after `$BEFORE_LINKING`.
 const LINKER: &str = r#"#!/bin/sh
-parked() { [ "$(grep -c '"name":"parked".*"ph":"B"' "$CARGO_BUILD_TRACE")" -ge $PARKED ]; }
+parked() {
+    others=$(grep '"name":"parked".*"ph":"B"' "$CARGO_BUILD_TRACE" | grep -vc "\"job\":$job,")
+    [ "$others" -ge "$PARKED" ]
+}
 case "$*" in *libmixed.so*)
     if [ -n "$PARKED" ]; then
+        # It may itself have parked, if `base` was slow.
+        job=$(sed -n 's/.*"name":"mixed v.*"job":\([0-9]*\),.*/\1/p' "$CARGO_BUILD_TRACE" | head -n 1)
         for i in $(seq 1200); do parked && break; sleep 0.05; done
         parked || { echo "the linker waited in vain" >&2; exit 1; }
         eval "$BEFORE_LINKING"
