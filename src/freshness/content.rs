@@ -227,6 +227,8 @@ pub struct Files {
     known: HashMap<OsString, (Stamp, Option<Content>)>,
     /// The digest of what was touched when a unit was found fresh, by the file with the time of when it was made.
     fresh: HashMap<OsString, Digest>,
+    /// By the directory.
+    installed: HashMap<PathBuf, Digest>,
     /// From before the first file was read.
     read_after: Option<Time>,
     /// Read when a stamp is not as recorded.
@@ -246,6 +248,7 @@ impl Files {
             index: build_root.join(".source-files"),
             known: HashMap::new(),
             fresh: HashMap::new(),
+            installed: HashMap::new(),
             read_after: None,
             read_earlier: OnceCell::new(),
             has_read: false,
@@ -316,6 +319,12 @@ impl Files {
         self.known.insert(path.into(), (stamp, Some(content)));
         self.has_read = true;
         Ok((content, true))
+    }
+
+    /// Returns a digest of the [installed libraries](stamp::installed_libraries) in a directory.
+    pub fn installed(&mut self, dir: &Path) -> Digest {
+        let known = self.installed.entry(dir.to_owned());
+        *known.or_insert_with(|| Digest::of_value(&stamp::installed_libraries(dir)))
     }
 
     /// Compares a file with its record. Reads it if its stamp is another. If it is the same but newer than

@@ -1,5 +1,6 @@
 //! What rustc and the linker read beside the outputs of dependencies.
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::ffi::{OsStr, OsString};
 use std::fs::File;
@@ -10,7 +11,7 @@ use cargo_util::paths;
 
 use super::Digest;
 use super::stamp::{self, Stamps, Time};
-use super::untracked::UntrackedFiles;
+use super::untracked::{Environment, UntrackedFiles};
 
 /// The inputs of one compiler, as its dep-info, its flags and the build scripts below it name them.
 #[derive(Clone, Debug, Default)]
@@ -24,6 +25,8 @@ pub struct Inputs {
     search_path: Vec<SearchDir>,
     /// Whether rustc may find Rust libraries in one of these directories.
     has_crate_dirs: bool,
+    /// Whether its package names native libraries, which may be empty.
+    names_native_libraries: bool,
     /// Whether the linker may read files whose names are not known here.
     linker_is_unknown: bool,
     /// The same of the compiler.
@@ -32,6 +35,8 @@ pub struct Inputs {
     has_wrapper: bool,
     /// Set for the compiler beside the environment of this process.
     variables: BTreeMap<String, OsString>,
+    /// Where the compiler runs: the root of the workspace.
+    root: PathBuf,
 }
 
 #[derive(Clone, Debug, Hash)]
@@ -43,9 +48,11 @@ struct SearchDir {
 }
 
 impl Inputs {
-    /// Creates inputs from the files that dep-info lists without a [record](super::Record).
-    pub fn new(files: impl IntoIterator<Item = PathBuf>) -> Self {
+    /// Creates inputs of a compiler that runs in `root`, from the files that dep-info lists without a
+    /// [record](super::Record).
+    pub fn new(root: &Path, files: impl IntoIterator<Item = PathBuf>) -> Self {
         Inputs {
+            root: root.to_owned(),
             files: files.into_iter().collect(),
             ..Inputs::default()
         }
@@ -57,19 +64,25 @@ impl Inputs {
     }
 
     /// Adds the wrappers of the compiler and then the compiler itself, as paths or names. An empty one is none.
-    /// A script may read any file, a wrapper the environment.
+    /// A script, and a wrapper that is not well known, may read any file, every wrapper the environment.
     pub fn add_compilers(&mut self, programs: &[PathBuf], cwd: &Path) {
         let programs = programs.iter().filter(|it| !it.as_os_str().is_empty());
         let programs: Vec<PathBuf> = programs.map(|it| executable(it, cwd)).collect();
-        self.has_wrapper = programs.len() > 1;
+        if let Some((_, wrappers)) = programs.split_last() {
+            let is_known = |it: &PathBuf| WRAPPERS.contains(&&*program_name(it));
+            self.has_wrapper = !wrappers.is_empty();
+            self.compiler_is_unknown |= !wrappers.iter().all(is_known);
+        }
         self.compiler_is_unknown |= programs.iter().any(|it| begins_with(it, SCRIPT));
         self.compilers.extend(programs);
     }
 
-    /// Adds the linker that is configured, a path or a name. A script may read any file.
+    /// Adds the linker that is configured, a path or a name. A script, and a program that is not well known, may
+    /// read any file.
     pub fn add_linker(&mut self, program: &Path, cwd: &Path) {
         let program = executable(program, cwd);
-        self.linker_is_unknown |= begins_with(&program, SCRIPT);
+        self.linker_is_unknown |=
+            !is_linker(&program_name(&program)) || begins_with(&program, SCRIPT);
         self.linkers.push(program);
     }
 
@@ -92,6 +105,11 @@ impl Inputs {
             path,
             is_generated,
         });
+    }
+
+    /// Notes that its package names native libraries. They may be bundled into it.
+    pub fn set_names_native_libraries(&mut self) {
+        self.names_native_libraries = true;
     }
 
     /// Adds the value of `-l`. A name stands for files in the search path.
@@ -153,12 +171,16 @@ impl Inputs {
         reads_native: bool,
         before: Time,
     ) -> Option<Digest> {
-        let reads_native = reads_native || self.has_crate_dirs;
+        let reads_native = self.reads_native(reads_native);
         if self.is_unknown(reads_native) {
             return None;
         }
         let reads_environment = expands_macros || reads_native || self.has_wrapper;
         let environment = reads_environment.then(|| stamp::environment(&self.variables));
+        let installed = reads_native.then(|| {
+            let dirs = stamp::system_library_dirs();
+            Vec::from_iter(dirs.iter().map(|dir| stamp::installed_libraries(dir)))
+        });
         let mut stamps = stamp::of_files(
             (self
                 .files
@@ -176,7 +198,8 @@ impl Inputs {
             }
         }
         let files = stamp::digest(&stamps, before)?;
-        Some(Digest::of_value(&(files, search_path, environment)))
+        let read = (files, search_path, environment, installed);
+        Some(Digest::of_value(&read))
     }
 
     /// Returns what Cargo does not track. `packages` if macros are expanded. `None` if not all of it is known.
@@ -185,17 +208,28 @@ impl Inputs {
         packages: Vec<PathBuf>,
         reads_native: bool,
     ) -> Option<UntrackedFiles> {
-        let reads_native = reads_native || self.has_crate_dirs;
+        let reads_native = self.reads_native(reads_native);
         if self.is_unknown(reads_native) {
             return None;
         }
+        let environment = match (packages.is_empty(), reads_native) {
+            (false, _) => Environment::OfAnyProgram,
+            (true, true) => Environment::OfLinkers,
+            (true, false) => Environment::Ignored,
+        };
         let mut untracked = UntrackedFiles {
             paths: self.flag_files.clone(),
             packages,
             programs: self.compilers.clone(),
-            reads_environment: reads_native,
+            reads_native,
+            environment,
             ..UntrackedFiles::default()
         };
+        if environment == Environment::OfAnyProgram {
+            // Such as `.sqlx`, in which macros of sqlx even write files.
+            let named = stamp::paths_in_environment().filter(|path| path.starts_with(&self.root));
+            untracked.paths.extend(named);
+        }
         if reads_native {
             untracked.programs.extend(self.linkers.iter().cloned());
             for dir in self.library_path() {
@@ -215,6 +249,10 @@ impl Inputs {
             }
         }
         Some(untracked)
+    }
+
+    fn reads_native(&self, has_native_code: bool) -> bool {
+        has_native_code || self.has_crate_dirs || self.names_native_libraries
     }
 
     fn is_unknown(&self, reads_native: bool) -> bool {
@@ -243,6 +281,30 @@ fn native_libraries(dir: &Path) -> Option<Stamps> {
         path.is_file() && !begins_with(path, begin)
     };
     (!entries.keys().any(names_others)).then_some(entries)
+}
+
+/// Wrappers that read nothing but what they tell rustc or hash.
+const WRAPPERS: [&str; 2] = ["clippy-driver", "sccache"];
+
+/// Returns whether this is the name of a linker or of a compiler that links, such as `x86_64-linux-gnu-gcc-12`.
+fn is_linker(name: &str) -> bool {
+    const NAMES: [&str; 14] = [
+        "c++", "cc", "clang", "clang++", "g++", "gcc", "ld", "ld.bfd", "ld.gold", "ld.lld",
+        "ld64.lld", "link", "lld", "mold",
+    ];
+    let name = name.trim_end_matches(|c: char| c == '-' || c == '.' || c.is_ascii_digit());
+    NAMES.contains(&name.rsplit('-').next().unwrap_or(name))
+}
+
+/// Returns the name of a program without `.exe`.
+fn program_name(program: &Path) -> Cow<'_, str> {
+    let is_exe = program.extension().is_some_and(|it| it == "exe");
+    let name = if is_exe {
+        program.file_stem()
+    } else {
+        program.file_name()
+    };
+    name.unwrap_or_default().to_string_lossy()
 }
 
 const SCRIPT: &[u8] = b"#!";
@@ -352,7 +414,7 @@ mod tests {
         let path = dir.path().join("libfoo.a");
         std::fs::write(&path, ARCHIVE).unwrap();
         let written = super::super::stamp::Stamp::of(&path).unwrap().last();
-        let mut inputs = Inputs::new([path]);
+        let mut inputs = Inputs::new(dir.path(), [path]);
         inputs.add_search_path("native=.", dir.path(), None);
         for (before, is_known) in [(written - 1, false), (written, false), (written + 1, true)] {
             assert_eq!(inputs.digest(false, true, before).is_some(), is_known);
@@ -368,7 +430,7 @@ mod tests {
         let file = dir.path().join("libfoo.rlib");
         let digest = |text: &str| {
             std::fs::write(&file, text).unwrap();
-            let mut inputs = Inputs::new([file.clone()]);
+            let mut inputs = Inputs::new(dir.path(), [file.clone()]);
             inputs.add_search_path("libfoo.rlib", dir.path(), None);
             inputs.digest(false, true, Time::MAX)
         };
@@ -378,13 +440,13 @@ mod tests {
     #[test]
     fn programs_count() {
         let dir = tempfile::tempdir().unwrap();
-        let program = dir.path().join("program");
+        let program = dir.path().join("cc");
         let digests = |text: &str| {
             std::fs::write(&program, text).unwrap();
             let mut compiler = Inputs::default();
             compiler.add_compilers(std::slice::from_ref(&program), dir.path());
             let mut linker = Inputs::default();
-            linker.add_flags(["-Clinker=./program"], dir.path());
+            linker.add_flags(["-Clinker=./cc"], dir.path());
             (
                 compiler.digest(false, false, Time::MAX),
                 linker.digest(false, true, Time::MAX),
@@ -412,7 +474,9 @@ mod tests {
             std::fs::create_dir_all(path(library).parent().unwrap()).unwrap();
             std::fs::write(path(library), text).unwrap();
         }
-        std::fs::write(path("program"), "\x7fELF").unwrap();
+        for program in ["program", "sccache", "clang-12"] {
+            std::fs::write(path(program), "\x7fELF").unwrap();
+        }
         let known = |add: &dyn Fn(&mut Inputs)| {
             let mut inputs = Inputs::default();
             add(&mut inputs);
@@ -420,15 +484,22 @@ mod tests {
                 .map(|reads_native| inputs.digest(false, reads_native, Time::MAX).is_some())
         };
         for (program, compiler, linker) in [
-            ("script", [false, false], [true, false]),
-            ("program", [true, true], [true, true]),
+            ("script", [false, false, false], [true, false]),
+            ("program", [true, false, false], [true, false]),
+            ("sccache", [true, true, true], [true, false]),
+            ("clang-12", [true, false, false], [true, true]),
         ] {
-            for compilers in [vec![path(program)], vec![path(program), path("program")]] {
+            let compilers = [
+                vec![path(program)],
+                vec![path(program), path("program")],
+                vec![path(program), path(program), path("program")],
+            ];
+            for (compilers, is_known) in std::iter::zip(compilers, compiler) {
                 let known = known(&|it| it.add_compilers(&compilers, dir.path()));
-                assert_eq!(known, compiler);
+                assert_eq!(known, [is_known; 2], "{compilers:?}");
             }
             let known = known(&|it| it.add_linker(&path(program), dir.path()));
-            assert_eq!(known, linker);
+            assert_eq!(known, linker, "{program}");
         }
         let flags = known(&|it| it.add_flags(["@flags"], dir.path()));
         assert_eq!(flags, [false, false]);
@@ -439,6 +510,44 @@ mod tests {
         }
         let verbatim = known(&|it| it.add_native_library("static:+verbatim=foo.lib"));
         assert_eq!(verbatim, [true, false]);
+    }
+
+    #[test]
+    fn names_of_linkers() {
+        for name in [
+            "cc",
+            "ld.lld",
+            "clang++-19",
+            "x86_64-linux-gnu-gcc-12.2",
+            "rust-lld",
+        ] {
+            assert!(is_linker(name), "{name}");
+        }
+        for name in ["cc-wrap", "mycc", "12", "", "zigcc", "gcc-12-wrapper"] {
+            assert!(!is_linker(name), "{name}");
+        }
+        for (path, name) in [
+            ("/bin/link.exe", "link"),
+            ("/bin/ld.lld", "ld.lld"),
+            ("/", ""),
+        ] {
+            assert_eq!(program_name(Path::new(path)), name);
+        }
+    }
+
+    #[test]
+    fn empty_libraries_count() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut inputs = Inputs::default();
+        inputs.add_search_path("native=.", dir.path(), None);
+        let digest = |inputs: &Inputs, text: &str| {
+            std::fs::write(dir.path().join("libfoo.a"), text).unwrap();
+            inputs.digest(false, false, Time::MAX)
+        };
+        let other = format!("{}other", "!<arch>\n");
+        assert_eq!(digest(&inputs, "!<arch>\n"), digest(&inputs, &other));
+        inputs.set_names_native_libraries();
+        assert_ne!(digest(&inputs, "!<arch>\n"), digest(&inputs, &other));
     }
 
     #[test]
@@ -483,7 +592,7 @@ mod tests {
         let after = digests(&inputs);
         assert_ne!(after.0, before.0);
         assert_eq!(after.1, before.1);
-        let compilers = ["", "wrapper", "rustc"].map(PathBuf::from);
+        let compilers = ["", "sccache", "rustc"].map(PathBuf::from);
         inputs.add_compilers(&compilers, Path::new("/nowhere"));
         let with_wrapper = digests(&inputs).1;
         inputs.add_variable("OTHER", "value".as_ref());

@@ -32,15 +32,16 @@
 //! What is read beside libraries ([`Inputs`]) has to be untouched, which [stamps](stamp) prove, or the same:
 //!
 //! * The files of dep-info: by content, or where that is not recorded untouched, as well as by Cargo's own rule.
-//! * Files that flags name; rustc itself and its wrappers, which must not be scripts, as these may read
-//!   anything. With a wrapper, the environment.
-//! * For a unit that links, or a library that native code was bundled into: a configured linker, no script
-//!   either; the environment; and the files in the directories where build scripts, flags and `LIBRARY_PATH`
-//!   have native libraries searched.
+//! * Files that flags name; rustc itself and its libraries. It must not be a script, and may have no wrappers but
+//!   well-known ones, as others may read anything. With a wrapper, the environment.
+//! * What Cargo tells rustc beside flags and features: [`UnitFiles::place`].
+//! * For a unit that links, or a library of a package that names native libraries: a configured linker, a
+//!   well-known one; the environment; and the files in the directories where build scripts, flags and
+//!   `LIBRARY_PATH` have native libraries searched, and in those of the system.
 //! * For a unit that can expand procedural macros: all files of its package and of the macros', which may also
 //!   be touched and have the same content, and the environment. Cargo has a build script that names no inputs depend on its package in the same way.
 //!
-//! The rest of the toolchain and the system's libraries count as part of the compiler, as in Cargo.
+//! The rest of the toolchain counts as part of the compiler, as in Cargo.
 //!
 //! # Doubt means rebuild
 //!

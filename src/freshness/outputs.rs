@@ -15,7 +15,7 @@ use super::content::{Files, Reader};
 use super::inputs::Inputs;
 use super::ledger::{Entry, Output};
 use super::stamp::{self, Stamp, Stamps, Time};
-use super::untracked::{Untracked, UntrackedFiles};
+use super::untracked::{Environment, Untracked, UntrackedFiles};
 use super::watched::Watched;
 
 /// A unit and its files, as known before the build.
@@ -37,8 +37,8 @@ pub struct UnitFiles {
     pub invoked: PathBuf,
     /// The root of its package, if files in it may change.
     pub package_root: Option<PathBuf>,
-    /// Of where it is, and of what compilers and build scripts are told of its package. What was recorded about
-    /// another place does not count.
+    /// Of where it is, of what compilers and build scripts are told of its package, and of the compiler's libraries.
+    /// What was recorded about another place does not count.
     pub place: Digest,
 }
 
@@ -169,7 +169,7 @@ impl UnitOutputs {
         let watched = earlier.watched.as_ref();
         Before {
             watched: watched.map_or_else(BTreeMap::new, |it| it.contents(root, files)),
-            untracked: self.untracked_by_script(watched).digest_of(files),
+            untracked: self.untracked_by_script().digest_of(files),
         }
     }
 
@@ -215,7 +215,7 @@ impl UnitOutputs {
                     inputs.untracked(self.packages(), reads_native)
                 }
                 None if reader.is_compiler => None,
-                None => Some(self.untracked_by_script(entry.watched.as_ref())),
+                None => Some(self.untracked_by_script()),
             };
             let place = self.files.place;
             entry.untracked = untracked.and_then(|it| it.record(place, &reader, before.untracked));
@@ -226,14 +226,13 @@ impl UnitOutputs {
         })
     }
 
-    /// Returns what a build script may have read and Cargo does not track. One that names other files than those
-    /// of a git repository does not ask for the commit.
-    fn untracked_by_script(&self, watched: Option<&Watched>) -> UntrackedFiles {
-        let root = &self.files.package_root;
+    /// Returns what a build script may have read and Cargo does not track.
+    fn untracked_by_script(&self) -> UntrackedFiles {
         UntrackedFiles {
             packages: self.packages_from_here().into_iter().flatten().collect(),
             with_packages_below: true,
-            repository: (root.clone()).filter(|_| watched.is_none_or(Watched::may_read_commit)),
+            repository: self.files.package_root.clone(),
+            environment: Environment::OfAnyProgram,
             ..UntrackedFiles::default()
         }
     }
@@ -349,7 +348,8 @@ impl UnitOutputs {
     /// Returns what the unit reads beside dependencies and [`packages`](Self::packages).
     fn inputs(&self, inputs: &Inputs, outputs: &[Output], before: Time) -> Option<Digest> {
         let expands_macros = !self.macro_packages.is_empty();
-        inputs.digest(expands_macros, self.reads_native(outputs), before)
+        let digest = inputs.digest(expands_macros, self.reads_native(outputs), before)?;
+        Some(Digest::of_value(&(self.files.place, digest)))
     }
 
     fn reads_native(&self, outputs: &[Output]) -> bool {

@@ -90,6 +90,36 @@ pub fn of_entries(dir: &Path) -> Stamps {
     }
 }
 
+/// Returns the directories in which linkers look without being told, as far as they have the same names on all
+/// machines. Links are followed.
+pub fn system_library_dirs() -> BTreeSet<PathBuf> {
+    if !cfg!(unix) {
+        return BTreeSet::new();
+    }
+    let multiarch = format!("lib/{}-linux-gnu", std::env::consts::ARCH);
+    let roots = ["/", "/usr", "/usr/local"].map(Path::new);
+    let dirs = roots.map(|root| ["lib", "lib64", &multiarch].map(|dir| root.join(dir)));
+    let dirs = dirs.as_flattened().iter();
+    dirs.filter_map(|dir| dir.canonicalize().ok()).collect()
+}
+
+/// Returns the sizes and times of the libraries that are directly in a directory, to which only programs that
+/// install them write: these set times.
+pub fn installed_libraries(dir: &Path) -> BTreeMap<PathBuf, (u64, Time)> {
+    let is_library = |path: &PathBuf| {
+        let name = path.file_name().unwrap_or_default().to_string_lossy();
+        let is_shared = || name.contains(".so") || name.ends_with(".dylib");
+        is_shared() || [".a", ".o", ".rlib"].iter().any(|end| name.ends_with(end))
+    };
+    let entries = fs::read_dir(dir).into_iter().flatten().flatten();
+    (entries.map(|entry| entry.path()).filter(is_library))
+        .filter_map(|path| {
+            let stamp = Stamp::of(&path).ok()?;
+            Some((path, (stamp.size, stamp.modified)))
+        })
+        .collect()
+}
+
 /// Returns the stamps of all files of a package, without packages below and build directories. Follows
 /// symbolic links. `None` if the package has too many files.
 pub fn of_package(root: &Path) -> Option<Stamps> {
@@ -142,14 +172,50 @@ pub fn digest(stamps: &Stamps, before: Time) -> Option<Digest> {
 /// and variables that are `set` beside it. Variables that differ between two commands of one shell do not
 /// count, nor do those with which users configure what Cargo prints and how it schedules a build.
 pub fn environment(set: &BTreeMap<String, OsString>) -> Digest {
+    Digest::of_value(&(variables(|_| true), set))
+}
+
+/// Returns a digest of the environment of this process, without variables that continuous integration sets to
+/// something else in each run.
+pub fn environment_of_runs() -> Digest {
+    let is_of_run = |name: &str| OF_RUN.iter().any(|begin| name.starts_with(begin));
+    Digest::of_value(&variables(|name| !is_of_run(name)))
+}
+
+/// Returns the absolute paths that variables of this process have as their values. Cargo itself has a use for those
+/// that begin with `CARGO_`.
+pub fn paths_in_environment() -> impl Iterator<Item = PathBuf> {
+    let values = variables(|name| !name.starts_with("CARGO_")).into_iter();
+    values
+        .map(|(_, value)| PathBuf::from(value))
+        .filter(|path| path.is_absolute())
+}
+
+fn variables(counts: impl Fn(&str) -> bool) -> BTreeSet<(OsString, OsString)> {
     let counts = |(name, _): &(OsString, OsString)| {
         let name = name.to_string_lossy();
         let cargo = name.strip_prefix("CARGO_");
-        !cargo.is_some_and(|name| OF_CARGO.contains(&name)) && !OF_SHELL.contains(&&*name)
+        let is_setting = cargo.is_some_and(|name| OF_CARGO.contains(&name));
+        !is_setting && !OF_SHELL.contains(&&*name) && counts(&name)
     };
-    let variables: BTreeSet<_> = std::env::vars_os().filter(counts).collect();
-    Digest::of_value(&(variables, set))
+    std::env::vars_os().filter(counts).collect()
 }
+
+/// How the names of these begin: of GitHub, GitLab, Buildkite, CircleCI, Jenkins and systemd.
+const OF_RUN: [&str; 12] = [
+    "ACTIONS_",
+    "BUILDKITE_",
+    "BUILD_ID",
+    "BUILD_NUMBER",
+    "BUILD_TAG",
+    "BUILD_URL",
+    "CIRCLE_",
+    "CI_",
+    "GITHUB_",
+    "INVOCATION_ID",
+    "JOURNAL_STREAM",
+    "RUNNER_",
+];
 
 const OF_SHELL: [&str; 7] = [
     "_",
@@ -193,6 +259,29 @@ pub(super) fn nanoseconds(time: SystemTime) -> Time {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn installed_libraries_are_told_apart() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut seen = vec![installed_libraries(dir.path())];
+        for (file, text, is_new) in [
+            ("README", "", false),
+            ("libz.so.1", "", true),
+            ("libz.so.1", "other", true),
+            ("liba.a", "", true),
+        ] {
+            fs::write(dir.path().join(file), text).unwrap();
+            seen.push(installed_libraries(dir.path()));
+            let [.., before, after] = &seen[..] else {
+                unreachable!()
+            };
+            assert_eq!(before != after, is_new, "{file}");
+        }
+        assert_eq!(
+            installed_libraries(&dir.path().join("missing")),
+            BTreeMap::new()
+        );
+    }
     use std::fs::{create_dir, remove_file, rename, write};
 
     fn package(dir: &Path) -> Digest {

@@ -1,6 +1,7 @@
 //! Files that a compiler or a build script may read and Cargo does not track.
 
 use std::collections::BTreeMap;
+use std::ops::Not;
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
@@ -34,14 +35,29 @@ pub(super) struct UntrackedFiles {
     pub paths: Vec<PathBuf>,
     pub packages: Vec<PathBuf>,
     /// Whether packages below these packages count.
+    #[serde(default, skip_serializing_if = "Not::not")]
     pub with_packages_below: bool,
     /// The compiler, its wrappers and the linker. They are large, and only programs that install them set times:
     /// compared by size and time.
     pub programs: Vec<PathBuf>,
-    /// Whether the environment of linkers counts.
-    pub reads_environment: bool,
+    /// Whether libraries count that are installed where linkers look without being told, in the same way.
+    #[serde(default, skip_serializing_if = "Not::not")]
+    pub reads_native: bool,
+    pub environment: Environment,
     /// A directory of the repository whose checked out commit counts.
     pub repository: Option<PathBuf>,
+}
+
+/// Which variables count.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) enum Environment {
+    #[default]
+    Ignored,
+    /// By which linkers find programs and libraries.
+    OfLinkers,
+    /// All that a macro or a build script may read, but those of a single run of continuous integration: otherwise
+    /// nothing would be fresh there.
+    OfAnyProgram,
 }
 
 impl UntrackedFiles {
@@ -54,12 +70,15 @@ impl UntrackedFiles {
         before: Option<Digest>,
     ) -> Option<Untracked> {
         let mut was_read = true;
-        let digest = self.digest(|path| {
+        let content = |path: &Path| {
             let (content, stamp) = Content::of(path, reader.now).ok()?;
             let record = Record::new(content, stamp, reader, None);
             was_read &= matches!(record, Some(Record::Read(_)));
             Some(content.digest)
-        })?;
+        };
+        let system =
+            self.system_libraries(|dir| Digest::of_value(&stamp::installed_libraries(dir)));
+        let digest = self.digest(system, content)?;
         (was_read || before == Some(digest)).then_some(Untracked {
             place,
             files: self,
@@ -69,10 +88,21 @@ impl UntrackedFiles {
 
     /// Returns a digest of what is there.
     pub fn digest_of(&self, files: &mut Files) -> Option<Digest> {
-        self.digest(|path| Some(files.content(path).ok()?.0.digest))
+        let system = self.system_libraries(|dir| files.installed(dir));
+        self.digest(system, |path| Some(files.content(path).ok()?.0.digest))
     }
 
-    fn digest(&self, mut content: impl FnMut(&Path) -> Option<Digest>) -> Option<Digest> {
+    fn system_libraries(&self, digest: impl FnMut(&Path) -> Digest) -> Vec<Digest> {
+        let dirs = self.reads_native.then(stamp::system_library_dirs);
+        let dirs = dirs.unwrap_or_default();
+        dirs.iter().map(PathBuf::as_path).map(digest).collect()
+    }
+
+    fn digest(
+        &self,
+        system: Vec<Digest>,
+        mut content: impl FnMut(&Path) -> Option<Digest>,
+    ) -> Option<Digest> {
         let mut stamps = Stamps::new();
         for root in &self.packages {
             stamps.extend(match self.with_packages_below {
@@ -98,9 +128,14 @@ impl UntrackedFiles {
             .iter()
             .map(|(path, stamp)| (path, stamp.map(|it| (it.size, it.modified))))
             .collect();
-        let environment = (self.reads_environment).then(|| OF_LINKERS.map(std::env::var_os));
+        let environment = match self.environment {
+            Environment::Ignored => None,
+            Environment::OfLinkers => Some(Digest::of_value(&OF_LINKERS.map(std::env::var_os))),
+            Environment::OfAnyProgram => Some(stamp::environment_of_runs()),
+        };
         let head = self.repository.as_deref().map(repository::head);
-        Some(Digest::of_value(&(digests, programs, environment, head)))
+        let read = (digests, programs, system, environment, head);
+        Some(Digest::of_value(&read))
     }
 }
 

@@ -110,13 +110,6 @@ impl Watched {
             .collect()
     }
 
-    /// Returns whether the script names nothing, or something of a git repository.
-    pub(super) fn may_read_commit(&self) -> bool {
-        let is_of_git =
-            |(path, _): &(PathBuf, _)| path.components().any(|it| it.as_os_str() == ".git");
-        self.package.is_some() || self.entries.iter().any(is_of_git)
-    }
-
     /// Compares what is there with the record, and calls `read` for each file that has to be read, with the
     /// reason. The script ran at `made`.
     pub fn check(

@@ -455,6 +455,126 @@ fn untracked_files_above_touched_ones() {
     assert_eq!(printed(&p), "one text two included outside\n");
 }
 
+/// A program that prints what a macro makes of variables, and what Cargo tells the compiler.
+fn prints_variables() -> Project {
+    let derive = r#"
+        use std::{env, fs};
+        #[proc_macro]
+        pub fn variables(_: proc_macro::TokenStream) -> proc_macro::TokenStream {
+            let written = env::var("WRITTEN").unwrap_or_default();
+            if !written.is_empty() { fs::write(written + "/file", "").unwrap(); }
+            let values = ["VARIABLE", "GITHUB_SHA"].map(|name| env::var(name).unwrap_or_default());
+            format!("{:?}", values.join(" ")).parse().unwrap()
+        }
+    "#;
+    project()
+        .file(
+            "Cargo.toml",
+            "[workspace]\nmembers = ['derive', 'low', 'expands', 'app']\nresolver = '2'",
+        )
+        .lib("derive", "[lib]\nproc-macro = true", derive)
+        .lib("low", "", "pub fn low() {}\n//1\n")
+        .lib(
+            "expands",
+            "[dependencies]\nderive.path = '../derive'\nlow.path = '../low'",
+            r#"pub const TEXT: &str = derive::variables!();
+               pub const IS_PRIMARY: bool = option_env!("CARGO_PRIMARY_PACKAGE").is_some();"#,
+        )
+        .package("app", "[dependencies]\nexpands.path = '../expands'")
+        .file(
+            "app/src/main.rs",
+            r#"fn main() { println!("{} {}", expands::TEXT, expands::IS_PRIMARY) }"#,
+        )
+        .build()
+}
+
+#[cargo_test]
+fn variables_that_macros_read() {
+    let p = prints_variables();
+    let build = |variable: &str, commit: &str| {
+        touch(&p.root().join("expands/src/lib.rs"));
+        p.cargo(BUILD)
+            .env("VARIABLE", variable)
+            .env("GITHUB_SHA", commit)
+            .run();
+        printed(&p)
+    };
+    assert_eq!(build("one", "1"), "one 1 true\n");
+    assert_eq!(build("two", "1"), "two 1 true\n");
+    // Otherwise nothing would be fresh in continuous integration.
+    assert_eq!(build("two", "2"), "two 1 true\n");
+    assert_eq!(build("three", "2"), "three 2 true\n");
+}
+
+/// As macros of sqlx do, where `cargo sqlx prepare` removes what they have written and touches sources.
+#[cargo_test]
+fn files_that_macros_write() {
+    let p = prints_variables();
+    let dir = p.root().join("written");
+    fs::create_dir(&dir).unwrap();
+    let checks = |cargo: &dyn Fn(&str) -> Execs| {
+        let _ = fs::remove_file(dir.join("file"));
+        touch(&p.root().join("expands/src/lib.rs"));
+        cargo("check --workspace").env("WRITTEN", &dir).run();
+        assert!(dir.join("file").exists());
+    };
+    p.cargo("check --workspace").run();
+    for _ in 0..3 {
+        checks(&|line| p.cargo(line));
+    }
+    for _ in 0..3 {
+        checks(&|line| released(&p, line));
+    }
+}
+
+/// `CARGO_PRIMARY_PACKAGE`: clippy, for one, lints nothing else with `--no-deps`.
+#[cargo_test]
+fn packages_that_are_asked_for() {
+    let touched = |p: &Project| touch(&p.root().join("expands/src/lib.rs"));
+    let below = |p: &Project| p.change_file("low/src/lib.rs", "pub fn low() {}\n//2\n");
+    for edit in [touched, below] {
+        let built = |cargo: &dyn Fn(&Project, &str) -> Execs| {
+            let p = prints_variables();
+            cargo(&p, "build -p app").run();
+            assert_eq!(printed(&p), "  false\n");
+            edit(&p);
+            cargo(&p, "build -p app -p expands").run();
+            printed(&p)
+        };
+        let incremental = |mut cargo: Execs| {
+            cargo.env("CARGO_INCREMENTAL", "1");
+            cargo
+        };
+        let expected = built(&|p, line| incremental(p.released(line)));
+        assert_eq!(expected, "  true\n");
+        assert_eq!(built(&|p, line| incremental(p.cargo(line))), expected);
+    }
+}
+
+/// Its tests run programs by their paths.
+#[cargo_test]
+fn programs_in_another_directory() {
+    let p = project()
+        .package("app", "")
+        .file("app/src/main.rs", "fn main() {}")
+        .file(
+            "app/tests/it.rs",
+            r#"#[test] fn it() { println!("{}", env!("CARGO_BIN_EXE_app")) }"#,
+        )
+        .file(
+            "Cargo.toml",
+            "[workspace]\nmembers = ['app']\nresolver = '2'",
+        )
+        .file(".cargo/config.toml", "build.build-dir = 'shared'")
+        .build();
+    for dir in ["first", "second"] {
+        touch(&p.root().join("app/tests/it.rs"));
+        let line = format!("test --target-dir {dir} -- --nocapture");
+        let stdout = format!("...\n[ROOT]/foo/{dir}/debug/app\n...\n");
+        p.cargo(&line).with_stdout_data(stdout).run();
+    }
+}
+
 fn with_dependency(name: &str, rest: &str) -> String {
     manifest(
         name,
@@ -495,6 +615,36 @@ fn native_library_above_a_touched_header() {
     touch(&p.root().join("app/native.h"));
     assert_eq!(rebuilt(&p), set(&["app bin"]));
     assert_eq!(printed(&p), "2\n");
+}
+
+/// It has no objects that would tell of it.
+#[cargo_test]
+fn native_library_that_was_empty() {
+    let p = project()
+        .lib(
+            "sys",
+            "",
+            "extern \"C\" { fn native() -> i32; } pub fn sys() -> i32 { unsafe { native() } }",
+        )
+        .file("sys/build.rs", NATIVE)
+        .file("sys/native.h", "")
+        .package("app", "[dependencies]\nsys.path = '../sys'")
+        .file(
+            "app/src/main.rs",
+            "fn main() { println!(\"{}\", sys::sys()) }",
+        )
+        .file(
+            "Cargo.toml",
+            "[workspace]\nmembers = ['sys', 'app']\nresolver = '2'",
+        )
+        .file("libs/libnative.a", "!<arch>\n")
+        .build();
+    p.cargo(BUILD).without_status().run();
+    assert!(!p.bin("app").exists());
+    native_library(&p, "libs", 1);
+    touch(&p.root().join("sys/src/lib.rs"));
+    p.cargo(BUILD).run();
+    assert_eq!(printed(&p), "1\n");
 }
 
 const NATIVE: &str = r#"
@@ -684,10 +834,10 @@ fn build_scripts_that_read_the_commit() {
     let commit = r#"
         let git = std::process::Command::new("git").args(["log", "-1", "--format=%s"]).output().unwrap();
         println!("cargo::rustc-env=VALUE={}", String::from_utf8(git.stdout).unwrap().trim());"#;
-    for (declared, is_noticed) in [
-        ("", true),
-        (r#"println!("cargo::rerun-if-changed=../.git/HEAD");"#, true),
-        (r#"println!("cargo::rerun-if-changed=value");"#, false),
+    for declared in [
+        "",
+        r#"println!("cargo::rerun-if-changed=../.git/HEAD");"#,
+        r#"println!("cargo::rerun-if-changed=value");"#,
     ] {
         let p = prints_value(&format!("{declared} {commit}"))
             .file(".gitignore", "/target\n")
@@ -706,8 +856,7 @@ fn build_scripts_that_read_the_commit() {
         git(&p, &["commit", "-q", "--allow-empty", "-m", "second"]);
         touch_all();
         p.cargo(BUILD).run();
-        let expected = if is_noticed { "second\n" } else { "first\n" };
-        assert_eq!(printed(&p), expected, "{declared}");
+        assert_eq!(printed(&p), "second\n", "{declared}");
     }
 }
 
