@@ -17,6 +17,7 @@
 
 use std::collections::HashMap;
 use std::hash::Hash;
+use std::io::Read as _;
 use std::path::{Path, PathBuf};
 use std::{fs, io};
 
@@ -33,6 +34,9 @@ const MAGIC: &[u8] = b"cargo build costs, version 1\n";
 
 /// The most units that are kept, in 1 MiB.
 const MAX_UNITS: usize = 1 << 15;
+
+/// With their checksum.
+const MAX_BYTES: u64 = (MAGIC.len() + 32 + 32 * MAX_UNITS) as u64;
 
 /// Stands for a phase that was not measured.
 const UNKNOWN: u64 = u64::MAX;
@@ -109,13 +113,19 @@ fn read(path: &Path) -> anyhow::Result<Vec<(u64, Measured)>> {
     read().with_context(|| format!("failed to read build costs from `{}`", path.display()))
 }
 
-/// Reads the whole file. A missing file is empty.
+/// Reads the whole file, or more than it can have if it is not ours. A missing file is empty.
 fn read_bytes(path: &Path) -> io::Result<Vec<u8>> {
     match fs::metadata(path) {
         // Reading from a pipe would wait for whoever writes to it.
         Ok(metadata) if !metadata.is_file() => Err(io::Error::other("it is not a regular file")),
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Vec::new()),
-        _ => fs::read(path),
+        _ => {
+            let mut bytes = Vec::new();
+            fs::File::open(path)?
+                .take(MAX_BYTES + 1)
+                .read_to_end(&mut bytes)?;
+            Ok(bytes)
+        }
     }
 }
 

@@ -230,7 +230,10 @@ impl<U: Clone + Eq + Hash, J> Scheduler<U, J> {
         match artifact {
             // It was seen late, by another thread than the linker.
             Artifact::Metadata
-                if matches!(self.nodes[id].state, State::Parked | State::Linking) =>
+                if matches!(
+                    self.nodes[id].state,
+                    State::Parked | State::Linking | State::Failed(_)
+                ) =>
             {
                 return Vec::new();
             }

@@ -13,7 +13,7 @@ use crate::support::gated::{
 };
 use crate::support::programs::build_script;
 use crate::support::running::{Running, await_no_process};
-use crate::support::{BuilderExt, ExecsExt, ProjectExt};
+use crate::support::{BuilderExt, ExecsExt, ProjectExt, replacement};
 
 /// A library whose metadata is fine and whose code is not.
 pub const NO_CODE: &str =
@@ -33,6 +33,46 @@ pub fn assert_fails(
     assert_eq!(p.trace().parked(), parked);
     assert_tidy(&p.root());
     output
+}
+
+/// The slots of jobs that could not be announced are free again. The reader goes away when `foo` has parked, before
+/// the packages that depend on `gate`, whose build script waits for that. Then `slow` goes on.
+#[cargo_test]
+fn messages_cannot_be_written() {
+    let ended = r#"sh -c '[ "$(grep -c outcome "$CARGO_BUILD_TRACE")" -ge 3 ]'"#;
+    let waits = r#"
+        let trace = std::env::var("CARGO_BUILD_TRACE").unwrap();
+        while !std::fs::read_to_string(&trace).unwrap().contains("\"name\":\"parked\"") {
+            std::thread::sleep(std::time::Duration::from_millis(20));
+        }
+    "#;
+    // They go before `foo`.
+    let long = "macro_rules! m { () => {} }\n".to_owned() + &"m! {}\n".repeat(10_000);
+    let mut p = foo_on_slow("[workspace]\nmembers = ['a', 'b', 'c', 'd', 'e']")
+        .file("src/main.rs", MAIN)
+        .lib("gate", "", "")
+        .file("gate/build.rs", &build_script(waits))
+        .executable("wrapper", &wrapper(ended, ""));
+    for name in ["a", "b", "c", "d", "e"] {
+        p = p.lib(name, "[dependencies]\ngate.path = '../gate'", &long);
+    }
+    let p = p.build();
+    let line = r#""$CARGO" build --workspace --keep-going -j3 2>&1 | sed '/Compiling foo/q'"#;
+    let mut execs = p.held("");
+    let mut build = p.process("sh");
+    for (name, value) in execs.build_command().get_envs() {
+        if let Some(value) = value {
+            build.env(&name.to_string_lossy(), value);
+        }
+    }
+    build
+        .args(&["-c", line])
+        .env("CARGO", replacement())
+        .env_remove("CARGO_BUILD_JOBS");
+    let mut running = Running::start(&p, &mut build);
+    running.wait();
+    assert_tidy(&p.root());
+    assert!(p.bin("foo").exists());
 }
 
 #[cargo_test]
