@@ -28,6 +28,10 @@
 //! Ctrl-Z stops all processes of cargo's group, and `fg` continues all of them, paused ones included.
 //! Such a compiler just runs early; continuing it once more does no harm.
 //!
+//! Nothing is stopped while cargo runs in the background of a terminal. When its shell ends, its process group is
+//! orphaned, and the kernel sends SIGHUP to such a group if a process of it is stopped (POSIX, `_exit`): the build
+//! would die with the session, which it otherwise survives.
+//!
 //! A stopped compiler keeps the jobserver tokens that its codegen threads have taken by then. So the time
 //! to stop it is when it has written its metadata, before it has asked for any.
 
@@ -59,10 +63,12 @@ enum State {
 
 impl Handle {
     /// Stops the process until it is [resumed](Handle::resume) or cargo dies. Returns false if there is
-    /// none, or if it could not be signalled. One that ends before it stops has been signalled.
+    /// none, if it could not be signalled, or if cargo runs in the background of a terminal. One that ends before
+    /// it stops has been signalled.
     pub fn pause(&self) -> bool {
         let mut state = self.lock();
         if let State::Running(id) = *state
+            && !is_in_background()
             && signal(id, true)
         {
             *state = State::Stopped(id);
@@ -160,6 +166,20 @@ fn resume(state: &mut State) {
         signal(id, false);
         *state = State::Running(id);
     }
+}
+
+/// Whether this process belongs to a terminal, but not to its foreground.
+#[cfg(target_os = "linux")]
+fn is_in_background() -> bool {
+    fs::File::open("/dev/tty").is_ok_and(|terminal| {
+        rustix::termios::tcgetpgrp(terminal)
+            .is_ok_and(|foreground| foreground != rustix::process::getpgrp())
+    })
+}
+
+#[cfg(not(target_os = "linux"))]
+fn is_in_background() -> bool {
+    false
 }
 
 /// Sends SIGSTOP or SIGCONT to a process. Returns false if it was not sent.

@@ -138,6 +138,15 @@ fn stopped_and_continued_at_the_terminal() {
     run_foo(&build.p);
 }
 
+/// When the shell ends, the kernel would send SIGHUP to it.
+#[cargo_test]
+fn in_the_background_of_a_terminal() {
+    let build = Build::in_terminal("\"$CARGO\" build -j2 & wait $!; exit $?");
+    build.doors.await_at("busy");
+    build.doors.pass("slow");
+    assert_nothing_is_paused_in(build);
+}
+
 /// A cargo that make runs, with this many jobs.
 fn make(p: &Project, jobs: &str) -> Execs {
     p.change_file("Makefile", "all:\n\t+$(CARGO) build\n");
@@ -185,7 +194,11 @@ fn assert_nothing_is_paused(set: impl FnOnce(&Project, &mut Execs)) {
 /// Asserts that nothing is paused by this cargo where something else would be.
 #[track_caller]
 fn assert_nothing_is_paused_by(p: Project, cargo: Execs) {
-    let mut build = Build::start(p, cargo);
+    assert_nothing_is_paused_in(Build::start(p, cargo));
+}
+
+#[track_caller]
+fn assert_nothing_is_paused_in(mut build: Build) {
     build.await_metadata();
     build.doors.pass("busy");
     build.doors.await_at("urgent");

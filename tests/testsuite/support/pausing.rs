@@ -205,6 +205,11 @@ impl Build {
 
     /// The same in a shell with a terminal of its own.
     pub fn paused_in_terminal(line: &str) -> Self {
+        Build::in_terminal(&format!("\"$CARGO\" {line}")).await_pause()
+    }
+
+    /// Types a line into a shell with a terminal of its own.
+    pub fn in_terminal(line: &str) -> Self {
         let p = slow_busy_and_urgent();
         let mut terminal = p.process("sh");
         terminal
@@ -212,8 +217,8 @@ impl Build {
             .env("SHELL", "/bin/sh")
             .env("CARGO", replacement());
         let build = Build::new(p, terminal);
-        build.doors.press(&format!("\"$CARGO\" {line}\n"));
-        build.await_pause()
+        build.doors.press(&format!("{line}\n"));
+        build
     }
 
     fn await_pause(self) -> Self {
