@@ -103,21 +103,22 @@ pub fn system_library_dirs() -> BTreeSet<PathBuf> {
     dirs.filter_map(|dir| dir.canonicalize().ok()).collect()
 }
 
-/// Returns the sizes and times of the libraries that are directly in a directory, to which only programs that
-/// install them write: these set times.
-pub fn installed_libraries(dir: &Path) -> BTreeMap<PathBuf, (u64, Time)> {
+/// Returns a digest of the sizes and times of the libraries that are directly in a directory, to which only programs
+/// that install them write: these set times.
+pub fn installed_libraries(dir: &Path) -> Digest {
     let is_library = |path: &PathBuf| {
         let name = path.file_name().unwrap_or_default().to_string_lossy();
         let is_shared = || name.contains(".so") || name.ends_with(".dylib");
         is_shared() || [".a", ".o", ".rlib"].iter().any(|end| name.ends_with(end))
     };
     let entries = fs::read_dir(dir).into_iter().flatten().flatten();
-    (entries.map(|entry| entry.path()).filter(is_library))
+    let libraries: BTreeMap<_, _> = (entries.map(|entry| entry.path()).filter(is_library))
         .filter_map(|path| {
             let stamp = Stamp::of(&path).ok()?;
             Some((path, (stamp.size, stamp.modified)))
         })
-        .collect()
+        .collect();
+    Digest::of_value(&libraries)
 }
 
 /// Returns the stamps of all files of a package, without packages below and build directories. Follows
@@ -259,6 +260,7 @@ pub(super) fn nanoseconds(time: SystemTime) -> Time {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::fs::{create_dir, remove_file, rename, write};
 
     #[test]
     fn installed_libraries_are_told_apart() {
@@ -277,12 +279,8 @@ mod tests {
             };
             assert_eq!(before != after, is_new, "{file}");
         }
-        assert_eq!(
-            installed_libraries(&dir.path().join("missing")),
-            BTreeMap::new()
-        );
+        assert_eq!(installed_libraries(&dir.path().join("missing")), seen[0]);
     }
-    use std::fs::{create_dir, remove_file, rename, write};
 
     fn package(dir: &Path) -> Digest {
         digest(&of_package(dir).unwrap(), Time::MAX).unwrap()

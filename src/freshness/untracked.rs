@@ -76,8 +76,7 @@ impl UntrackedFiles {
             was_read &= matches!(record, Some(Record::Read(_)));
             Some(content.digest)
         };
-        let system =
-            self.system_libraries(|dir| Digest::of_value(&stamp::installed_libraries(dir)));
+        let system = self.system_libraries(stamp::installed_libraries);
         let digest = self.digest(system, content)?;
         (was_read || before == Some(digest)).then_some(Untracked {
             place,
